@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <bit>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+
+namespace ashlar {
+
+namespace detail {
+
+/// IEEE 754 binary32 -> binary16, round to nearest even, subnormals kept.
+constexpr std::uint16_t half_bits(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) {
+    return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));  // quiet NaN
+  }
+  if (magnitude >= 0x477ff000u) {  // rounds to 65536 or more
+    return static_cast<std::uint16_t>(sign | 0x7c00u);
+  }
+  std::uint32_t half = 0;
+  std::uint32_t rest = 0;  // what is cut off, scaled so that a tie is 2^31
+  if (magnitude >= 0x38800000u) {
+    half = (magnitude - 0x38000000u) >> 13;
+    rest = magnitude << 19;
+  } else if (magnitude >= 0x33000000u) {
+    const std::uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
+    const std::uint32_t shift = 126u - (magnitude >> 23);  // 14..24
+    half = mantissa >> shift;
+    rest = mantissa << (32u - shift);
+  }
+  half += (rest > 0x80000000u || (rest == 0x80000000u && (half & 1u) != 0u)) ? 1u : 0u;
+  return static_cast<std::uint16_t>(sign | half);
+}
+
+constexpr float half_value(std::uint16_t half) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
+  const std::uint32_t magnitude = half & 0x7fffu;
+  if (magnitude >= 0x7c00u) {
+    return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
+  }
+  if (magnitude >= 0x400u) {
+    return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000u));
+  }
+  const float value = static_cast<float>(magnitude) * 0x1p-24f;
+  return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(value));
+}
+
+/// binary32 -> its upper half, round to nearest even.
+constexpr std::uint16_t brain_bits(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) {
+    return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
+  }
+  return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+}  // namespace detail
+
+/// IEEE 754 binary16 as a storage type: arithmetic happens in `float`.
+struct float16 {
+  std::uint16_t bits = 0;
+
+  float16() = default;
+  constexpr explicit float16(float value) : bits(detail::half_bits(value)) {}
+  constexpr operator float() const { return detail::half_value(bits); }
+};
+
+/// The upper half of a binary32 as a storage type: arithmetic happens in `float`.
+struct bfloat16 {
+  std::uint16_t bits = 0;
+
+  bfloat16() = default;
+  constexpr explicit bfloat16(float value) : bits(detail::brain_bits(value)) {}
+  constexpr operator float() const {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
+};
+
+/// Element type as a value; `scalar_of` and `dtype_of` lead to the type and back.
+enum class dtype : std::uint8_t {
+  boolean,
+  uint8,
+  int8,
+  int32,
+  int64,
+  float16,
+  bfloat16,
+  float32,
+  float64
+};
+
+/// The element types in the order of `dtype`.
+using scalar_types = std::tuple<bool, std::uint8_t, std::int8_t, std::int32_t, std::int64_t,
+                                ashlar::float16, ashlar::bfloat16, float, double>;
+inline constexpr int dtype_count = std::tuple_size_v<scalar_types>;
+
+template <dtype D>
+using scalar_of = std::tuple_element_t<static_cast<std::size_t>(D), scalar_types>;
+
+namespace detail {
+template <class T>
+consteval int dtype_index() {
+  return []<class... S>(std::type_identity<std::tuple<S...>>) {
+    int i = 0;
+    const bool found = ((std::same_as<S, T> || (++i, false)) || ...);
+    return found ? i : -1;
+  }(std::type_identity<scalar_types>{});
+}
+}  // namespace detail
+
+/// A type that a tensor can hold.
+template <class T>
+concept Scalar = detail::dtype_index<T>() >= 0;
+
+template <Scalar T>
+inline constexpr dtype dtype_of = static_cast<dtype>(detail::dtype_index<T>());
+
+/// float, double and the two 16-bit formats.
+template <class T>
+concept Floating = std::floating_point<T> || std::same_as<T, float16> || std::same_as<T, bfloat16>;
+
+constexpr bool is_floating(dtype d) { return d >= dtype::float16; }
+constexpr bool is_integral(dtype d) { return d <= dtype::int64; }
+
+constexpr std::size_t size_of(dtype d) {
+  constexpr std::array<std::size_t, dtype_count> bytes{1, 1, 1, 4, 8, 2, 2, 4, 8};
+  return bytes[static_cast<std::size_t>(d)];
+}
+
+constexpr std::string_view name_of(dtype d) {
+  constexpr std::array<std::string_view, dtype_count> names{
+      "bool", "uint8", "int8", "int32", "int64", "float16", "bfloat16", "float32", "float64"};
+  return names[static_cast<std::size_t>(d)];
+}
+
+/// The type in which sums and products of `T` are formed: `float` for the 16-bit formats.
+template <Scalar T>
+using compute_type = std::conditional_t<
+    std::same_as<T, float16> || std::same_as<T, bfloat16>, float, T>;
+
+/// The element type of an operation on two tensors.
+///
+/// As in PyTorch: the wider category wins (boolean < integral < floating), then the wider type;
+/// two different 16-bit formats meet in float32. uint8 and int8 meet in int32, since the library
+/// has no int16.
+constexpr dtype promote(dtype a, dtype b) {
+  if (a == b) {
+    return a;
+  }
+  const dtype low = a < b ? a : b;
+  const dtype high = a < b ? b : a;
+  if (low == dtype::uint8 && high == dtype::int8) {
+    return dtype::int32;
+  }
+  if (low == dtype::float16 && high == dtype::bfloat16) {
+    return dtype::float32;
+  }
+  return high;
+}
+
+template <Scalar A, Scalar B>
+using promoted = scalar_of<promote(dtype_of<A>, dtype_of<B>)>;
+
+}  // namespace ashlar
