@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <ranges>
+#include <vector>
+
+#include "ashlar/kv/block_pool.hpp"
+#include "ashlar/kv/block_table.hpp"
+
+namespace ashlar::kv {
+
+/// How much of the key-value memory in use holds tokens.
+struct usage {
+  std::int64_t slots = 0;  ///< places for tokens in blocks that are in use
+  std::int64_t held = 0;   ///< those that hold a token; a shared one counts once
+
+  /// The share of the memory in use that holds no token; 0 where none is in use.
+  [[nodiscard]] constexpr double waste() const {
+    return slots == 0 ? 0.0 : static_cast<double>(slots - held) / static_cast<double>(slots);
+  }
+  friend constexpr bool operator==(const usage&, const usage&) = default;
+};
+
+/// Measures the tables of one pool.
+///
+/// Requires: `tables` are references to, or values of, all tables of `pool`, with `block_tokens`.
+/// Cost: O(tables); O(blocks) where blocks are shared.
+template <std::ranges::input_range Tables>
+usage measure(const block_pool& pool, std::int32_t block_tokens, Tables&& tables) {
+  usage result{.slots = pool.used() * block_tokens};
+  if (!pool.any_shared()) {
+    for (const block_table& table : tables) {
+      result.held += table.tokens();
+    }
+    return result;
+  }
+  std::vector<std::int32_t> filled(static_cast<std::size_t>(pool.capacity()));
+  for (const block_table& table : tables) {
+    std::int32_t left = table.tokens();
+    for (const block_id id : table.blocks()) {
+      std::int32_t& most = filled[static_cast<std::size_t>(id)];
+      most = std::max(most, std::min(left, block_tokens));
+      left -= block_tokens;
+    }
+  }
+  for (const std::int32_t tokens : filled) {
+    result.held += tokens;
+  }
+  return result;
+}
+
+}  // namespace ashlar::kv

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/kv/block_pool.hpp"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace kv = ashlar::kv;
+
+TEST_CASE("kv/block_pool: the first blocks come in order of their ids") {
+  kv::block_pool pool(5);
+  for (kv::block_id id = 0; id < 5; ++id) {
+    CHECK(pool.allocate() == id);
+  }
+  CHECK(pool.free() == 0);
+}
+
+TEST_CASE("kv/block_pool: a freed block is reused last") {
+  kv::block_pool pool(3);
+  const auto a = pool.allocate();
+  const auto b = pool.allocate();
+  pool.release(b);
+  pool.release(a);
+  CHECK(pool.allocate() == 2);
+  CHECK(pool.allocate() == b);
+  CHECK(pool.allocate() == a);
+}
+
+TEST_CASE("kv/block_pool: a shortage is reported with its numbers and changes nothing") {
+  kv::block_pool pool(4);
+  static_cast<void>(pool.allocate());
+  std::array<kv::block_id, 4> four{-1, -1, -1, -1};
+  try {
+    pool.allocate(four);
+    FAIL("four of three blocks were handed out");
+  } catch (const kv::out_of_blocks& error) {
+    CHECK(error.requested == 4);
+    CHECK(error.free == 3);
+    CHECK(std::string(error.what()) == "ashlar::kv: 4 blocks requested, 3 free");
+  }
+  CHECK(four == std::array<kv::block_id, 4>{-1, -1, -1, -1});
+  CHECK(pool.free() == 3);
+  CHECK(pool.allocate() == 1);
+}
+
+TEST_CASE("kv/block_pool: an empty pool has no block to give") {
+  kv::block_pool pool(0);
+  CHECK_THROWS_AS(static_cast<void>(pool.allocate()), kv::out_of_blocks);
+  CHECK_NOTHROW(pool.allocate(std::span<kv::block_id>{}));
+  CHECK_THROWS_AS(kv::block_pool(-1), ashlar::argument_error);
+}
+
+TEST_CASE("kv/block_pool: a block lives until its last reference goes") {
+  kv::block_pool pool(2);
+  const auto id = pool.allocate();
+  pool.share(id);
+  CHECK(pool.any_shared());
+  pool.release(id);
+  CHECK_FALSE(pool.any_shared());
+  CHECK(pool.references(id) == 1);
+  CHECK(pool.used() == 1);
+  pool.release(id);
+  CHECK(pool.used() == 0);
+  CHECK_THROWS_AS(pool.release(id), ashlar::argument_error);
+  CHECK_THROWS_AS(pool.share(id), ashlar::argument_error);
+  CHECK_THROWS_AS(pool.release(2), ashlar::argument_error);
+  CHECK_THROWS_AS(pool.release(-1), ashlar::argument_error);
+  CHECK(pool.free() == 2);
+}
+
+TEST_CASE("kv/block_pool: it agrees with a queue and a list of counts on random calls") {
+  constexpr kv::block_id blocks = 13;
+  kv::block_pool pool(blocks);
+  std::deque<kv::block_id> queue;
+  std::vector<int> counts(blocks, 0);
+  for (kv::block_id id = 0; id < blocks; ++id) {
+    queue.push_back(id);
+  }
+  std::mt19937 random(7);
+  std::int64_t peak = 0;
+  for (int i = 0; i < 20000; ++i) {
+    const auto id = static_cast<kv::block_id>(random() % blocks);
+    int& count = counts[static_cast<std::size_t>(id)];
+    switch (random() % 3) {
+      case 0:
+        if (queue.empty()) {
+          CHECK_THROWS_AS(static_cast<void>(pool.allocate()), kv::out_of_blocks);
+        } else {
+          REQUIRE(pool.allocate() == queue.front());
+          counts[static_cast<std::size_t>(queue.front())] = 1;
+          queue.pop_front();
+        }
+        break;
+      case 1:
+        if (count > 0 && count < 3) {
+          pool.share(id);
+          ++count;
+        }
+        break;
+      default:
+        if (count > 0) {
+          pool.release(id);
+          if (--count == 0) {
+            queue.push_back(id);
+          }
+        }
+    }
+    const auto used = blocks - static_cast<std::int64_t>(queue.size());
+    peak = std::max(peak, used);
+    REQUIRE(pool.used() == used);
+    REQUIRE(pool.references(id) == count);
+  }
+  CHECK(pool.peak_used() == peak);
+}
