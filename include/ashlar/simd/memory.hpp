@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <concepts>
+#include <utility>
+
+#include "ashlar/core/dtype.hpp"
+#include "ashlar/simd/vec.hpp"
+
+namespace ashlar::simd {
+
+/// Sixteen consecutive values; `p` needs no alignment.
+template <Lane T>
+ASHLAR_INLINE vec<T> load(const T* p) {
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return vec<T>{{vec<T>::native::load_unaligned(p + I * vec<T>::width)...}};
+  }
+  (std::make_integer_sequence<int, vec<T>::parts>{});
+}
+
+template <Lane T>
+ASHLAR_INLINE void store(T* p, const vec<T>& v) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    (v.part[I].store_unaligned(p + I * vec<T>::width), ...);
+  }
+  (std::make_integer_sequence<int, vec<T>::parts>{});
+}
+
+namespace detail {
+/// How many of the first `n` lanes fall into native register `part`.
+template <Lane T>
+ASHLAR_INLINE int lanes_in(int part, int n) {
+  return std::clamp(n - part * vec<T>::width, 0, vec<T>::width);
+}
+}  // namespace detail
+
+/// The first `n` values, `fill` in the other lanes; memory from `p + n` on is not touched.
+///
+/// Requires: 0 <= n <= 16.
+template <Lane T>
+ASHLAR_INLINE vec<T> load_partial(const T* p, int n, T fill = T(0)) {
+  const detail::native<T> rest(fill);
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return vec<T>{{detail::native_load<T>(p + (n > I * vec<T>::width ? I * vec<T>::width : 0),
+                                          detail::lanes_in<T>(I, n), rest)...}};
+  }
+  (std::make_integer_sequence<int, vec<T>::parts>{});
+}
+
+/// Stores the first `n` lanes; memory from `p + n` on is not touched.
+///
+/// Requires: 0 <= n <= 16.
+template <Lane T>
+ASHLAR_INLINE void store_partial(T* p, int n, const vec<T>& v) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    (detail::native_store<T>(p + (n > I * vec<T>::width ? I * vec<T>::width : 0),
+                             detail::lanes_in<T>(I, n), v.part[I]),
+     ...);
+  }
+  (std::make_integer_sequence<int, vec<T>::parts>{});
+}
+
+/// 0, 1, ... 15.
+template <Lane T>
+ASHLAR_INLINE vec<T> iota() {
+  alignas(64) static constexpr T values[lanes] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                                  8, 9, 10, 11, 12, 13, 14, 15};
+  return load(values);
+}
+
+/// True in the first `n` lanes.
+template <Lane T>
+ASHLAR_INLINE vec_mask<T> first_lanes(int n) {
+  return iota<T>() < broadcast(static_cast<T>(n));
+}
+
+/// Sixteen values stored as `S`, converted to `T`: float16 and bfloat16 to float, or `T` itself.
+template <Lane T, Scalar S>
+ASHLAR_INLINE vec<T> load_as(const S* p) {
+  if constexpr (std::same_as<S, T>) {
+    return load(p);
+  } else {
+    alignas(64) T buffer[lanes];
+    for (int i = 0; i < lanes; ++i) {
+      buffer[i] = static_cast<T>(p[i]);
+    }
+    return load(buffer);
+  }
+}
+
+/// As `load_as`, the first `n` lanes only; `fill` in the others.
+template <Lane T, Scalar S>
+ASHLAR_INLINE vec<T> load_as_partial(const S* p, int n, T fill = T(0)) {
+  if constexpr (std::same_as<S, T>) {
+    return load_partial(p, n, fill);
+  } else {
+    alignas(64) T buffer[lanes];
+    for (int i = 0; i < lanes; ++i) {
+      buffer[i] = i < n ? static_cast<T>(p[i]) : fill;
+    }
+    return load(buffer);
+  }
+}
+
+/// Stores sixteen values as `S`, rounded to nearest even.
+template <Scalar S, Lane T>
+ASHLAR_INLINE void store_as(S* p, const vec<T>& v) {
+  if constexpr (std::same_as<S, T>) {
+    store(p, v);
+  } else {
+    alignas(64) T buffer[lanes];
+    store(buffer, v);
+    for (int i = 0; i < lanes; ++i) {
+      p[i] = static_cast<S>(buffer[i]);
+    }
+  }
+}
+
+/// As `store_as`, the first `n` lanes only.
+template <Scalar S, Lane T>
+ASHLAR_INLINE void store_as_partial(S* p, int n, const vec<T>& v) {
+  if constexpr (std::same_as<S, T>) {
+    store_partial(p, n, v);
+  } else {
+    alignas(64) T buffer[lanes];
+    store(buffer, v);
+    for (int i = 0; i < n; ++i) {
+      p[i] = static_cast<S>(buffer[i]);
+    }
+  }
+}
+
+}  // namespace ashlar::simd

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <concepts>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/simd/detail/native.hpp"
+
+namespace ashlar::simd {
+
+/// Lanes of every `vec`, on every machine.
+///
+/// Fixed, so that a loop written with `vec` adds up in the same order whatever the registers are.
+inline constexpr int lanes = 16;
+
+/// Element types of `vec`.
+template <class T>
+concept Lane = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, std::int32_t>;
+
+/// Sixteen values of type `T` in as many native registers as that takes.
+template <Lane T>
+struct vec {
+  using value_type = T;
+  using native = detail::native<T>;
+  static constexpr int width = static_cast<int>(native::size);
+  static constexpr int parts = lanes / width;
+  static_assert(lanes % width == 0, "ashlar::simd::vec: a native register must divide 16 lanes");
+
+  native part[parts];
+};
+
+/// One truth value per lane of a `vec<T>`.
+template <Lane T>
+struct vec_mask {
+  using value_type = T;
+  using native = detail::native_mask<T>;
+  static constexpr int width = vec<T>::width;
+  static constexpr int parts = vec<T>::parts;
+
+  native part[parts];
+};
+
+namespace detail {
+
+template <int I, class F, class... V>
+ASHLAR_INLINE auto on_part(const F& f, const V&... v) {
+  return f(v.part[I]...);
+}
+
+/// Applies `f` to the native registers of `v...` one by one; unrolled by expansion, so that the
+/// array never needs an address and stays in registers.
+template <class R, class F, class... V>
+ASHLAR_INLINE R each(const F& f, const V&... v) {
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return R{{on_part<I>(f, v...)...}};
+  }
+  (std::make_integer_sequence<int, R::parts>{});
+}
+
+}  // namespace detail
+
+template <Lane T>
+ASHLAR_INLINE vec<T> broadcast(T value) {
+  const detail::native<T> x(value);
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return vec<T>{{((void)I, x)...}};
+  }
+  (std::make_integer_sequence<int, vec<T>::parts>{});
+}
+
+// --- arithmetic --------------------------------------------------------------------------------
+
+template <Lane T>
+ASHLAR_INLINE vec<T> operator+(const vec<T>& a, const vec<T>& b) {
+  return detail::each<vec<T>>([](const auto& x, const auto& y) { return x + y; }, a, b);
+}
+template <Lane T>
+ASHLAR_INLINE vec<T> operator-(const vec<T>& a, const vec<T>& b) {
+  return detail::each<vec<T>>([](const auto& x, const auto& y) { return x - y; }, a, b);
+}
+template <Lane T>
+ASHLAR_INLINE vec<T> operator*(const vec<T>& a, const vec<T>& b) {
+  return detail::each<vec<T>>([](const auto& x, const auto& y) { return x * y; }, a, b);
+}
+template <Lane T>
+  requires std::is_floating_point_v<T>
+ASHLAR_INLINE vec<T> operator/(const vec<T>& a, const vec<T>& b) {
+  return detail::each<vec<T>>([](const auto& x, const auto& y) { return x / y; }, a, b);
+}
+template <Lane T>
+ASHLAR_INLINE vec<T> operator-(const vec<T>& a) {
+  return detail::each<vec<T>>([](const auto& x) { return -x; }, a);
+}
+template <Lane T>
+ASHLAR_INLINE vec<T>& operator+=(vec<T>& a, const vec<T>& b) {
+  return a = a + b;
+}
+template <Lane T>
+ASHLAR_INLINE vec<T>& operator-=(vec<T>& a, const vec<T>& b) {
+  return a = a - b;
+}
+template <Lane T>
+ASHLAR_INLINE vec<T>& operator*=(vec<T>& a, const vec<T>& b) {
+  return a = a * b;
+}
+
+/// True where `madd` rounds once; the same for `vec` and for scalars.
+inline constexpr bool fused_madd = detail::fused_madd;
+
+/// `a * b + c`, rounded once where the machine can (see `fused_madd`), else twice.
+template <Lane T>
+ASHLAR_INLINE vec<T> madd(const vec<T>& a, const vec<T>& b, const vec<T>& c) {
+  return detail::each<vec<T>>(
+      [](const auto& x, const auto& y, const auto& z) { return detail::native_madd(x, y, z); }, a,
+      b, c);
+}
+template <class T>
+  requires std::is_floating_point_v<T>
+ASHLAR_INLINE T madd(T a, T b, T c) {
+  return detail::scalar_madd(a, b, c);
+}
+
+// --- comparison: a NaN makes every comparison but `!=` false -----------------------------------
+
+template <Lane T>
+ASHLAR_INLINE vec_mask<T> operator==(const vec<T>& a, const vec<T>& b) {
+  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return x == y; }, a, b);
+}
+template <Lane T>
+ASHLAR_INLINE vec_mask<T> operator!=(const vec<T>& a, const vec<T>& b) {
+  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return ~(x == y); }, a, b);
+}
+template <Lane T>
+ASHLAR_INLINE vec_mask<T> operator<(const vec<T>& a, const vec<T>& b) {
+  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return x < y; }, a, b);
+}
+template <Lane T>
+ASHLAR_INLINE vec_mask<T> operator<=(const vec<T>& a, const vec<T>& b) {
+  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return x <= y; }, a, b);
+}
+template <Lane T>
+ASHLAR_INLINE vec_mask<T> operator>(const vec<T>& a, const vec<T>& b) {
+  return b < a;
+}
+template <Lane T>
+ASHLAR_INLINE vec_mask<T> operator>=(const vec<T>& a, const vec<T>& b) {
+  return b <= a;
+}
+
+template <Lane T>
+ASHLAR_INLINE vec_mask<T> operator&(const vec_mask<T>& a, const vec_mask<T>& b) {
+  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return x & y; }, a, b);
+}
+template <Lane T>
+ASHLAR_INLINE vec_mask<T> operator|(const vec_mask<T>& a, const vec_mask<T>& b) {
+  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return x | y; }, a, b);
+}
+template <Lane T>
+ASHLAR_INLINE vec_mask<T> operator!(const vec_mask<T>& a) {
+  return detail::each<vec_mask<T>>([](const auto& x) { return ~x; }, a);
+}
+
+template <Lane T>
+ASHLAR_INLINE bool any_of(const vec_mask<T>& m) {
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return (xsimd::any(m.part[I]) || ...);
+  }
+  (std::make_integer_sequence<int, vec<T>::parts>{});
+}
+template <Lane T>
+ASHLAR_INLINE bool all_of(const vec_mask<T>& m) {
+  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    return (xsimd::all(m.part[I]) && ...);
+  }
+  (std::make_integer_sequence<int, vec<T>::parts>{});
+}
+
+/// Lane by lane: `m ? a : b`.
+template <Lane T>
+ASHLAR_INLINE vec<T> select(const vec_mask<T>& m, const vec<T>& a, const vec<T>& b) {
+  return detail::each<vec<T>>(
+      [](const auto& c, const auto& x, const auto& y) { return xsimd::select(c, x, y); }, m, a, b);
+}
+
+template <Lane T>
+  requires std::is_floating_point_v<T>
+ASHLAR_INLINE vec_mask<T> isnan(const vec<T>& a) {
+  return a != a;
+}
+
+/// The larger of each pair, and NaN where either is NaN (as PyTorch's `maximum`).
+template <Lane T>
+ASHLAR_INLINE vec<T> max(const vec<T>& a, const vec<T>& b) {
+  return detail::each<vec<T>>([](const auto& x, const auto& y) { return detail::native_max(x, y); },
+                              a, b);
+}
+/// The smaller of each pair, and NaN where either is NaN (as PyTorch's `minimum`).
+template <Lane T>
+ASHLAR_INLINE vec<T> min(const vec<T>& a, const vec<T>& b) {
+  return detail::each<vec<T>>([](const auto& x, const auto& y) { return detail::native_min(x, y); },
+                              a, b);
+}
+
+}  // namespace ashlar::simd
