@@ -86,8 +86,8 @@ class caching_allocator final : public resource {
  public:
   using size_classes = typename detail::size_classes_of<binned, Policies...>::type;
   static constexpr std::size_t alignment = [] {
-    std::size_t largest = 64;
-    const auto take = [&]<class P>(std::type_identity<P>) {
+    std::size_t largest = 1;
+    [[maybe_unused]] const auto take = [&]<class P>(std::type_identity<P>) {
       if constexpr (detail::is_alignment<P>) {
         largest = std::max(largest, P::alignment);
       }
@@ -95,6 +95,9 @@ class caching_allocator final : public resource {
     (take(std::type_identity<Policies>{}), ...);
     return largest;
   }();
+  static_assert(alignment <= Upstream::alignment,
+                "ashlar::memory::caching_allocator: aligned<N> asks for more than "
+                "Upstream::alignment; let the chip's memory align its blocks to N");
 
   caching_allocator() = default;
   /// Gives everything back to the chip. Requires: no block is in use any more.
@@ -116,9 +119,9 @@ class caching_allocator final : public resource {
     const std::lock_guard lock(mutex_);
     const std::size_t size = block_size(bytes);
     std::byte* p = nullptr;
-    if (auto* bin = find(size); bin != nullptr && !bin->free.empty()) {
-      p = bin->free.back();
-      bin->free.pop_back();
+    if (auto* known = find(size); known != nullptr && !known->free.empty()) {
+      p = known->free.back();
+      known->free.pop_back();
     } else {
       add_bin(size);  // now, so that giving a block back can never need memory
       p = from_upstream(size, bytes);

@@ -41,7 +41,7 @@ class object_pool {
     return ::operator new(bytes, std::align_val_t{step});
   }
 
-  static void give(void* p, std::size_t bytes) noexcept {
+  static void give(void* p, [[maybe_unused]] std::size_t bytes) noexcept {
 #ifndef ASHLAR_DETAIL_POOLS_OFF
     if (bytes <= largest && state_ == state::open) [[likely]] {
       auto& list = lists_[list_of(bytes)];

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <concepts>
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/chip/description.hpp"
+#include "ashlar/memory/caching_allocator.hpp"
+
+namespace ashlar {
+
+/// An ordered list of launches on one device: what a chip's `queue` must model.
+template <class Q>
+concept Queue = std::default_initializable<Q> && requires(Q q) {
+  q.wait();  // returns when everything that was enqueued has happened
+};
+
+/// A chip: described, with memory and a queue. Optional: `kernels`, a list of its own kernels.
+template <class C>
+concept Chip = requires {
+  { C::description } -> std::convertible_to<chip_description>;
+} && memory::Memory<typename C::memory> && Queue<typename C::queue>;
+
+/// What a kernel runs in: one device of a chip, its queue and its allocator.
+template <class C>
+class context {
+  static_assert(Chip<C>,
+                "ashlar::context<C>: C must model ashlar::Chip (`description`, `memory`, `queue`)");
+
+ public:
+  int ordinal = 0;  ///< which device of this chip
+  typename C::queue queue{};
+
+  /// Where results get their elements from.
+  [[nodiscard]] memory::resource& allocator() {
+    if (allocator_ == nullptr) [[unlikely]] {
+      allocator_ = &memory::shared_allocator<typename C::memory>();
+    }
+    return *allocator_;
+  }
+
+  /// The context that this thread's calls run in.
+  static context& current() {
+    static thread_local context on_this_thread;
+    return on_this_thread;
+  }
+
+  /// Sends this thread's allocations of the chip somewhere else for as long as it lives.
+  class use_allocator {
+   public:
+    explicit use_allocator(memory::resource& r)
+        : before_(std::exchange(current().allocator_, &r)) {}
+    ~use_allocator() { current().allocator_ = before_; }
+    use_allocator(const use_allocator&) = delete;
+    use_allocator& operator=(const use_allocator&) = delete;
+
+   private:
+    memory::resource* before_;
+  };
+
+ private:
+  memory::resource* allocator_ = nullptr;
+};
+
+}  // namespace ashlar

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "ashlar/dispatch/allocate.hpp"
+#include "ashlar/dispatch/call.hpp"
+#include "ashlar/dispatch/derivative.hpp"
+#include "ashlar/dispatch/errors.hpp"
+#include "ashlar/dispatch/keys.hpp"
+#include "ashlar/dispatch/op.hpp"

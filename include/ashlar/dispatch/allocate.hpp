@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "ashlar/chip/concept.hpp"
+#include "ashlar/dispatch/keys.hpp"
+
+namespace ashlar {
+
+namespace detail {
+
+/// Elements from the first to the last address that a spec reaches.
+constexpr std::int64_t reach(const tensor_spec& s) {
+  if (s.contiguous || s.size == 0) {
+    return s.size;
+  }
+  std::int64_t last = 0;
+  for (int i = 0; i < s.rank; ++i) {
+    last += (s[i] - 1) * s.stride_of(i);
+  }
+  return last + 1;
+}
+
+inline void give_back(void* owner, std::byte* p, std::size_t bytes) noexcept {
+  static_cast<memory::resource*>(owner)->deallocate(p, bytes);
+}
+
+}  // namespace detail
+
+/// A tensor with elements that nobody has written yet.
+///
+/// Requires: `spec` is one of its own (offset 0); strides may stand in any order.
+/// Throws: `memory::out_of_memory`.
+/// Cost: on memory that the host addresses, up to 256 bytes lie in the tensor's body: one small
+/// block from a thread's own list. More comes from the context's allocator.
+template <class Result>
+[[nodiscard]] Result allocate(context<chip_of<typename Result::keys>>& ctx,
+                              const tensor_spec& spec) {
+  using body = body_of<typename Result::keys>;
+  using chip_memory = typename chip_of<typename Result::keys>::memory;
+  constexpr std::size_t element = sizeof(typename Result::value_type);
+  constexpr std::size_t inline_bytes = 256;
+
+  const std::size_t bytes = static_cast<std::size_t>(detail::reach(spec)) * element;
+  if constexpr (memory::HostAddressable<chip_memory>) {
+    if (bytes <= inline_bytes) [[likely]] {
+      Result x(body::make_with_elements(spec, bytes));
+      x.body()->spec.type = dtype_of<typename Result::value_type>;
+      return x;
+    }
+  }
+  Result x(body::make(spec));
+  x.body()->spec.type = dtype_of<typename Result::value_type>;
+  x.body()->bytes = bytes;
+  if constexpr (!requires { chip_memory::allocates_nothing; }) {
+    memory::resource& from = ctx.allocator();
+    x.body()->data = from.allocate(bytes);
+    x.body()->owner = &from;
+    x.body()->release = &detail::give_back;
+  }
+  return x;
+}
+
+template <class Result>
+[[nodiscard]] Result allocate(const tensor_spec& spec) {
+  return allocate<Result>(context<chip_of<typename Result::keys>>::current(), spec);
+}
+
+/// A row-major tensor with elements that nobody has written yet.
+///
+/// Throws: `size_error`, `rank_error`, `memory::out_of_memory`.
+template <class Result>
+[[nodiscard]] Result empty(const shape& extents) {
+  return allocate<Result>(
+      contiguous_spec(dtype_of<typename Result::value_type>, extents.span()));
+}
+
+}  // namespace ashlar

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/chip/concept.hpp"
+#include "ashlar/core/tensor.hpp"
+
+namespace ashlar {
+
+namespace keys {
+/// The chip that holds a tensor. A chip without memory (`chip::meta`) is a chip like any other.
+template <class Chip>
+struct backend {
+  static constexpr int priority = 0;
+  using chip = Chip;
+};
+}  // namespace keys
+
+/// A key is a type with a `priority`; the highest one in a call's set has the first turn.
+/// Optional: `state`, kept in every tensor that carries the key; `element<Op>(dtype)`, a rule for
+/// the element type in which calls happen.
+template <class K>
+concept Key = requires {
+  { K::priority } -> std::convertible_to<int>;
+};
+template <class K>
+concept BackendKey = Key<K> && requires { typename K::chip; };
+
+namespace detail {
+
+template <class T>
+constexpr std::string_view type_name() {
+  return __PRETTY_FUNCTION__;
+}
+
+/// Insertion sort of keys by (priority, name); the name makes the order total, equal ones are one.
+/// Cost: 1.7 ms of compile time per new set; a sort of types takes nine times that.
+template <class... K>
+struct canonical {
+  struct plan {
+    std::array<std::size_t, sizeof...(K)> index{};
+    std::size_t size = 0;
+  };
+  static constexpr plan sorted = [] {
+    const std::array<std::pair<int, std::string_view>, sizeof...(K)> rank{
+        std::pair{-K::priority, type_name<K>()}...};
+    plan p;
+    for (std::size_t i = 0; i < rank.size(); ++i) {
+      std::size_t j = 0;
+      while (j < p.size && rank[p.index[j]] < rank[i]) {
+        ++j;
+      }
+      if (j == p.size || rank[p.index[j]] != rank[i]) {
+        std::move_backward(&p.index[j], &p.index[p.size], &p.index[p.size] + 1);
+        p.index[j] = i;
+        ++p.size;
+      }
+    }
+    return p;
+  }();
+  template <std::size_t... I>
+  static auto list(std::index_sequence<I...>)
+      -> key_set<std::tuple_element_t<sorted.index[I], std::tuple<K...>>...>;
+  using type = decltype(list(std::make_index_sequence<sorted.size>{}));
+};
+template <>
+struct canonical<> {
+  using type = key_set<>;
+};
+
+template <class... Sets>
+struct join {
+  using type = key_set<>;
+};
+template <class A>
+struct join<A> {
+  using type = A;
+};
+template <class... A, class... Rest>
+struct join<key_set<A...>, key_set<>, Rest...> : join<key_set<A...>, Rest...> {};
+template <class B, class... BRest, class... Rest>
+struct join<key_set<>, key_set<B, BRest...>, Rest...> : join<key_set<B, BRest...>, Rest...> {};
+template <class A, class... ARest, class... Rest>
+struct join<key_set<A, ARest...>, key_set<A, ARest...>, Rest...>  // the usual case: nothing to sort
+    : join<key_set<A, ARest...>, Rest...> {};
+template <class A, class... ARest, class B, class... BRest, class... Rest>
+struct join<key_set<A, ARest...>, key_set<B, BRest...>, Rest...>
+    : join<typename canonical<A, ARest..., B, BRest...>::type, Rest...> {};
+
+template <class A>
+struct argument_traits {
+  static constexpr bool is_tensor = false;
+  using keys = key_set<>;
+};
+template <class T, class K>
+struct argument_traits<tensor<T, K>> {
+  static constexpr bool is_tensor = true;
+  using keys = K;
+};
+
+}  // namespace detail
+
+/// The set of some keys: highest priority first, each once.
+template <class... K>
+using make_key_set = typename detail::canonical<K...>::type;
+template <class... Sets>
+using set_union = typename detail::join<Sets...>::type;
+
+namespace detail {
+template <class Set, class Key>
+struct remove;
+template <class... K, class Key>
+struct remove<key_set<K...>, Key> {
+  using type = set_union<std::conditional_t<std::is_same_v<K, Key>, key_set<>, key_set<K>>...>;
+};
+}  // namespace detail
+
+template <class Set, class Key>
+using exclude = typename detail::remove<Set, Key>::type;
+
+template <class A>
+concept Tensor = detail::argument_traits<std::remove_cv_t<A>>::is_tensor;
+template <class A>
+concept FloatingTensor = Tensor<A> && Floating<typename A::value_type>;
+
+/// The chip of a set. Backends have the lowest priority, so it stands last.
+template <class Set>
+struct backend_of {
+  static constexpr bool is_one = false;
+};
+template <class First, class... K>
+struct backend_of<key_set<First, K...>> {
+  using key = std::tuple_element_t<sizeof...(K), std::tuple<First, K...>>;
+  static constexpr bool is_one = int{BackendKey<First>} + (0 + ... + int{BackendKey<K>}) == 1;
+};
+template <class Keys>
+using chip_of = typename backend_of<Keys>::key::chip;
+
+/// The same elements without a key, by type: `without<keys::autograd>(x)` leaves the tape.
+template <class Key, class T, class K>
+[[nodiscard]] tensor<T, exclude<K, Key>> without(const tensor<T, K>& x) {
+  return tensor<T, exclude<K, Key>>(static_cast<const tensor_handle&>(x));
+}
+
+}  // namespace ashlar

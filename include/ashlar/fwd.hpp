@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+namespace ashlar {
+
+template <class... Keys>
+struct key_set;
+template <class T, class Keys>
+class tensor;
+template <class T>
+struct view;
+template <class Chip>
+class context;
+
+namespace chip {
+struct host;
+struct meta;
+}  // namespace chip
+
+namespace keys {
+template <class Chip>
+struct backend;
+struct autograd;
+}  // namespace keys
+
+/// The operators that other rooms call by name: promotion and the tape need them.
+namespace ops {
+template <class T>
+struct cast;
+struct add;
+struct sum_to;
+struct copy;
+struct fill;
+}  // namespace ops
+
+}  // namespace ashlar
