@@ -29,6 +29,9 @@ template <class... K, class B>
 inline constexpr bool is_subset<key_set<K...>, B> = (contains<B, K> && ...);
 
 /// What a key keeps in every tensor that carries it: the key's nested `state`, if it has one.
+///
+/// A state may have `added_to(tensor_body& root)`, called where the key comes to elements that were
+/// made without it.
 template <class Key>
 struct key_state {};
 template <class Key>
@@ -119,6 +122,8 @@ struct body_of<key_set<Keys...>> final : tensor_body, key_state<Keys>... {
   void take_state(tensor_body& of) {
     if (void* theirs = of.type->state(of, &key_id<Key>)) {
       static_cast<key_state<Key>&>(*this) = *static_cast<key_state<Key>*>(theirs);
+    } else if constexpr (requires(key_state<Key>& s) { s.added_to(of); }) {
+      static_cast<key_state<Key>&>(*this).added_to(of.root());
     }
   }
   static void* find(tensor_body& b, [[maybe_unused]] const char* key) noexcept {

@@ -8,8 +8,9 @@
 /// - `vjp<I>(g, saved)`: the gradient of tensor argument I from the gradient of the result; or
 ///   `vjp_all(g, saved, wanted)`: those of all of them as a tuple (a handle may be empty where
 ///   `wanted[I]` is false), where they share work.
-/// `saved(arg<J>)` and `saved(result)` give back what was saved; attributes are always saved;
-/// `saved.spec(arg<J>)` is the geometry of a tensor argument, whether it was saved or not.
+/// `saved(arg<J>)` and `saved(result)` give back what was saved; attributes are always saved.
+/// `saved.shape(arg<J>)` is the shape of a tensor argument that was saved or whose gradient is
+/// wanted (for `vjp<I>`, always its own).
 /// Broadcasting is undone by the receiver, promotion by the derivative of `cast`.
 namespace ashlar {
 
