@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 route=${1:?subdirectory or find_package}
 work=$(mkdir -p "${2:?a folder to work in}" && cd "$2" && pwd)
 prefix=$work/prefix
-rm -rf "$work/$route" "$work/library" "$prefix"
+rm -rf "${work:?}/$route" "$work/library" "$prefix"
 
 if [ "$route" = find_package ]; then
   cmake -G Ninja -S . -B "$work/library" -DASHLAR_BUILD_TESTS=OFF -DASHLAR_BUILD_EXAMPLES=OFF \
