@@ -36,7 +36,7 @@ inline void give_back(void* owner, std::byte* p, std::size_t bytes) noexcept {
 /// Cost: on memory that the host addresses, up to 256 bytes lie in the tensor's body: one small
 /// block from a thread's own list. More comes from the context's allocator.
 template <class Result>
-[[nodiscard]] Result allocate(context<chip_of<typename Result::keys>>& ctx,
+[[nodiscard]] Result allocate_tensor(context<chip_of<typename Result::keys>>& ctx,
                               const tensor_spec& spec) {
   using body = body_of<typename Result::keys>;
   using chip_memory = typename chip_of<typename Result::keys>::memory;
@@ -64,8 +64,8 @@ template <class Result>
 }
 
 template <class Result>
-[[nodiscard]] Result allocate(const tensor_spec& spec) {
-  return allocate<Result>(context<chip_of<typename Result::keys>>::current(), spec);
+[[nodiscard]] Result allocate_tensor(const tensor_spec& spec) {
+  return allocate_tensor<Result>(context<chip_of<typename Result::keys>>::current(), spec);
 }
 
 /// A row-major tensor with elements that nobody has written yet.
@@ -73,7 +73,7 @@ template <class Result>
 /// Throws: `size_error`, `rank_error`, `memory::out_of_memory`.
 template <class Result>
 [[nodiscard]] Result empty(const shape& extents) {
-  return allocate<Result>(
+  return allocate_tensor<Result>(
       contiguous_spec(dtype_of<typename Result::value_type>, extents.span()));
 }
 

@@ -195,12 +195,12 @@ struct step {
   ASHLAR_INLINE static Result make(auto& ctx, const A&... args) {
     const auto meta = Op::meta(detail::spec_of(args)...);
     if constexpr (Tensor<Result>) {
-      Result out = allocate<Result>(ctx, meta);
+      Result out = allocate_tensor<Result>(ctx, meta);
       Run::impl(ctx, out.view(), detail::view_of(args)...);
       return out;
     } else {
       return [&]<std::size_t... I>(std::index_sequence<I...>) {
-        Result out{allocate<std::tuple_element_t<I, Result>>(ctx, meta[I])...};
+        Result out{allocate_tensor<std::tuple_element_t<I, Result>>(ctx, meta[I])...};
         Run::impl(ctx, std::get<I>(out).view()..., detail::view_of(args)...);
         return out;
       }(std::make_index_sequence<std::tuple_size_v<Result>>{});
@@ -210,7 +210,7 @@ struct step {
   static Out& write(auto& ctx, Out& out, const A&... args) {
     const tensor_spec meta = Op::meta(detail::spec_of(args)...);
     if (!out || (F == form::out && out.size() == 0 && !same_shape(meta, out.spec()))) {
-      out = allocate<Out>(ctx, meta);
+      out = allocate_tensor<Out>(ctx, meta);
     }
     if (!same_shape(meta, out.spec())) {
       throw output_error(Op::name, meta.shape(), out.shape());

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/autograd/record.hpp"
+#include "ashlar/chip/concept.hpp"
+#include "ashlar/chip/host/host.hpp"
+#include "ashlar/chip/meta.hpp"
+#include "ashlar/dispatch/keys.hpp"
+#include "ashlar/memory/caching_allocator.hpp"
+
+/// The composition: a stack is a list of policies, in any order.
+namespace ashlar {
+
+/// What a policy is about. A policy names its kind: `using kind = kinds::chip;`.
+namespace kinds {
+struct chip {};
+struct allocate {};
+struct differentiate {};
+struct cache {};
+struct schedule {};
+struct communicate {};
+}  // namespace kinds
+
+/// The chip that the stack runs on.
+template <class Chip>
+struct on {
+  using kind = kinds::chip;
+  using type = Chip;
+};
+/// Where tensors get their elements from: `memory::caching<...>`.
+template <class Policy>
+struct allocate {
+  using kind = kinds::allocate;
+  using type = Policy;
+};
+/// Calls are recorded: `autograd::tape<>`.
+template <class Tape>
+struct differentiate {
+  using kind = kinds::differentiate;
+  using type = Tape;
+};
+/// How serving keeps keys and values: `kv::paged<16>`.
+template <class Cache>
+struct cache {
+  using kind = kinds::cache;
+  using type = Cache;
+};
+/// How serving batches requests: `serve::continuous<...>`.
+template <class Schedule>
+struct schedule {
+  using kind = kinds::schedule;
+  using type = Schedule;
+};
+/// How ranks talk: a transport and the algorithm of their collectives.
+template <class Transport, class Algorithm>
+struct communicate {
+  using kind = kinds::communicate;
+  using transport = Transport;
+  using algorithm = Algorithm;
+};
+
+namespace autograd {
+/// Define-by-run reverse mode.
+template <class... Policies>
+struct tape {};
+}  // namespace autograd
+
+template <class... P>
+class stack;
+
+template <class P>
+concept Policy = requires { typename P::kind; };
+
+namespace detail {
+
+template <class P>
+struct kind_of {
+  using type = void;
+};
+template <Policy P>
+struct kind_of<P> {
+  using type = typename P::kind;
+};
+template <class Kind, class... P>
+inline constexpr int policies_of =
+    (0 + ... + int{std::is_same_v<Kind, typename kind_of<P>::type>});
+
+template <class Kind, class Default, class... P>
+struct find_policy {
+  using type = Default;
+};
+template <class Kind, class Default, class First, class... P>
+struct find_policy<Kind, Default, First, P...>
+    : std::conditional_t<std::is_same_v<Kind, typename kind_of<First>::type>,
+                         std::type_identity<First>, find_policy<Kind, Default, P...>> {};
+
+/// The stack of `P...` without the policies of a kind.
+template <class Kind, class Kept, class... P>
+struct strip {
+  using type = Kept;
+};
+template <class Kind, class... Kept, class First, class... P>
+struct strip<Kind, stack<Kept...>, First, P...>
+    : strip<Kind,
+            std::conditional_t<std::is_same_v<Kind, typename kind_of<First>::type>,
+                               stack<Kept...>, stack<Kept..., First>>,
+            P...> {};
+
+}  // namespace detail
+
+// For messages.
+template <class P>
+inline constexpr bool is_policy = Policy<P>;
+template <class Kind, class... P>
+inline constexpr bool given = detail::policies_of<Kind, P...> > 0;
+template <class Kind, class... P>
+inline constexpr bool given_once = detail::policies_of<Kind, P...> <= 1;
+
+/// Composes a library for one chip out of policies; their order does not matter.
+template <class... P>
+class stack {
+  static_assert((is_policy<P> && ...),
+                "ashlar::stack: an argument is no policy (`using kind = ...`); wrap it, e.g. "
+                "on<Chip>, allocate<Allocator>, cache<Cache>");
+  static_assert(given<kinds::chip, P...>, "ashlar::stack: no chip; add on<Chip>");
+  static_assert((given_once<typename detail::kind_of<P>::type, P...> && ...),
+                "ashlar::stack: two policies of one kind; keep one");
+
+ public:
+  /// The policy of a kind, or `Default`.
+  template <class Kind, class Default = void>
+  using policy = typename detail::find_policy<Kind, Default, P...>::type;
+  template <class Kind>
+  static constexpr bool has = given<Kind, P...>;
+
+  using chip = typename policy<kinds::chip, on<ashlar::chip::meta>>::type;
+  using keys = std::conditional_t<
+      given<kinds::differentiate, P...>,
+      make_key_set<ashlar::keys::backend<chip>, ashlar::keys::autograd>,
+      make_key_set<ashlar::keys::backend<chip>>>;
+
+  template <class T>
+  using tensor = ashlar::tensor<T, keys>;
+
+  /// The same policies without the tape: what serving instantiates.
+  using inference = typename detail::strip<kinds::differentiate, stack<>, P...>::type;
+
+  /// The allocator of the stack's policy; it lives as long as the program.
+  static memory::resource& allocator() {
+    using policy_type =
+        typename policy<kinds::allocate, allocate<memory::caching<>>>::type;
+    return memory::shared_allocator<typename chip::memory, policy_type>();
+  }
+
+  /// This thread's tensors come from the stack's allocator for as long as it lives.
+  struct session {
+    typename context<chip>::use_allocator allocations{allocator()};
+  };
+};
+
+}  // namespace ashlar
