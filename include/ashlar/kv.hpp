@@ -4,4 +4,5 @@
 #include "ashlar/kv/block_pool.hpp"
 #include "ashlar/kv/block_table.hpp"
 #include "ashlar/kv/paged.hpp"
+#include "ashlar/kv/step.hpp"
 #include "ashlar/kv/usage.hpp"

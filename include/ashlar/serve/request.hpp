@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <source_location>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ashlar/core/error.hpp"
+#include "ashlar/serve/step.hpp"
+
+namespace ashlar::serve {
+
+/// Counts the requests of one engine from 0.
+using request_id = std::uint64_t;
+
+/// Thrown where a request cannot be served as written; the engine is as it was.
+struct invalid_request final : error {
+  std::string field;   ///< of `request` or `sampling_options`
+  std::string reason;  ///< what it holds and what it may hold
+
+  invalid_request(std::string name, std::string why,
+                  std::source_location where = std::source_location::current())
+      : error(where), field(std::move(name)), reason(std::move(why)) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return "ashlar::serve::request: " + field + " " + reason;
+  }
+};
+
+/// How the next token is chosen. The defaults are greedy decoding.
+struct sampling_options {
+  double temperature = 0;         ///< 0 or more; below 1e-5: greedy, and the next three do nothing
+  int top_k = 0;                  ///< keep the `top_k` best and what ties with them; 0, -1: all
+  double top_p = 1;               ///< keep the best that add up to this probability; (0, 1]
+  double min_p = 0;               ///< drop what is below this share of the best one's; [0, 1]
+  double repetition_penalty = 1;  ///< above 0; for every token of prompt and output
+  std::optional<std::uint64_t> seed{};  ///< by default made from the engine's seed and the id
+};
+
+/// What a caller asks of an engine. `prompt` or `tokens` must be given.
+struct request {
+  std::string prompt{};         ///< text, for an engine that has a tokenizer
+  std::vector<token> tokens{};  ///< used in place of `prompt` where not empty
+  std::int32_t max_tokens = 16;
+  std::int32_t min_tokens = 0;  ///< until then neither end of text nor stop tokens are chosen
+  sampling_options sampling{};
+  std::vector<token> stop_tokens{};
+  bool ignore_eos = false;  ///< go on after the end-of-text token
+};
+
+/// Why a request is over.
+enum class finish_reason : std::uint8_t {
+  eos,         ///< the model ended the text
+  stop_token,  ///< one of `request::stop_tokens` was generated
+  length,      ///< `max_tokens`, or the model's context is full
+  cancelled,   ///< `engine::cancel`
+  failed       ///< see `finished::error`
+};
+
+/// A request that is over.
+struct finished {
+  request_id id = 0;
+  std::int64_t prompt_tokens = 0;
+  std::vector<token> tokens{};  ///< generated; the one that ended the text included
+  std::string text{};           ///< without that one; empty where the engine has no tokenizer
+  finish_reason reason = finish_reason::length;
+  std::exception_ptr
+      error{};  ///< `failed` only: `kv::out_of_blocks`, `bad_logits`, or what `decode` threw
+};
+
+/// Checks a request whose prompt is in `tokens`.
+///
+/// Throws: `invalid_request` naming the first field that is wrong.
+inline void validate(const request& r, std::int64_t vocabulary, std::int64_t context_length) {
+  const auto check = [](bool holds, const char* field, auto value, const char* range) {
+    if (!holds) {
+      throw invalid_request(field, "is " + std::to_string(value) + "; it must be " + range);
+    }
+  };
+  const auto check_tokens = [vocabulary](const std::vector<token>& tokens, const char* field) {
+    for (const token t : tokens) {
+      if (t < 0 || t >= vocabulary) {
+        throw invalid_request(field, "hold token " + std::to_string(t) + "; the vocabulary has " +
+                                         std::to_string(vocabulary));
+      }
+    }
+  };
+  if (r.tokens.empty()) {
+    throw invalid_request("tokens", "are empty; a prompt has at least one token");
+  }
+  if (static_cast<std::int64_t>(r.tokens.size()) >= context_length) {
+    throw invalid_request("tokens",
+                          "are " + std::to_string(r.tokens.size()) + "; the model's context of " +
+                              std::to_string(context_length) + " must hold them and one more");
+  }
+  check_tokens(r.tokens, "tokens");
+  check_tokens(r.stop_tokens, "stop_tokens");
+  check(r.max_tokens >= 1, "max_tokens", r.max_tokens, "at least 1");
+  check(r.min_tokens >= 0 && r.min_tokens <= r.max_tokens, "min_tokens", r.min_tokens,
+        "from 0 to max_tokens");
+  const sampling_options& s = r.sampling;
+  check(s.temperature >= 0 && std::isfinite(s.temperature), "sampling.temperature", s.temperature,
+        "0 or more, and finite");
+  check(s.top_k >= -1, "sampling.top_k", s.top_k, "positive, or 0 or -1 for all");
+  check(s.top_p > 0 && s.top_p <= 1, "sampling.top_p", s.top_p, "above 0 and at most 1");
+  check(s.min_p >= 0 && s.min_p <= 1, "sampling.min_p", s.min_p, "from 0 to 1");
+  check(s.repetition_penalty > 0 && std::isfinite(s.repetition_penalty),
+        "sampling.repetition_penalty", s.repetition_penalty, "above 0, and finite");
+}
+
+}  // namespace ashlar::serve

@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/serve/engine.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cstddef>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fake_model.hpp"
+
+namespace kv = ashlar::kv;
+namespace serve = ashlar::serve;
+using serve::finish_reason;
+using serve::token;
+using serve::testing::fake_model;
+
+static_assert(serve::LanguageModel<fake_model>);
+static_assert(serve::SchedulePolicy<serve::continuous<>>);
+
+namespace {
+
+/// Prompts of many lengths, some random, some greedy, one with penalty and min_p.
+std::vector<serve::request> requests() {
+  std::vector<serve::request> all;
+  std::mt19937 random(3);
+  for (int i = 0; i < 12; ++i) {
+    serve::request r;
+    const int length = i == 0 ? 1 : 1 + static_cast<int>(random() % 40);
+    for (int t = 0; t < length; ++t) {
+      r.tokens.push_back(static_cast<token>(random() % 23));
+    }
+    r.max_tokens = 1 + static_cast<int>(random() % 30);
+    if (i % 3 == 1) {
+      r.sampling = {.temperature = 0.8, .top_k = 9, .top_p = 0.9, .seed = 5};
+    } else if (i % 3 == 2) {
+      r.sampling = {.temperature = 1.3, .min_p = 0.01, .repetition_penalty = 1.2};
+    }
+    all.push_back(std::move(r));
+  }
+  return all;
+}
+
+/// One request, no engine, no cache, every logit from the start.
+std::vector<token> naive(const serve::request& r, std::uint64_t seed, int context = 96) {
+  std::vector<token> tokens = r.tokens;
+  serve::vllm_sampler sample;
+  while (std::ssize(tokens) < std::ssize(r.tokens) + r.max_tokens && std::ssize(tokens) < context) {
+    tokens.push_back(sample(serve::testing::naive_logits(tokens, 23), r.sampling,
+                            {tokens, {}, r.sampling.seed.value_or(seed)}));
+  }
+  return {tokens.begin() + std::ssize(r.tokens), tokens.end()};
+}
+
+std::vector<serve::request> seeded() {
+  auto all = requests();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    all[i].sampling.seed = 100 + i;
+  }
+  return all;
+}
+
+template <class... Policies>
+void check_against_naive(std::int64_t cache_tokens, bool preempts = false) {
+  const auto wishes = seeded();
+  fake_model model;
+  serve::engine<fake_model, Policies...> engine(model, {.cache_tokens = cache_tokens});
+  for (const auto& r : wishes) {
+    engine.submit(r);
+  }
+  const auto results = engine.run();
+  REQUIRE(results.size() == wishes.size());
+  for (std::size_t i = 0; i < wishes.size(); ++i) {
+    CAPTURE(i);
+    CHECK(results[i].id == i);
+    CHECK(results[i].reason == finish_reason::length);
+    CHECK(results[i].tokens == naive(wishes[i], 0));
+  }
+  CHECK((engine.statistics().preemptions > 0) == preempts);
+  CHECK(engine.statistics().blocks_used == 0);
+}
+
+}  // namespace
+
+TEST_CASE("serve/engine: a batch gives each request the tokens that it gets alone") {
+  check_against_naive<>(2048);
+  check_against_naive<serve::continuous<serve::max_sequences<1>>>(2048);
+  check_against_naive<serve::continuous<serve::max_sequences<5>>>(2048);
+}
+
+TEST_CASE("serve/engine: chunks of a prompt give the same tokens as the whole prompt") {
+  check_against_naive<serve::continuous<serve::whole_prefill<4096>>>(2048);
+  check_against_naive<serve::continuous<serve::whole_prefill<16>>>(2048);
+  check_against_naive<serve::continuous<serve::chunked_prefill<1>>>(2048);
+  check_against_naive<serve::continuous<serve::chunked_prefill<7>>>(2048);
+}
+
+TEST_CASE("serve/engine: block sizes do not change tokens, nor does a cache without pages") {
+  check_against_naive<kv::paged<1>>(2048);
+  check_against_naive<kv::paged<7>>(2048);
+  check_against_naive<kv::contiguous<96>>(12 * 96);
+}
+
+TEST_CASE("serve/engine: a preempted request gives the same tokens as one that was not") {
+  check_against_naive<kv::paged<4>>(112, true);
+  check_against_naive<serve::continuous<serve::chunked_prefill<5>>, kv::paged<4>>(80, true);
+  check_against_naive<serve::continuous<serve::whole_prefill<30>>, kv::paged<2>>(80, true);
+}
+
+TEST_CASE("serve/engine: a step keeps to its budget and to the number of sequences") {
+  fake_model model;
+  serve::engine<fake_model, serve::continuous<serve::max_sequences<4>, serve::chunked_prefill<11>>>
+      engine(model);
+  for (const auto& r : requests()) {
+    engine.submit(r);
+  }
+  engine.run();
+  CHECK(model.widest == 11);
+  CHECK(model.most == 4);
+}
+
+TEST_CASE("serve/engine: without a seed, a request draws from the engine's seed and its id") {
+  fake_model model;
+  serve::request r{.tokens = {1, 2, 3}, .max_tokens = 20, .sampling = {.temperature = 2}};
+  const auto once = [&](std::uint64_t seed) {
+    serve::engine engine(model, {.seed = seed});
+    engine.submit(r);
+    engine.submit(r);
+    return engine.run();
+  };
+  const auto a = once(1);
+  const auto b = once(1);
+  const auto c = once(2);
+  CHECK(a[0].tokens == b[0].tokens);
+  CHECK(a[1].tokens == b[1].tokens);
+  CHECK(a[0].tokens != a[1].tokens);
+  CHECK(a[0].tokens != c[0].tokens);
+}
+
+TEST_CASE("serve/engine: waste is the share of used memory without a token, at every step") {
+  fake_model model;
+  serve::engine<fake_model, kv::paged<8>> engine(model, {.cache_tokens = 2048});
+  for (const auto& r : requests()) {
+    engine.submit(r);
+  }
+  engine.run();
+  const auto s = engine.statistics();
+  CHECK(s.steps == model.steps);
+  CHECK(s.waste_peak == model.waste_peak);
+  CHECK(s.waste_mean == model.waste_sum / model.steps);
+  CHECK(s.waste_mean > 0);
+
+  // One sequence of 9 tokens in blocks of 8, one step: 7 of 16 places are empty.
+  fake_model other;
+  serve::engine<fake_model, kv::paged<8>> alone(other);
+  alone.submit({.tokens = std::vector<token>(9, 1), .max_tokens = 1});
+  alone.run();
+  CHECK(alone.statistics().waste_peak == 7.0 / 16);
+}
+
+TEST_CASE("serve/engine: statistics count tokens, steps and blocks") {
+  fake_model model;
+  serve::engine<fake_model, kv::paged<4>> engine(model, {.cache_tokens = 40});
+  engine.submit({.tokens = {1, 2, 3}, .max_tokens = 4});
+  engine.submit({.tokens = {4, 5}, .max_tokens = 2});
+  CHECK(engine.step());
+  CHECK(engine.statistics().blocks_used == 2);
+  engine.run();
+  const auto s = engine.statistics();
+  CHECK(s.prompt_tokens == 5);
+  CHECK(s.generated_tokens == 6);
+  CHECK(s.computed_tokens == 5 + 3 + 1);
+  CHECK(s.steps == 4);
+  CHECK(s.preemptions == 0);
+  CHECK(s.blocks == 10);
+  CHECK(s.blocks_used == 0);
+  CHECK(s.blocks_peak == 2);
+  CHECK(s.seconds >= 0);
+}
+
+TEST_CASE("serve/engine: tokens are announced one by one, and the last one with its reason") {
+  fake_model model;
+  std::vector<std::vector<token>> streamed(12);
+  std::vector<int> ends(12, 0);
+  serve::engine engine(model, {.on_token = [&](const serve::token_event& e) {
+                         CHECK(e.index == std::ssize(streamed[e.id]));
+                         streamed[e.id].push_back(e.token);
+                         ends[e.id] += e.finish.has_value() ? 1 : 0;
+                       }});
+  for (const auto& r : requests()) {
+    engine.submit(r);
+  }
+  for (const auto& f : engine.run()) {
+    CHECK(f.tokens == streamed[f.id]);
+    CHECK(ends[f.id] == 1);
+  }
+}
+
+TEST_CASE("serve/engine: a request stops at end of text, at its stop tokens, or at its length") {
+  fake_model model;
+  const std::vector<token> prompt{7, 7, 7};
+  const auto free_run = naive({.tokens = prompt, .max_tokens = 40}, 0);
+  const token first = free_run[4];
+  const auto cut = [&](std::size_t most) {  // up to and with the first such token
+    const auto at = static_cast<std::size_t>(std::ranges::find(free_run, first) - free_run.begin());
+    return std::vector<token>(
+        free_run.begin(), free_run.begin() + static_cast<std::ptrdiff_t>(std::min(at + 1, most)));
+  };
+  const auto one = [&](serve::request r, std::vector<token> eos) {
+    r.tokens = prompt;
+    serve::engine engine(model, {.eos_tokens = std::move(eos)});
+    engine.submit(std::move(r));
+    return engine.run().at(0);
+  };
+  auto f = one({.max_tokens = 40}, {first});
+  CHECK(f.reason == finish_reason::eos);
+  CHECK(f.tokens == cut(40));
+  f = one({.max_tokens = 40, .stop_tokens = {first}}, {});
+  CHECK(f.reason == finish_reason::stop_token);
+  CHECK(f.tokens == cut(40));
+  f = one({.max_tokens = 40, .stop_tokens = {first}}, {first});
+  CHECK(f.reason == finish_reason::eos);
+  f = one({.max_tokens = 40, .ignore_eos = true}, {first});
+  CHECK(f.reason == finish_reason::length);
+  CHECK(f.tokens == free_run);
+  f = one({.max_tokens = 200}, {});
+  CHECK(f.reason == finish_reason::length);
+  CHECK(f.tokens.size() == 96 - prompt.size());
+  CHECK(f.prompt_tokens == 3);
+}
+
+TEST_CASE("serve/engine: before min_tokens, what would end the text is not chosen") {
+  fake_model model{.words = 3};
+  serve::engine engine(model, {.eos_tokens = {0}});
+  engine.submit({.tokens = {1}, .max_tokens = 50, .min_tokens = 30, .stop_tokens = {2}});
+  const auto f = engine.run().at(0);
+  REQUIRE(f.tokens.size() > 30);
+  for (std::size_t i = 0; i < 30; ++i) {
+    CHECK(f.tokens[i] == 1);
+  }
+  CHECK(f.reason != finish_reason::length);
+}
+
+TEST_CASE("serve/engine: a text prompt passes through the tokenizer and comes back as text") {
+  fake_model model{.words = 128};
+  const auto encode = [](std::string_view s) { return std::vector<token>(s.begin(), s.end()); };
+  const auto decode = [](std::span<const token> tokens) {
+    std::string s;
+    for (const token t : tokens) {
+      s += static_cast<char>(t);
+    }
+    return s;
+  };
+  serve::engine engine(model, {.eos_tokens = {0}, .encode = encode, .decode = decode});
+  engine.submit({.prompt = "Once upon", .max_tokens = 5, .ignore_eos = true});
+  const auto f = engine.run().at(0);
+  CHECK(f.prompt_tokens == 9);
+  CHECK(f.text == decode(f.tokens));
+  serve::engine bare(model);
+  CHECK_THROWS_AS(bare.submit({.prompt = "Once upon"}), serve::invalid_request);
+  CHECK_THROWS_AS(serve::engine(model, {.encode = encode}), ashlar::argument_error);
+  serve::engine torn(model, {.encode = encode, .decode = [](std::span<const token>) -> std::string {
+                               throw std::runtime_error("no text");
+                             }});
+  torn.submit({.prompt = "x", .max_tokens = 2});
+  const auto failed = torn.run().at(0);
+  CHECK(failed.reason == finish_reason::failed);
+  CHECK(failed.tokens.size() == 2);
+  CHECK_THROWS_AS(std::rethrow_exception(failed.error), std::runtime_error);
+}
+
+TEST_CASE("serve/engine: a request that can never fit fails, and the others go on") {
+  fake_model model;
+  serve::engine<fake_model, kv::paged<4>> engine(model, {.cache_tokens = 24});
+  engine.submit({.tokens = std::vector<token>(25, 1), .max_tokens = 1});
+  engine.submit({.tokens = {1, 2, 3}, .max_tokens = 50});
+  engine.submit({.tokens = {5}, .max_tokens = 10});
+  const auto results = engine.run();
+  CHECK(results[0].reason == finish_reason::failed);
+  CHECK(results[0].tokens.empty());
+  try {
+    std::rethrow_exception(results[0].error);
+  } catch (const kv::out_of_blocks& e) {
+    CHECK(e.requested == 7);
+    CHECK(e.free == 6);
+  }
+  // 24 tokens fit and give the 25th, which has no place; that does not depend on the neighbour.
+  CHECK(results[1].reason == finish_reason::failed);
+  CHECK(results[1].tokens.size() == 22);
+  CHECK_THROWS_AS(std::rethrow_exception(results[1].error), kv::out_of_blocks);
+  CHECK(results[2].reason == finish_reason::length);
+  CHECK(results[2].tokens == naive({.tokens = {5}, .max_tokens = 10}, 0));
+  CHECK(engine.statistics().blocks_used == 0);
+}
+
+TEST_CASE("serve/engine: a step that throws loses no request and can be tried again") {
+  const auto wishes = seeded();
+  for (const int bad_step : {0, 1, 5}) {
+    fake_model model{.fail_at = bad_step, .cut_at = bad_step + 2};
+    serve::engine<fake_model, kv::paged<4>, serve::continuous<serve::chunked_prefill<9>>> engine(
+        model, {.cache_tokens = 200});
+    for (const auto& r : wishes) {
+      engine.submit(r);
+    }
+    int thrown = 0;
+    bool more = true;
+    while (more) {
+      try {
+        more = engine.step();
+      } catch (const std::runtime_error&) {
+        ++thrown;
+      } catch (const ashlar::argument_error&) {
+        ++thrown;
+      }
+    }
+    const auto results = engine.run();
+    CHECK(thrown >= 1);
+    REQUIRE(results.size() == wishes.size());
+    for (std::size_t i = 0; i < wishes.size(); ++i) {
+      CHECK(results[i].tokens == naive(wishes[i], 0));
+    }
+    CHECK(engine.statistics().blocks_used == 0);
+  }
+}
+
+TEST_CASE("serve/engine: logits that are no numbers end their request only") {
+  fake_model model{.nan_at = 2};
+  serve::engine engine(model);
+  engine.submit({.tokens = {1, 2}, .max_tokens = 6});
+  engine.submit({.tokens = {3}, .max_tokens = 6});
+  const auto results = engine.run();
+  CHECK(results[0].reason == finish_reason::failed);
+  CHECK(results[0].tokens.size() == 2);
+  try {
+    std::rethrow_exception(results[0].error);
+  } catch (const serve::bad_logits& e) {
+    CHECK(e.position == 4);
+  }
+  CHECK(results[1].tokens == naive({.tokens = {3}, .max_tokens = 6}, 0));
+}
+
+TEST_CASE("serve/engine: a cancelled request keeps its tokens so far and returns its blocks") {
+  fake_model model;
+  serve::engine<fake_model, serve::continuous<serve::max_sequences<1>>> engine(model);
+  const auto running = engine.submit({.tokens = {1, 2}, .max_tokens = 6});
+  const auto waiting = engine.submit({.tokens = {3}, .max_tokens = 6});
+  engine.step();
+  engine.step();
+  CHECK(engine.cancel(running));
+  CHECK(engine.cancel(waiting));
+  CHECK_FALSE(engine.cancel(running));
+  CHECK_FALSE(engine.cancel(99));
+  CHECK(engine.statistics().blocks_used == 0);
+  CHECK_FALSE(engine.step());
+  const auto results = engine.run();
+  REQUIRE(results.size() == 2);
+  CHECK(results[0].reason == finish_reason::cancelled);
+  CHECK(results[0].tokens.size() == 2);
+  CHECK(results[1].tokens.empty());
+}
+
+TEST_CASE("serve/engine: on_token may submit, cancel and throw") {
+  fake_model model;
+  serve::engine<fake_model>* running = nullptr;
+  serve::engine engine(model, {.on_token = [&](const serve::token_event& e) {
+                         if (e.id == 0 && e.index == 0) {
+                           running->submit({.tokens = {9}, .max_tokens = 3});
+                         }
+                         if (e.id == 0 && e.index == 2) {
+                           running->cancel(0);
+                           throw std::runtime_error("enough");
+                         }
+                       }});
+  running = &engine;
+  engine.submit({.tokens = {1}, .max_tokens = 9});
+  CHECK_THROWS_AS(engine.run(), std::runtime_error);
+  const auto results = engine.run();
+  REQUIRE(results.size() == 2);
+  CHECK(results[0].reason == finish_reason::cancelled);
+  CHECK(results[0].tokens.size() == 3);
+  CHECK(results[1].tokens == naive({.tokens = {9}, .max_tokens = 3}, 0));
+}
+
+TEST_CASE("serve/engine: a malformed request is refused with the name of its field") {
+  fake_model model;
+  serve::engine engine(model);
+  const double nan = __builtin_nan("");
+  const std::vector<token> p{1};
+  const std::vector<std::pair<std::string, serve::request>> table{
+      {"tokens", {}},
+      {"tokens", {.tokens = {-1}}},
+      {"tokens", {.tokens = {1, 23}}},
+      {"tokens", {.tokens = std::vector<token>(96, 1)}},
+      {"prompt", {.prompt = "text"}},
+      {"max_tokens", {.tokens = p, .max_tokens = 0}},
+      {"max_tokens", {.tokens = p, .max_tokens = -5}},
+      {"min_tokens", {.tokens = p, .max_tokens = 4, .min_tokens = 5}},
+      {"min_tokens", {.tokens = p, .min_tokens = -1}},
+      {"stop_tokens", {.tokens = p, .stop_tokens = {23}}},
+      {"sampling.temperature", {.tokens = p, .sampling = {.temperature = -0.1}}},
+      {"sampling.temperature", {.tokens = p, .sampling = {.temperature = nan}}},
+      {"sampling.temperature", {.tokens = p, .sampling = {.temperature = __builtin_inf()}}},
+      {"sampling.top_k", {.tokens = p, .sampling = {.top_k = -2}}},
+      {"sampling.top_p", {.tokens = p, .sampling = {.top_p = 0}}},
+      {"sampling.top_p", {.tokens = p, .sampling = {.top_p = 1.01}}},
+      {"sampling.top_p", {.tokens = p, .sampling = {.top_p = nan}}},
+      {"sampling.min_p", {.tokens = p, .sampling = {.min_p = -0.1}}},
+      {"sampling.min_p", {.tokens = p, .sampling = {.min_p = 1.1}}},
+      {"sampling.repetition_penalty", {.tokens = p, .sampling = {.repetition_penalty = 0}}},
+      {"sampling.repetition_penalty", {.tokens = p, .sampling = {.repetition_penalty = nan}}},
+  };
+  for (const auto& [field, r] : table) {
+    CAPTURE(field);
+    try {
+      engine.submit(r);
+      FAIL("it was accepted");
+    } catch (const serve::invalid_request& e) {
+      CHECK(e.field == field);
+      CHECK(std::string(e.what()).find(field) != std::string::npos);
+    }
+  }
+  CHECK(engine.submit({.tokens = std::vector<token>(95, 1)}) == 0);
+  CHECK(engine.run().at(0).tokens.size() == 1);
+  CHECK_THROWS_AS(serve::engine(model, {.cache_tokens = -1}), ashlar::argument_error);
+  CHECK_THROWS_AS(serve::engine(model, {.cache_tokens = std::int64_t{1} << 50}),
+                  ashlar::argument_error);
+  CHECK_THROWS_AS(serve::engine(model, {.eos_tokens = {23}}), ashlar::argument_error);
+}
+
+TEST_CASE("serve/engine: after any mix of submits, cancels and steps the pool is empty again") {
+  fake_model model;
+  using small = serve::continuous<serve::chunked_prefill<13>, serve::max_sequences<7>>;
+  serve::engine<fake_model, kv::paged<4>, small> engine(model, {.cache_tokens = 130});
+  std::mt19937 random(17);
+  std::vector<serve::request> sent;
+  std::vector<serve::finished> results;
+  for (int i = 0; i < 3000; ++i) {
+    if (random() % 8 == 0) {
+      serve::request r{.tokens = std::vector<token>(1 + random() % 60),
+                       .max_tokens = 1 + static_cast<int>(random() % 40)};
+      for (token& t : r.tokens) {
+        t = static_cast<token>(random() % 23);
+      }
+      r.sampling.temperature = random() % 2 == 0 ? 0 : 1;
+      r.sampling.seed = random();
+      sent.push_back(r);
+      REQUIRE(engine.submit(std::move(r)) == sent.size() - 1);
+    } else if (!sent.empty() && random() % 60 == 0) {
+      engine.cancel(random() % sent.size());
+    } else {
+      engine.step();
+    }
+    for (auto& f : engine.take_finished()) {
+      results.push_back(std::move(f));
+    }
+  }
+  for (auto& f : engine.run()) {
+    results.push_back(std::move(f));
+  }
+  CHECK(engine.statistics().blocks_used == 0);
+  CHECK(engine.statistics().preemptions > 0);
+  REQUIRE(results.size() == sent.size());
+  std::vector<int> seen(sent.size(), 0);
+  for (const auto& f : results) {
+    ++seen[f.id];
+    auto expected = naive(sent[f.id], 0);
+    if (f.reason == finish_reason::cancelled) {
+      expected.resize(f.tokens.size());
+    } else {
+      CHECK(f.reason == finish_reason::length);
+    }
+    CHECK(f.tokens == expected);
+  }
+  CHECK(std::ranges::count(seen, 1) == std::ssize(seen));
+}

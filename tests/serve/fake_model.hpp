@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <stdexcept>
+#include <vector>
+
+#include "ashlar/serve/step.hpp"
+
+namespace ashlar::serve::testing {
+
+constexpr std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
+  std::uint64_t z = (a ^ (b * 0x9E3779B97F4A7C15u)) + 0x632BE59BD9B4E019u;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return z ^ (z >> 31);
+}
+
+/// The state of a token: it depends on every earlier state, as in a deep model.
+constexpr std::uint64_t next_state(std::uint64_t earlier, token t, std::int64_t position) {
+  return mix(earlier, mix(static_cast<std::uint64_t>(t), static_cast<std::uint64_t>(position)));
+}
+
+inline std::vector<float> logits_of(std::uint64_t state, int vocabulary) {
+  std::vector<float> logits;
+  for (int v = 0; v < vocabulary; ++v) {
+    logits.push_back(static_cast<float>(mix(state, static_cast<std::uint64_t>(v)) >> 44) *
+                     0x1p-17F);  // [0, 8)
+  }
+  return logits;
+}
+
+/// The same model without a cache.
+inline std::vector<float> naive_logits(std::span<const token> tokens, int vocabulary) {
+  std::uint64_t sum = 0;
+  std::uint64_t state = 0;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    state = next_state(sum, tokens[i], static_cast<std::int64_t>(i));
+    sum += state;
+  }
+  return logits_of(state, vocabulary);
+}
+
+/// A language model made of hashes: one wrong slot, position or block changes its tokens.
+struct fake_model {
+  using cache_type = std::vector<std::uint64_t>;
+
+  int words = 23;
+  int context = 96;
+  int fail_at = -1;  ///< the step in which `forward` throws
+  int nan_at = -1;   ///< the step whose first row of logits holds a NaN
+  int cut_at = -1;   ///< the step that returns a logit too few
+  int steps = 0;
+  double waste_sum = 0;  ///< of what `forward` was shown
+  double waste_peak = 0;
+  std::size_t widest = 0;  ///< most rows in one step
+  std::size_t most = 0;    ///< most sequences in one step
+
+  [[nodiscard]] cache_type make_cache(kv::block_id blocks, std::int32_t block_tokens) const {
+    return cache_type(static_cast<std::size_t>(blocks) * static_cast<std::size_t>(block_tokens),
+                      0xDEADu);
+  }
+  [[nodiscard]] int vocabulary() const { return words; }
+  [[nodiscard]] int context_length() const { return context; }
+
+  std::vector<float> forward(const step& s, cache_type& cache) {
+    const int now = steps++;
+    std::vector<float> out;
+    std::size_t next_row = 0;
+    std::int64_t slots = 0;
+    std::int64_t held = 0;
+    for (const sequence_step& q : s.sequences) {
+      slots += std::ssize(q.blocks) * s.block_tokens;
+      held += q.context;
+      const auto at = [&](std::int32_t position) -> std::uint64_t& {
+        return cache[static_cast<std::size_t>(
+            q.blocks[static_cast<std::size_t>(position / s.block_tokens)] * s.block_tokens +
+            position % s.block_tokens)];
+      };
+      for (std::int32_t row = q.first_row; row < q.first_row + q.rows; ++row) {
+        const auto r = static_cast<std::size_t>(row);
+        std::uint64_t sum = 0;
+        for (std::int32_t p = 0; p < s.positions[r]; ++p) {
+          sum += at(p);
+        }
+        const std::uint64_t state = next_state(sum, s.tokens[r], s.positions[r]);
+        cache[static_cast<std::size_t>(s.slots[r])] = state;
+        if (next_row < s.logit_rows.size() && s.logit_rows[next_row] == row) {
+          const auto logits = logits_of(state, words);
+          out.insert(out.end(), logits.begin(), logits.end());
+          ++next_row;
+        }
+      }
+    }
+    if (now == fail_at) {
+      throw std::runtime_error("the chip is on fire");
+    }
+    if (now == nan_at) {
+      out[1] = __builtin_nanf("");
+    }
+    if (now == cut_at) {
+      out.pop_back();
+    }
+    const double waste = static_cast<double>(slots - held) / static_cast<double>(slots);
+    waste_sum += waste;
+    waste_peak = waste > waste_peak ? waste : waste_peak;
+    widest = s.tokens.size() > widest ? s.tokens.size() : widest;
+    most = s.sequences.size() > most ? s.sequences.size() : most;
+    return out;
+  }
+};
+
+}  // namespace ashlar::serve::testing
