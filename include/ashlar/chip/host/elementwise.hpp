@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/chip/host/detail/lanes.hpp"
+#include "ashlar/chip/host/detail/nest.hpp"
+#include "ashlar/chip/host/detail/threads.hpp"
+#include "ashlar/core/dtype.hpp"
+#include "ashlar/core/view.hpp"
+#include "ashlar/tile/functions.hpp"
+
+namespace ashlar::chip::host_kernels {
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_view = false;
+template <class T>
+inline constexpr bool is_view<view<T>> = true;
+
+/// The type in which a function of these elements is computed; `bool` beside others is a mask.
+template <class First, class... Rest>
+struct common_compute {
+  using type = compute_type<First>;
+};
+template <class Second, class... Rest>
+struct common_compute<bool, Second, Rest...> : common_compute<Second, Rest...> {};
+
+template <class S, class C>
+inline constexpr bool is_condition = std::same_as<S, bool> && !std::same_as<C, bool>;
+
+/// One operation on elements of fixed types: sixteen at a time for floating types, else one by one.
+template <class Fn, class R, class... S>
+struct elementwise_loop {
+  using C = typename common_compute<S...>::type;
+  static constexpr int count = 1 + static_cast<int>(sizeof...(S));
+  static constexpr bool vectors = std::floating_point<C>;
+  static_assert(((std::same_as<compute_type<S>, C> || is_condition<S, C>)&&...),
+                "ashlar::chip::host_kernels::map: inputs must have one element type, or bool for "
+                "conditions; cast them before");
+
+  template <class T>
+  ASHLAR_INLINE static auto get_one(const T* p, std::int64_t stride, int n) {
+    if constexpr (!is_condition<T, C>) {
+      return get<C>(p, stride, n);
+    } else if (stride == 1) {
+      return simd::load_mask<C>(p, n);
+    } else {
+      bool buffer[lanes];
+      for (int i = 0; i < n; ++i) {
+        buffer[i] = p[i * stride];
+      }
+      return simd::load_mask<C>(buffer, n);
+    }
+  }
+
+  ASHLAR_INLINE static void put_one(R* p, std::int64_t stride, int n, const simd::vec<C>& v) {
+    put(p, stride, n, v);
+  }
+  ASHLAR_INLINE static void put_one(R* p, std::int64_t stride, int n, const simd::vec_mask<C>& m)
+    requires std::same_as<R, bool>
+  {
+    if (stride == 1) {
+      simd::store_mask(p, m, n);
+    } else {
+      bool buffer[lanes];
+      simd::store_mask(buffer, m);
+      for (int i = 0; i < n; ++i) {
+        p[i * stride] = buffer[i];
+      }
+    }
+  }
+
+  /// All operands step by one.
+  [[gnu::noinline]] static void dense(const Fn& fn, std::int64_t n, R* out, const S*... in) {
+    std::int64_t i = 0;
+    if constexpr (vectors) {
+      for (; i + lanes <= n; i += lanes) {
+        put_one(out + i, 1, lanes, fn(get_one(in + i, 1, lanes)...));
+      }
+      if (i < n) {
+        const int rest = static_cast<int>(n - i);
+        put_one(out + i, 1, rest, fn(get_one(in + i, 1, rest)...));
+      }
+    } else {
+      for (; i < n; ++i) {
+        out[i] = static_cast<R>(fn(static_cast<compute_type<S>>(in[i])...));
+      }
+    }
+  }
+
+  template <std::size_t... J>
+  static void strided(const Fn& fn, std::int64_t n, const std::array<std::int64_t, count>& step,
+                      std::index_sequence<J...>, R* out, const S*... in) {
+    if constexpr (vectors) {
+      for (std::int64_t i = 0; i < n; i += lanes) {
+        const int m = static_cast<int>(n - i < lanes ? n - i : lanes);
+        put_one(out + i * step[0], step[0], m,
+                fn(get_one(in + i * step[J + 1], step[J + 1], m)...));
+      }
+    } else {
+      for (std::int64_t i = 0; i < n; ++i) {
+        out[i * step[0]] = static_cast<R>(fn(static_cast<compute_type<S>>(in[i * step[J + 1]])...));
+      }
+    }
+  }
+
+  [[gnu::noinline]] static void general(const Fn& fn, view<R> out, view<const S>... in) {
+    const loop_nest<count> nest = elementwise_nest<count>({out.spec, in.spec...});
+    const auto& step = nest.inner_stride();
+    bool all_dense = true;
+    for (const std::int64_t s : step) {
+      all_dense = all_dense && s == 1;
+    }
+    [&]<std::size_t... J>(std::index_sequence<J...> js) {
+      parallel(nest.size, element_cost, [&](std::int64_t begin, std::int64_t end) {
+        for_each_run(nest, begin, end, [&](const auto& at, std::int64_t n) {
+          if (all_dense) {
+            dense(fn, n, out.data + at[0], (in.data + at[J + 1])...);
+          } else {
+            strided(fn, n, step, js, out.data + at[0], (in.data + at[J + 1])...);
+          }
+        });
+      });
+    }(std::index_sequence_for<S...>{});
+  }
+
+  [[gnu::noinline]] static void large(const Fn& fn, view<R> out, view<const S>... in) {
+    parallel(out.size(), element_cost, [&](std::int64_t begin, std::int64_t end) {
+      dense(fn, end - begin, out.data + begin, (in.data + begin)...);
+    });
+  }
+
+  ASHLAR_INLINE static void run(const Fn& fn, view<R> out, view<const S>... in) {
+    // Equal sizes of shapes that broadcast are equal shapes, up to leading ones.
+    if (out.contiguous() && ((in.contiguous() && in.size() == out.size()) && ...)) [[likely]] {
+      const std::int64_t n = out.size();
+      if constexpr (vectors) {
+        if (n <= lanes) [[likely]] {
+          if (n > 0) {
+            const int m = static_cast<int>(n);
+            put_one(out.data, 1, m, fn(get_one(in.data, 1, m)...));
+          }
+          return;
+        }
+      }
+      if (n <= serial_elements) {
+        dense(fn, n, out.data, in.data...);
+      } else {
+        large(fn, out, in...);
+      }
+    } else {
+      general(fn, out, in...);
+    }
+  }
+};
+
+}  // namespace detail
+
+/// Applies `fn` to the elements of `in...`, broadcast to the shape of `out`.
+///
+/// An input may be the output's own memory if both are walked alike; other overlap is not allowed.
+/// 16-bit inputs are computed in float; the result is converted to the element type of `out`.
+/// Requires: the inputs have one element type (or `bool`, for conditions) and broadcast to `out`.
+/// Cost: one pass; threads for large sizes, without effect on the result.
+template <class Fn, Scalar R, class... S>
+ASHLAR_INLINE void map_with(const Fn& fn, view<R> out, view<S>... in) {
+  detail::elementwise_loop<Fn, R, std::remove_const_t<S>...>::run(
+      fn, out, view<const S>{in.data, in.spec}...);
+}
+
+/// `map_with(Fn{attributes...}, out, in...)`: `map<fn::add>(out, a, b)`, `map<fn::scale>(out,
+/// a, 2.0)`.
+template <class Fn, Scalar R, class... Arguments>
+ASHLAR_INLINE void map(view<R> out, const Arguments&... arguments) {
+  constexpr std::size_t inputs = (static_cast<std::size_t>(detail::is_view<Arguments>) + ... + 0);
+  if constexpr (inputs == sizeof...(Arguments)) {
+    map_with(Fn{}, out, arguments...);
+  } else {
+    const auto all = std::tie(arguments...);
+    [&]<std::size_t... I, std::size_t... A>(std::index_sequence<I...>, std::index_sequence<A...>)
+        __attribute__((always_inline)) {
+      map_with(Fn{std::get<inputs + A>(all)...}, out, std::get<I>(all)...);
+    }
+    (std::make_index_sequence<inputs>{}, std::make_index_sequence<sizeof...(Arguments) - inputs>{});
+  }
+}
+
+/// `out[i] = condition[i] ? yes[i] : no[i]`, broadcast to the shape of `out`.
+template <Scalar T>
+ASHLAR_INLINE void where(view<T> out, view<const bool> condition, view<const T> yes,
+                         view<const T> no) {
+  map_with(tile::fn::where{}, out, condition, yes, no);
+}
+
+}  // namespace ashlar::chip::host_kernels

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstdint>
+#include <type_traits>
+
+#include "ashlar/simd/memory.hpp"
+#include "ashlar/simd/vec.hpp"
+
+namespace ashlar::simd {
+
+/// The same number in every lane; found by generic code that knows its value type only.
+template <Lane T>
+ASHLAR_INLINE vec<T> constant_of(std::type_identity<vec<T>>, double value) {
+  return broadcast(static_cast<T>(value));
+}
+
+/// The first `n` of sixteen truth values, false in the other lanes.
+template <Lane T>
+ASHLAR_INLINE vec_mask<T> load_mask(const bool* p, int n = lanes) {
+  alignas(64) T buffer[lanes];
+  for (int i = 0; i < lanes; ++i) {
+    buffer[i] = i < n && p[i] ? T(1) : T(0);
+  }
+  return load(buffer) != broadcast(T(0));
+}
+
+/// Stores the first `n` lanes as `bool`.
+template <Lane T>
+ASHLAR_INLINE void store_mask(bool* p, const vec_mask<T>& m, int n = lanes) {
+  alignas(64) T buffer[lanes];
+  store(buffer, select(m, broadcast(T(1)), broadcast(T(0))));
+  for (int i = 0; i < n; ++i) {
+    p[i] = buffer[i] != T(0);
+  }
+}
+
+}  // namespace ashlar::simd
