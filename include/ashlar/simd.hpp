@@ -3,4 +3,5 @@
 #include "ashlar/simd/math.hpp"
 #include "ashlar/simd/memory.hpp"
 #include "ashlar/simd/reduce.hpp"
+#include "ashlar/simd/reg.hpp"
 #include "ashlar/simd/vec.hpp"

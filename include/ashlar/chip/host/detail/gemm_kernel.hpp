@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "ashlar/config.hpp"
+#include "ashlar/simd/reg.hpp"
+
+namespace ashlar::chip::detail {
+
+/// Operands of one register block of C; strides in elements.
+///
+/// The last register of a row may start early (`last` < its regular place), so that a tail of
+/// columns needs no mask: two registers then hold the same columns and write the same bits.
+template <class T>
+struct gemm_block {
+  std::int64_t k;
+  const T* a;
+  std::int64_t a_row, a_col;
+  const T* b;
+  std::int64_t b_row;
+  const T* start;  ///< null: zero
+  std::int64_t start_row;
+  T* c;
+  std::int64_t c_row;
+  std::int64_t b_last;  ///< column of B's last register
+  std::int64_t last;    ///< column of C's last register
+};
+
+/// `Rows` rows by `Regs` registers of C, each element one chain of `madd` in the order of k.
+template <class T, int Rows, int Regs>
+[[gnu::noinline]] void gemm_kernel(const gemm_block<T>& block) {
+  using reg = simd::reg<T>;
+  constexpr std::int64_t width = reg::width;
+  constexpr auto rows = std::make_integer_sequence<int, Rows>{};
+  constexpr auto regs = std::make_integer_sequence<int, Regs>{};
+  reg acc[Rows][Regs];
+
+  const auto for_rows = [&]<int... R>(std::integer_sequence<int, R...>, const auto& f)
+      __attribute__((always_inline)) {
+    (f(std::integral_constant<int, R>{}), ...);
+  };
+  const auto for_regs = [&]<int... V>(std::integer_sequence<int, V...>, const auto& f)
+      __attribute__((always_inline)) {
+    (f(std::integral_constant<int, V>{}), ...);
+  };
+
+  const std::int64_t last = block.last;
+  if (block.start == nullptr) {
+    for_rows(
+        rows, [&](auto r) __attribute__((always_inline)) {
+          for_regs(
+              regs, [&](auto v)
+                        __attribute__((always_inline)) { acc[r][v] = simd::reg_broadcast(T(0)); });
+        });
+  } else {
+    for_rows(
+        rows, [&](auto r) __attribute__((always_inline)) {
+          for_regs(
+              regs, [&](auto v) __attribute__((always_inline)) {
+                acc[r][v] = simd::reg_load(block.start + r * block.start_row +
+                                           (v == Regs - 1 ? last : v * width));
+              });
+        });
+  }
+
+  const T* a = block.a;
+  const T* b = block.b;
+  const std::int64_t a_row = block.a_row;
+  const std::int64_t a_col = block.a_col;
+  const std::int64_t b_row = block.b_row;
+  const std::int64_t b_last = block.b_last;
+  for (std::int64_t k = block.k; k > 0; --k) {
+    // The side with fewer registers stays; the other one passes through a single register.
+    if constexpr (Regs <= Rows) {
+      reg x[Regs];
+      for_regs(
+          regs, [&](auto v) __attribute__((always_inline)) {
+            x[v] = simd::reg_load(b + (v == Regs - 1 ? b_last : v * width));
+            simd::reg_pin(x[v]);
+          });
+      for_rows(
+          rows, [&](auto r) __attribute__((always_inline)) {
+            const reg y = simd::reg_broadcast(a[r * a_row]);
+            for_regs(
+                regs, [&](auto v) __attribute__((always_inline)) {
+                  acc[r][v] = simd::reg_madd(y, x[v], acc[r][v]);
+                });
+          });
+    } else {
+      reg y[Rows];
+      for_rows(
+          rows, [&](auto r)
+                    __attribute__((always_inline)) { y[r] = simd::reg_broadcast(a[r * a_row]); });
+      for_regs(
+          regs, [&](auto v) __attribute__((always_inline)) {
+            reg x = simd::reg_load(b + (v == Regs - 1 ? b_last : v * width));
+            if constexpr (Rows > 1) {
+              simd::reg_pin(x);
+            }
+            for_rows(
+                rows, [&](auto r) __attribute__((always_inline)) {
+                  acc[r][v] = simd::reg_madd(y[r], x, acc[r][v]);
+                });
+          });
+    }
+    a += a_col;
+    b += b_row;
+  }
+
+  for_rows(
+      rows, [&](auto r) __attribute__((always_inline)) {
+        for_regs(
+            regs, [&](auto v) __attribute__((always_inline)) {
+              simd::reg_store(block.c + r * block.c_row + (v == Regs - 1 ? last : v * width),
+                              acc[r][v]);
+            });
+      });
+}
+
+/// Shape of the register block for this machine.
+struct gemm_tiling {
+  int rows;      ///< rows of C per register block
+  int regs;      ///< registers per row of C
+  int max_regs;  ///< registers per row where few rows leave room for more
+};
+
+// The accumulators take what the register file leaves beside one row of B and one broadcast of A:
+// 8 x 3 of 32, 6 x 2 of 16; without fused multiply-add a product needs a register too.
+template <class T>
+inline constexpr gemm_tiling default_gemm_tiling =
+    simd::register_count >= 32 ? gemm_tiling{8, 3, 8}
+                               : (simd::fused_madd ? gemm_tiling{6, 2, 8} : gemm_tiling{4, 2, 8});
+
+/// Registers per row for a block of `rows` rows.
+template <class T>
+constexpr int gemm_regs(int rows) {
+  constexpr gemm_tiling t = default_gemm_tiling<T>;
+  return std::clamp(t.rows * t.regs / rows, t.regs, t.max_regs);
+}
+
+template <class T>
+using gemm_kernel_pointer = void (*)(const gemm_block<T>&);
+
+template <class T>
+using gemm_kernel_row = std::array<gemm_kernel_pointer<T>, default_gemm_tiling<T>.max_regs>;
+
+template <class T, int Rows>
+constexpr gemm_kernel_row<T> gemm_kernels_of() {
+  gemm_kernel_row<T> kernels{};
+  [&]<int... V>(std::integer_sequence<int, V...>) {
+    ((kernels[V] = &gemm_kernel<T, Rows, V + 1>), ...);
+  }(std::make_integer_sequence<int, gemm_regs<T>(Rows)>{});
+  return kernels;
+}
+
+/// Kernels by rows - 1 and registers - 1.
+template <class T>
+inline constexpr auto gemm_kernels = []<int... R>(std::integer_sequence<int, R...>) {
+  return std::array<gemm_kernel_row<T>, sizeof...(R)>{gemm_kernels_of<T, R + 1>()...};
+}(std::make_integer_sequence<int, default_gemm_tiling<T>.rows>{});
+
+}  // namespace ashlar::chip::detail

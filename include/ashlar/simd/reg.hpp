@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "ashlar/simd/vec.hpp"
+
+namespace ashlar::simd {
+
+/// One native register of `T`, for inner kernels that are written around the register file.
+///
+/// Its width differs between machines, so only lane-by-lane work may use it: anything that adds up
+/// across lanes belongs in `vec`.
+template <Lane T>
+struct reg {
+  static constexpr int width = vec<T>::width;
+  detail::native<T> value;
+};
+
+/// Vector registers that the instruction set names.
+#if defined(__AVX512F__) || defined(__aarch64__)
+inline constexpr int register_count = 32;
+#else
+inline constexpr int register_count = 16;
+#endif
+
+template <Lane T>
+ASHLAR_INLINE reg<T> reg_load(const T* p) {
+  return {detail::native<T>::load_unaligned(p)};
+}
+template <Lane T>
+ASHLAR_INLINE void reg_store(T* p, const reg<T>& x) {
+  x.value.store_unaligned(p);
+}
+template <Lane T>
+ASHLAR_INLINE reg<T> reg_broadcast(T x) {
+  return {detail::native<T>(x)};
+}
+/// Keeps a loaded value in its register: g++ otherwise loads it again for every use.
+template <Lane T>
+ASHLAR_INLINE void reg_pin([[maybe_unused]] reg<T>& x) {
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512F__)
+  asm("" : "+v"(x.value.data));
+#elif defined(__GNUC__) && !defined(__clang__) && defined(__SSE2__)
+  asm("" : "+x"(x.value.data));
+#endif
+}
+/// `a * b + c`, rounded as `madd` rounds.
+template <Lane T>
+ASHLAR_INLINE reg<T> reg_madd(const reg<T>& a, const reg<T>& b, const reg<T>& c) {
+  return {detail::native_madd(a.value, b.value, c.value)};
+}
+
+namespace detail {
+
+#if defined(__SSE2__)
+// One 128-bit column group of several rows: row r, then r + step, r + 2 * step ...
+#if defined(__AVX512F__)
+ASHLAR_INLINE __m512 gather_rows(const float* p, std::ptrdiff_t ld) {
+  __m512 x = _mm512_castps128_ps512(_mm_loadu_ps(p));
+  x = _mm512_mask_broadcast_f32x4(x, 0x00f0, _mm_loadu_ps(p + 4 * ld));
+  x = _mm512_mask_broadcast_f32x4(x, 0x0f00, _mm_loadu_ps(p + 8 * ld));
+  return _mm512_mask_broadcast_f32x4(x, 0xf000, _mm_loadu_ps(p + 12 * ld));
+}
+ASHLAR_INLINE __m512d gather_rows(const double* p, std::ptrdiff_t ld) {
+  __m512d x = _mm512_castpd128_pd512(_mm_loadu_pd(p));
+  x = _mm512_insertf64x2(x, _mm_loadu_pd(p + 2 * ld), 1);
+  x = _mm512_insertf64x2(x, _mm_loadu_pd(p + 4 * ld), 2);
+  return _mm512_insertf64x2(x, _mm_loadu_pd(p + 6 * ld), 3);
+}
+ASHLAR_INLINE __m512 low(__m512 a, __m512 b) { return _mm512_unpacklo_ps(a, b); }
+ASHLAR_INLINE __m512 high(__m512 a, __m512 b) { return _mm512_unpackhi_ps(a, b); }
+ASHLAR_INLINE __m512d low(__m512d a, __m512d b) { return _mm512_unpacklo_pd(a, b); }
+ASHLAR_INLINE __m512d high(__m512d a, __m512d b) { return _mm512_unpackhi_pd(a, b); }
+ASHLAR_INLINE __m512 low_pair(__m512 a, __m512 b) {
+  return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+ASHLAR_INLINE __m512 high_pair(__m512 a, __m512 b) {
+  return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+}
+#elif defined(__AVX__)
+ASHLAR_INLINE __m256 gather_rows(const float* p, std::ptrdiff_t ld) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps(p + 4 * ld), 1);
+}
+ASHLAR_INLINE __m256d gather_rows(const double* p, std::ptrdiff_t ld) {
+  return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p)), _mm_loadu_pd(p + 2 * ld), 1);
+}
+ASHLAR_INLINE __m256 low(__m256 a, __m256 b) { return _mm256_unpacklo_ps(a, b); }
+ASHLAR_INLINE __m256 high(__m256 a, __m256 b) { return _mm256_unpackhi_ps(a, b); }
+ASHLAR_INLINE __m256d low(__m256d a, __m256d b) { return _mm256_unpacklo_pd(a, b); }
+ASHLAR_INLINE __m256d high(__m256d a, __m256d b) { return _mm256_unpackhi_pd(a, b); }
+ASHLAR_INLINE __m256 low_pair(__m256 a, __m256 b) {
+  return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+ASHLAR_INLINE __m256 high_pair(__m256 a, __m256 b) {
+  return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+#else
+ASHLAR_INLINE __m128 gather_rows(const float* p, std::ptrdiff_t) { return _mm_loadu_ps(p); }
+ASHLAR_INLINE __m128d gather_rows(const double* p, std::ptrdiff_t) { return _mm_loadu_pd(p); }
+ASHLAR_INLINE __m128 low(__m128 a, __m128 b) { return _mm_unpacklo_ps(a, b); }
+ASHLAR_INLINE __m128 high(__m128 a, __m128 b) { return _mm_unpackhi_ps(a, b); }
+ASHLAR_INLINE __m128d low(__m128d a, __m128d b) { return _mm_unpacklo_pd(a, b); }
+ASHLAR_INLINE __m128d high(__m128d a, __m128d b) { return _mm_unpackhi_pd(a, b); }
+ASHLAR_INLINE __m128 low_pair(__m128 a, __m128 b) { return _mm_movelh_ps(a, b); }
+ASHLAR_INLINE __m128 high_pair(__m128 a, __m128 b) { return _mm_movehl_ps(b, a); }
+#endif
+#endif
+
+}  // namespace detail
+
+/// Transposes `reg<T>::width` rows of `k` values: `to[j * to_row + r] = from[r * from_row + j]`.
+template <class T>
+  requires std::is_floating_point_v<T>
+inline void transpose_rows(const T* from, std::ptrdiff_t from_row, std::ptrdiff_t k, T* to,
+                           std::ptrdiff_t to_row) {
+  constexpr int width = reg<T>::width;
+  std::ptrdiff_t j = 0;
+#if defined(__SSE2__)
+  // Registers are groups of 128 bits: lane group g of x[r] holds row 4 * g + r, columns j .. j + 3,
+  // so that shuffles within the groups finish the job.
+  if constexpr (sizeof(T) == 4) {
+    for (; j + 4 <= k; j += 4) {
+      const auto x0 = detail::gather_rows(from + j, from_row);
+      const auto x1 = detail::gather_rows(from + j + from_row, from_row);
+      const auto x2 = detail::gather_rows(from + j + 2 * from_row, from_row);
+      const auto x3 = detail::gather_rows(from + j + 3 * from_row, from_row);
+      const auto low01 = detail::low(x0, x1);
+      const auto low23 = detail::low(x2, x3);
+      const auto high01 = detail::high(x0, x1);
+      const auto high23 = detail::high(x2, x3);
+      T* out = to + j * to_row;
+      detail::native<T>(detail::low_pair(low01, low23)).store_unaligned(out);
+      detail::native<T>(detail::high_pair(low01, low23)).store_unaligned(out + to_row);
+      detail::native<T>(detail::low_pair(high01, high23)).store_unaligned(out + 2 * to_row);
+      detail::native<T>(detail::high_pair(high01, high23)).store_unaligned(out + 3 * to_row);
+    }
+  } else {
+    for (; j + 2 <= k; j += 2) {
+      const auto x0 = detail::gather_rows(from + j, from_row);
+      const auto x1 = detail::gather_rows(from + j + from_row, from_row);
+      T* out = to + j * to_row;
+      detail::native<T>(detail::low(x0, x1)).store_unaligned(out);
+      detail::native<T>(detail::high(x0, x1)).store_unaligned(out + to_row);
+    }
+  }
+#endif
+  for (; j < k; ++j) {
+    for (int r = 0; r < width; ++r) {
+      to[j * to_row + r] = from[r * from_row + j];
+    }
+  }
+}
+
+}  // namespace ashlar::simd
