@@ -67,20 +67,26 @@ template <class T, int R, int C>
 void add_outer_columns(T* sums, const T* weights, const T* rows, std::int64_t width,
                        std::int64_t panels) {
   simd::vec<T> row[R][C];
-  unroll<R>([&](auto r) {
-    unroll<C>([&](auto c) { row[r][c] = simd::load(rows + r * width + c * simd::lanes); });
+  unroll<R>([&](auto r) __attribute__((always_inline)) {
+    unroll<C>([&](auto c) __attribute__((always_inline)) {
+      row[r][c] = simd::load(rows + r * width + c * simd::lanes);
+    });
   });
   for (std::int64_t p = 0; p < panels; ++p) {
     const T* const weight = weights + p * R * panel_tokens;
     for (std::int64_t t = 0; t < panel_tokens; ++t) {
       T* const at = sums + (p * panel_tokens + t) * width;
       simd::vec<T> sum[C];
-      unroll<C>([&](auto c) { sum[c] = simd::load(at + c * simd::lanes); });
-      unroll<R>([&](auto r) {
+      unroll<C>([&](auto c)
+                    __attribute__((always_inline)) { sum[c] = simd::load(at + c * simd::lanes); });
+      unroll<R>([&](auto r) __attribute__((always_inline)) {
         const simd::vec<T> w = simd::broadcast(weight[r * panel_tokens + t]);
-        unroll<C>([&](auto c) { sum[c] = simd::madd(w, row[r][c], sum[c]); });
+        unroll<C>([&](auto c) __attribute__((always_inline)) {
+          sum[c] = simd::madd(w, row[r][c], sum[c]);
+        });
       });
-      unroll<C>([&](auto c) { simd::store(at + c * simd::lanes, sum[c]); });
+      unroll<C>([&](auto c)
+                    __attribute__((always_inline)) { simd::store(at + c * simd::lanes, sum[c]); });
     }
   }
 }

@@ -93,20 +93,28 @@ void score_panels(T* scores, const T* rows, const head_panels<T>& kv, std::int64
                   std::int64_t dh, T scale) {
   simd::vec<T> sum[R][C];
   const T* keys[C];
-  unroll<C>([&](auto c) { keys[c] = kv.keys + kv.key_offset[p + c]; });
-  unroll<R>([&](auto r) { unroll<C>([&](auto c) { sum[r][c] = simd::broadcast(T(0)); }); });
+  unroll<C>([&](auto c)
+                __attribute__((always_inline)) { keys[c] = kv.keys + kv.key_offset[p + c]; });
+  unroll<R>([&](auto r) __attribute__((always_inline)) {
+    unroll<C>([&](auto c) __attribute__((always_inline)) { sum[r][c] = simd::broadcast(T(0)); });
+  });
   for (std::int64_t d = 0; d < dh; ++d) {
     simd::vec<T> key[C];
-    unroll<C>([&](auto c) { key[c] = simd::load(keys[c] + d * kv.key_stride); });
-    unroll<R>([&](auto r) {
+    unroll<C>([&](auto c) __attribute__((always_inline)) {
+      key[c] = simd::load(keys[c] + d * kv.key_stride);
+    });
+    unroll<R>([&](auto r) __attribute__((always_inline)) {
       const simd::vec<T> x = simd::broadcast(rows[d * R + r]);
-      unroll<C>([&](auto c) { sum[r][c] = simd::madd(x, key[c], sum[r][c]); });
+      unroll<C>([&](auto c) __attribute__((always_inline)) {
+        sum[r][c] = simd::madd(x, key[c], sum[r][c]);
+      });
     });
   }
   const simd::vec<T> s = simd::broadcast(scale);
-  unroll<C>([&](auto c) {
-    unroll<R>(
-        [&](auto r) { simd::store(scores + ((p + c) * R + r) * panel_tokens, sum[r][c] * s); });
+  unroll<C>([&](auto c) __attribute__((always_inline)) {
+    unroll<R>([&](auto r) __attribute__((always_inline)) {
+      simd::store(scores + ((p + c) * R + r) * panel_tokens, sum[r][c] * s);
+    });
   });
 }
 
@@ -168,7 +176,9 @@ void weigh_columns(const head_rows<T>& out, std::int64_t first, const T* weights
   static_assert(C == 1 || !Partial);
   constexpr std::int64_t step = R * panel_tokens;
   simd::vec<T> sum[R][C];
-  unroll<R>([&](auto r) { unroll<C>([&](auto c) { sum[r][c] = simd::broadcast(T(0)); }); });
+  unroll<R>([&](auto r) __attribute__((always_inline)) {
+    unroll<C>([&](auto c) __attribute__((always_inline)) { sum[r][c] = simd::broadcast(T(0)); });
+  });
   const auto value = [&](const T* row, auto c) __attribute__((always_inline)) {
     if constexpr (Partial) {
       return simd::load_partial(row, width);
@@ -178,10 +188,11 @@ void weigh_columns(const head_rows<T>& out, std::int64_t first, const T* weights
   };
   const auto add_token = [&](const T* row, const T* weight) __attribute__((always_inline)) {
     simd::vec<T> v[C];
-    unroll<C>([&](auto c) { v[c] = value(row, c); });
-    unroll<R>([&](auto r) {
+    unroll<C>([&](auto c) __attribute__((always_inline)) { v[c] = value(row, c); });
+    unroll<R>([&](auto r) __attribute__((always_inline)) {
       const simd::vec<T> w = simd::broadcast(weight[r * panel_tokens]);
-      unroll<C>([&](auto c) { sum[r][c] = simd::madd(w, v[c], sum[r][c]); });
+      unroll<C>([&](auto c)
+                    __attribute__((always_inline)) { sum[r][c] = simd::madd(w, v[c], sum[r][c]); });
     });
   };
   const T* const values = kv.values + column;
@@ -198,18 +209,20 @@ void weigh_columns(const head_rows<T>& out, std::int64_t first, const T* weights
   for (std::int64_t t = 0; t < shared % panel_tokens; ++t) {
     add_token(values + kv.value_offset[full] + t * kv.value_stride, weights + full * step + t);
   }
-  unroll<R>([&](auto r) {
+  unroll<R>([&](auto r) __attribute__((always_inline)) {
     for (std::int64_t j = shared; j < n[r]; ++j) {
       const std::int64_t p = j / panel_tokens;
       const std::int64_t t = j % panel_tokens;
       const T* row = values + kv.value_offset[p] + t * kv.value_stride;
       const simd::vec<T> w = simd::broadcast(weights[p * step + r * panel_tokens + t]);
-      unroll<C>([&](auto c) { sum[r][c] = simd::madd(w, value(row, c), sum[r][c]); });
+      unroll<C>([&](auto c) __attribute__((always_inline)) {
+        sum[r][c] = simd::madd(w, value(row, c), sum[r][c]);
+      });
     }
   });
-  unroll<R>([&](auto r) {
+  unroll<R>([&](auto r) __attribute__((always_inline)) {
     T* const row = out.row(first + r);
-    unroll<C>([&](auto c) {
+    unroll<C>([&](auto c) __attribute__((always_inline)) {
       const std::int64_t at = column + c * simd::lanes;
       if (out.dim_stride == 1) {
         if constexpr (Partial) {
