@@ -239,7 +239,7 @@ inline void safetensors::write(const std::filesystem::path& path,
     info["dtype"] = names_[static_cast<std::size_t>(rank_of(*entry))].first;
     info["shape"] = std::vector<std::int64_t>(entry->extents.begin(), entry->extents.end());
     info["data_offsets"] = {offset, end};
-    header.push_back({entry->name, std::move(info)});
+    detail::append_member(header, entry->name, std::move(info));
     offset = end;
   }
   std::string text;
