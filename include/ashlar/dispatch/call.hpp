@@ -49,8 +49,8 @@ template <class A>
 /// Whether the argument in place `I` of the schema keeps its own element type.
 template <class Op, std::size_t I>
 consteval bool is_fixed() {
-  if constexpr (I < Op::arguments.size()) {
-    return Op::arguments[I].fixed;
+  if constexpr (Structured<Op>) {
+    return I < Op::arguments.size() && Op::arguments[I].fixed;
   }
   return false;
 }

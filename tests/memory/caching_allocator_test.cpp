@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/memory/caching_allocator.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <new>
+#include <random>
+#include <thread>
+#include <utility>
+#include <vector>
+
+using namespace ashlar;
+
+namespace {
+
+/// Host memory with a limit, and a count of what is out.
+template <int Tag>
+struct limited {
+  static constexpr std::size_t alignment = 512;
+  static inline std::size_t limit = 0, used = 0, calls = 0;
+  static std::byte* allocate(std::size_t n) {
+    ++calls;
+    if (used + n > limit) {
+      return nullptr;
+    }
+    used += n;
+    return static_cast<std::byte*>(::operator new(n, std::align_val_t{alignment}));
+  }
+  static void free(std::byte* p, std::size_t n) noexcept {
+    used -= n;
+    ::operator delete(p, std::align_val_t{alignment});
+  }
+  static void copy_in(std::byte*, const void*, std::size_t) {}
+  static void copy_out(void*, const std::byte*, std::size_t) {}
+};
+
+}  // namespace
+
+TEST_CASE("memory/caching_allocator: a freed block serves the next request of its class") {
+  using upstream = limited<0>;
+  upstream::limit = 1 << 20;
+  {
+    memory::caching_allocator<upstream> a;
+    std::byte* first = a.allocate(1000);
+    a.deallocate(first, 1000);
+    CHECK(a.allocate(900) == first);
+    CHECK(upstream::calls == 1);
+    CHECK(a.stats().allocated == 1024);
+    a.deallocate(first, 900);
+    CHECK(a.stats().allocated == 0);
+    CHECK(a.stats().reserved == 1024);
+    CHECK(a.allocate(0) == nullptr);
+  }
+  CHECK(upstream::used == 0);  // the destructor gives everything back
+}
+
+TEST_CASE("memory/caching_allocator: size classes are monotone, idempotent and waste a quarter at "
+          "most") {
+  std::size_t before = 0;
+  for (std::size_t n = 1; n < 100000; n += 37) {
+    const std::size_t r = memory::binned::rounded(n);
+    CHECK(r >= n);
+    CHECK(r >= before);
+    CHECK(memory::binned::rounded(r) == r);
+    CHECK((n < 2048 || r <= n + n / 4 + 1));
+    before = r;
+  }
+}
+
+TEST_CASE("memory/caching_allocator: when the chip is full the cache is given back first") {
+  using upstream = limited<1>;
+  upstream::limit = 8192;
+  memory::caching_allocator<upstream> a;
+  std::byte* p = a.allocate(4096);
+  a.deallocate(p, 4096);
+  std::byte* q = a.allocate(8000);  // does not fit beside the cached block
+  CHECK(q != nullptr);
+  try {
+    static_cast<void>(a.allocate(4096));
+    FAIL("must throw");
+  } catch (const memory::out_of_memory& e) {
+    CHECK(e.requested == 4096);
+    CHECK(e.allocated == 8192);
+    CHECK(e.reserved == 8192);
+  }
+  CHECK_THROWS_AS(static_cast<void>(a.allocate(~std::size_t{0})), memory::out_of_memory);
+  a.deallocate(q, 8000);
+  CHECK(a.allocate(8000) == q);  // still usable
+  a.deallocate(q, 8000);
+}
+
+TEST_CASE("memory/caching_allocator: blocks never overlap, from several threads") {
+  using upstream = limited<2>;
+  upstream::limit = std::size_t{1} << 30;
+  memory::caching_allocator<upstream, memory::binned, memory::aligned<512>> a;
+  std::vector<int> wrong(4, 0);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&a, &wrong, t] {
+      std::mt19937 random(static_cast<unsigned>(t));
+      std::vector<std::pair<std::byte*, std::size_t>> held;
+      for (int i = 0; i < 5000; ++i) {
+        if (held.size() < 20 || random() % 2 == 0) {
+          const std::size_t n = 1 + random() % 5000;
+          std::byte* p = a.allocate(n);
+          wrong[static_cast<std::size_t>(t)] += reinterpret_cast<std::uintptr_t>(p) % 512 != 0;
+          p[0] = p[n - 1] = static_cast<std::byte>(t);
+          held.emplace_back(p, n);
+        } else {
+          const std::size_t at = random() % held.size();
+          const auto [p, n] = held[at];
+          wrong[static_cast<std::size_t>(t)] +=
+              p[0] != static_cast<std::byte>(t) || p[n - 1] != static_cast<std::byte>(t);
+          a.deallocate(p, n);
+          held[at] = held.back();
+          held.pop_back();
+        }
+      }
+      for (const auto& [p, n] : held) {
+        a.deallocate(p, n);
+      }
+    });
+  }
+  for (std::thread& t : threads) {
+    t.join();
+  }
+  CHECK(wrong == std::vector<int>(4, 0));
+  CHECK(a.stats().allocated == 0);
+  a.release_cached();
+  CHECK(a.stats().reserved == 0);
+  CHECK(upstream::used == 0);
+}
