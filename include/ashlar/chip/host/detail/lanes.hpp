@@ -47,4 +47,16 @@ ASHLAR_INLINE void put(S* p, std::int64_t stride, int n, const simd::vec<C>& v) 
   }
 }
 
+/// Calls `f(i, m)` for the vectors of a row: `m` places from `i`, sixteen but for the last.
+template <class F>
+ASHLAR_INLINE void for_each_vector(std::int64_t n, const F& f) {
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    f(i, lanes);
+  }
+  if (i < n) {
+    f(i, static_cast<int>(n - i));
+  }
+}
+
 }  // namespace ashlar::chip::host_kernels::detail
