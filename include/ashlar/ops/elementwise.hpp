@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <concepts>
+#include <type_traits>
+
+#include "ashlar/chip/host/elementwise.hpp"
+#include "ashlar/chip/host/host.hpp"
+#include "ashlar/dispatch.hpp"
+#include "ashlar/ops/fwd.hpp"
+#include "ashlar/ops/meta_kernels.hpp"
+
+/// What elementwise operators have in common: their `meta`, and one kernel for all of them.
+///
+/// Such an operator names its `function`, a function object of `tile::fn` or one like it; its
+/// attributes are the members of that object, in the same order.
+namespace ashlar {
+
+namespace ops::detail {
+
+template <class Op>
+struct unary {
+  static constexpr std::array arguments{argument{"self"}};
+  static constexpr bool elementwise = true;
+  static constexpr tensor_spec meta(const tensor_spec& self, const auto&...) {
+    return contiguous_like(self, self.type);
+  }
+};
+
+/// Of floating elements only: integers would have no useful result.
+template <class Op>
+struct floating_unary : unary<Op> {
+  static constexpr bool floating = true;
+};
+
+template <class Op>
+struct binary {
+  static constexpr std::array arguments{argument{"self"}, argument{"other"}};
+  static constexpr bool elementwise = true;
+  static constexpr tensor_spec meta(const tensor_spec& self, const tensor_spec& other) {
+    return broadcast(Op::name, self, other);
+  }
+};
+
+/// The gradient of a function from what it saved (its input or its result) and the gradient that
+/// arrives.
+template <class Op>
+struct unary_backward {
+  static constexpr std::array arguments{argument{"saved"}, argument{"gradient"}};
+  static constexpr bool elementwise = true;
+  static constexpr bool floating = true;
+  static constexpr tensor_spec meta(const tensor_spec& saved, const tensor_spec& gradient) {
+    return broadcast(Op::name, saved, gradient);
+  }
+};
+
+/// A tensor without dimensions that broadcasts against `x`.
+template <class X>
+[[nodiscard]] X scalar_like(const X&, double value) {
+  X one = empty<X>({});
+  op_function<fill>{}.in_place(one, value);
+  return one;
+}
+
+template <class Op>
+concept NamesFunction = requires { typename Op::function; };
+template <class Op>
+concept FloatingOnly = requires { Op::floating; };
+
+template <class... A>
+void require_defined(std::string_view op, const A&... tensors) {
+  if (!(static_cast<bool>(tensors) && ...)) {
+    throw undefined_tensor(op);
+  }
+}
+
+}  // namespace ops::detail
+
+template <ops::detail::NamesFunction Op>
+struct tile_kernel<Op, chip::host> {
+  template <class R, class... A>
+    requires(!ops::detail::FloatingOnly<Op> || Floating<R>)
+  ASHLAR_INLINE static void impl(context<chip::host>&, view<R> out, const A&... args) {
+    chip::host_kernels::map<typename Op::function>(out, args...);
+  }
+};
+
+}  // namespace ashlar
