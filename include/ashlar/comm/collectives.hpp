@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "ashlar/comm/reduce.hpp"
 #include "ashlar/comm/transport.hpp"
@@ -136,11 +136,11 @@ struct ring {
   static void reduce_scatter(Tr& t, std::span<T> data, Op op = {}) {
     const int p = t.size();
     const int r = t.rank();
-    std::vector<T> arrived(p == 1 ? 0 : chunk_of(data.size(), p, 0).size());
+    const auto arrived = std::make_unique_for_overwrite<T[]>(chunk_of(data.size(), p, 0).size());
     for (int step = 0; step < p - 1; ++step) {
       const auto out = detail::part(data, chunk_of(data.size(), p, detail::wrap(r - step - 1, p)));
       const auto own = detail::part(data, chunk_of(data.size(), p, detail::wrap(r - step - 2, p)));
-      const auto in = std::span(arrived).first(own.size());
+      const auto in = std::span(arrived.get(), own.size());
       t.sendrecv(detail::wrap(r + 1, p), std::as_bytes(out), detail::wrap(r - 1, p),
                  std::as_writable_bytes(in), tags::reduce_scatter);
       for (std::size_t i = 0; i < own.size(); ++i) {
@@ -154,7 +154,7 @@ struct ring {
 /// of ranks: bit for bit what one rank gets that adds up the same parts one after the other.
 ///
 /// Every rank gets its chunk from all others directly. It sends as many bytes as `ring`, in as many
-/// messages, but needs memory for n elements, and a network where any two ranks meet.
+/// messages, but needs memory for n (p - 1) / p elements, and a network where any two ranks meet.
 struct ordered {
   /// As `ring::reduce_scatter`; the rest of `data` keeps its values.
   template <Transport Tr, Element T, ReduceOp Op = sum_op>
@@ -162,9 +162,10 @@ struct ordered {
     const int p = t.size();
     const int r = t.rank();
     const auto own = detail::part(data, chunk_of(data.size(), p, r));
-    std::vector<T> parts(own.size() * static_cast<std::size_t>(p));
+    const std::size_t n = own.size();
+    const auto others = std::make_unique_for_overwrite<T[]>(n * static_cast<std::size_t>(p - 1));
     const auto part_of = [&](int rank) {
-      return std::span(parts).subspan(static_cast<std::size_t>(rank) * own.size(), own.size());
+      return std::span(others.get() + n * static_cast<std::size_t>(rank < r ? rank : rank - 1), n);
     };
     for (int distance = 1; distance < p; ++distance) {
       const int to = (r + distance) % p;
@@ -172,10 +173,12 @@ struct ordered {
       t.sendrecv(to, std::as_bytes(detail::part(data, chunk_of(data.size(), p, to))), from,
                  std::as_writable_bytes(part_of(from)), tags::reduce_scatter);
     }
-    std::ranges::copy(own, part_of(r).begin());
-    std::ranges::copy(part_of(0), own.begin());
+    const auto result = r == 0 ? own : part_of(0);
     for (int rank = 1; rank < p; ++rank) {
-      reduce_into(own, std::span<const T>(part_of(rank)), op);
+      reduce_into(result, std::span<const T>(rank == r ? own : part_of(rank)), op);
+    }
+    if (r != 0) {
+      std::ranges::copy(result, own.begin());
     }
   }
 };
