@@ -132,6 +132,23 @@ void score_rows(T* scores, const T* rows, const head_panels<T>& kv, std::int64_t
   }
 }
 
+/// Largest lane. A NaN may be passed over: it is still in the exponentials and their sum.
+template <class T>
+T top_lane(const simd::vec<T>& v) {
+  alignas(64) T lane[simd::lanes];
+  simd::store(lane, v);
+  const auto halve = [&](auto half) __attribute__((always_inline)) {
+    unroll<half()>([&](auto i) __attribute__((always_inline)) {
+      lane[i] = lane[i] > lane[i + half] ? lane[i] : lane[i + half];
+    });
+  };
+  halve(std::integral_constant<int, 8>{});
+  halve(std::integral_constant<int, 4>{});
+  halve(std::integral_constant<int, 2>{});
+  halve(std::integral_constant<int, 1>{});
+  return lane[0];
+}
+
 /// Turns the first `n` scores of one row into probabilities; zero in the rest of the last panel.
 template <class T, int R>
 void softmax_row(T* scores, std::int64_t n) {
@@ -146,7 +163,7 @@ void softmax_row(T* scores, std::int64_t n) {
   if (rest != 0) {
     top = simd::max(top, simd::load_partial(last, rest, -std::numeric_limits<T>::infinity()));
   }
-  const simd::vec<T> shift = simd::broadcast(simd::max(top));
+  const simd::vec<T> shift = simd::broadcast(top_lane(top));
   simd::vec<T> sums = simd::broadcast(T(0));
   for (std::int64_t p = 0; p < full; ++p) {
     const simd::vec<T> e = simd::exp(simd::load(scores + p * step) - shift);
