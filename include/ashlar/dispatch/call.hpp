@@ -391,11 +391,17 @@ struct op_function {
                   "ashlar::call: the output must carry the keys of the arguments; make it a tensor "
                   "of the same stack");
     if constexpr (detail::answered<Op, set, A...>()) {
-      static_assert(detail::call_type<Op, A...>(set{}) == element_type<Out> ||
-                        requires { Op::result_type; },
+      if (!(detail::is_defined(args) && ...)) [[unlikely]] {
+        throw undefined_tensor(Op::name);
+      }
+      using needed = typename detail::functional_result<Op, set, tensor_spec, A...>::type;
+      constexpr bool fits = element_type<Out> == element_type<needed>;
+      static_assert(fits,
                     "ashlar::call: the output has another element type than the result; cast it");
-      forward<form::out, detail::call_type<Op, A...>(set{}), 0>(std::index_sequence_for<A...>{},
-                                                                result, args...);
+      if constexpr (fits) {
+        forward<form::out, detail::call_type<Op, A...>(set{}), 0>(std::index_sequence_for<A...>{},
+                                                                  result, args...);
+      }
     }
     return result;
   }
@@ -407,15 +413,19 @@ struct op_function {
     using set = call_keys<Self, A...>;
     static_assert(std::is_same_v<typename Self::keys, set>,
                   "ashlar::call: what is changed in place must carry the keys of the arguments");
-    if (!(detail::is_defined(args) && ...) || !self) [[unlikely]] {
-      throw undefined_tensor(Op::name);
-    }
     if constexpr (detail::answered<Op, set, Self, A...>()) {
-      constexpr dtype type = detail::call_type<Op, Self, A...>(set{});
-      static_assert(type == element_type<Self>,
+      if (!(detail::is_defined(args) && ...) || !self) [[unlikely]] {
+        throw undefined_tensor(Op::name);
+      }
+      using needed = typename detail::functional_result<Op, set, tensor_spec, Self, A...>::type;
+      constexpr bool fits = element_type<Self> == element_type<needed>;
+      static_assert(fits,
                     "ashlar::call: the result has another element type than what is changed in "
                     "place; use the functional form");
-      forward<form::in_place, type, 1>(std::index_sequence_for<A...>{}, self, args...);
+      if constexpr (fits) {
+        forward<form::in_place, detail::call_type<Op, Self, A...>(set{}), 1>(
+            std::index_sequence_for<A...>{}, self, args...);
+      }
     }
     return self;
   }

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/dispatch/keys.hpp"
+
+#include <doctest/doctest.h>
+
+#include <type_traits>
+
+#include "ashlar/chip/host/host.hpp"
+#include "ashlar/chip/meta.hpp"
+
+using namespace ashlar;
+
+namespace {
+
+struct low {
+  static constexpr int priority = 10;
+};
+struct middle {
+  static constexpr int priority = 20;
+};
+struct high {
+  static constexpr int priority = 30;
+};
+/// As important as `middle`: the name decides, always in the same way.
+struct also_middle {
+  static constexpr int priority = 20;
+};
+using host = keys::backend<chip::host>;
+using on_meta = keys::backend<chip::meta>;
+
+template <class A, class B>
+inline constexpr bool same = std::is_same_v<A, B>;
+
+/// Laws of a semilattice, for three sets.
+template <class A, class B, class C>
+consteval bool semilattice() {
+  return same<set_union<A, B>, set_union<B, A>> && same<set_union<A, A>, A> &&
+         same<set_union<A, set_union<B, C>>, set_union<set_union<A, B>, C>> &&
+         same<set_union<A, key_set<>>, A>;
+}
+
+}  // namespace
+
+TEST_CASE("dispatch/keys: a set has one form whatever the order it was written in") {
+  static_assert(same<make_key_set<low, high, middle>, key_set<high, middle, low>>);
+  static_assert(same<make_key_set<middle, low, middle, high, low>, key_set<high, middle, low>>);
+  static_assert(same<make_key_set<middle, also_middle>, make_key_set<also_middle, middle>>);
+  static_assert(same<make_key_set<>, key_set<>>);
+  CHECK(true);
+}
+
+TEST_CASE("dispatch/keys: union is commutative, idempotent, associative, with the empty set neutral") {
+  using a = make_key_set<low, host>;
+  using b = make_key_set<high, host>;
+  using c = make_key_set<middle, also_middle>;
+  static_assert(semilattice<a, b, c>());
+  static_assert(semilattice<b, c, a>());
+  static_assert(semilattice<a, a, key_set<>>());
+  static_assert(same<set_union<a, b, c>, make_key_set<high, middle, also_middle, low, host>>);
+  CHECK(true);
+}
+
+TEST_CASE("dispatch/keys: exclusion takes one key out and leaves the rest in order") {
+  using all = make_key_set<low, middle, high, host>;
+  static_assert(same<exclude<all, middle>, make_key_set<low, high, host>>);
+  static_assert(same<exclude<all, also_middle>, all>);
+  static_assert(same<exclude<exclude<all, low>, high>, exclude<exclude<all, high>, low>>);
+  static_assert(is_subset<exclude<all, low>, all> && !is_subset<all, exclude<all, low>>);
+  CHECK(true);
+}
+
+TEST_CASE("dispatch/keys: the chip of a set is its one backend key") {
+  static_assert(same<chip_of<make_key_set<host, high>>, chip::host>);
+  static_assert(backend_of<make_key_set<host, high>>::is_one);
+  static_assert(!backend_of<make_key_set<host, on_meta>>::is_one);
+  static_assert(!backend_of<make_key_set<high>>::is_one);
+  static_assert(!backend_of<key_set<>>::is_one);
+  CHECK(true);
+}
