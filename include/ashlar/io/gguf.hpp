@@ -77,6 +77,9 @@ class gguf {
     return entries_.find(name);
   }
 
+  /// The mapping, for an owner that keeps entries longer than this reader.
+  [[nodiscard]] mapped_file release() && { return std::move(file_); }
+
   /// Returns: the value of a key, or a null pointer.
   [[nodiscard]] const gguf_value* value(std::string_view key) const {
     const auto at = std::find_if(metadata_.begin(), metadata_.end(),

@@ -41,6 +41,9 @@ class llama2c {
   static llama2c open(const std::filesystem::path& path) { return llama2c(mapped_file(path)); }
 
   [[nodiscard]] const model_config& config() const { return config_; }
+
+  /// The mapping, for an owner that keeps entries longer than this reader.
+  [[nodiscard]] mapped_file release() && { return std::move(file_); }
   [[nodiscard]] const entry_list& entries() const { return entries_; }
   [[nodiscard]] const tensor_entry* find(std::string_view name) const {
     return entries_.find(name);

@@ -56,6 +56,9 @@ class safetensors {
   }
   [[nodiscard]] const metadata_map& metadata() const { return metadata_; }
 
+  /// The mapping, for an owner that keeps entries longer than this reader.
+  [[nodiscard]] mapped_file release() && { return std::move(file_); }
+
   /// Writes a file; the same entries in any order give the same bytes.
   ///
   /// Effects: tensors are ordered by element size, largest first, then by type and name, so that

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "ashlar/io/config.hpp"
+#include "ashlar/io/dequantize.hpp"
+#include "ashlar/io/entry.hpp"
+#include "ashlar/io/error.hpp"
+#include "ashlar/io/file.hpp"
+#include "ashlar/io/gguf.hpp"
+#include "ashlar/io/gguf_value.hpp"
+#include "ashlar/io/gguf_write.hpp"
+#include "ashlar/io/llama2c.hpp"
+#include "ashlar/io/model_file.hpp"
+#include "ashlar/io/safetensors.hpp"
+#include "ashlar/io/tokenizer.hpp"
+#include "ashlar/io/tokenizer_files.hpp"
+#include "ashlar/io/tokenizer_json.hpp"
+#include "ashlar/io/train_bpe.hpp"
