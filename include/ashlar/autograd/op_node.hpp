@@ -64,6 +64,9 @@ struct recorded<A, Full> {
 template <class A>
 [[nodiscard]] bool wants_gradient(const A& x) {
   if constexpr (FloatingTensor<A> && requires { x.template state<keys::autograd>(); }) {
+    if (!x) {
+      return false;  // an output that is still to be made
+    }
     auto& s = x.template state<keys::autograd>();
     tensor_body& root = x.body()->root();
     if (root.epoch != s.epoch) [[unlikely]] {

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ashlar/io/model_config.hpp"
+#include "ashlar/kv/step.hpp"
+#include "ashlar/nn/embedding.hpp"
+#include "ashlar/nn/init.hpp"
+#include "ashlar/nn/linear.hpp"
+#include "ashlar/nn/module.hpp"
+#include "ashlar/nn/norm.hpp"
+#include "ashlar/ops/activation.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/attention.hpp"
+#include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/matmul.hpp"
+#include "ashlar/ops/rope.hpp"
+#include "ashlar/ops/views.hpp"
+
+/// The Llama architecture: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
+///
+/// Members carry the names of Hugging Face's files, so the state dict is the file's.
+/// Source: Touvron et al. (2023); grouped queries as in Ainslie et al. (2023).
+namespace ashlar::models {
+
+using llama_config = io::model_config;
+
+template <class Stack>
+struct llama_attention {
+  using projection = nn::linear<Stack>;
+  BOOST_HANA_DEFINE_STRUCT(llama_attention, (projection, q_proj), (projection, k_proj),
+                           (projection, v_proj), (projection, o_proj));
+
+  /// `attend(q, k, v)` mixes tokens; everything else treats each on its own.
+  ///
+  /// Shapes: `x`: (..., T, C); `positions`: (T); q and k, v of `attend`: (..., T, H, Dh) and
+  ///         (..., T, Hkv, Dh).
+  auto operator()(const auto& x, const auto& positions, const llama_config& c,
+                  const auto& attend) const {
+    const auto heads = [&](const auto& y, std::int64_t count) {
+      shape s(y.shape().first(y.shape().size() - 1));
+      s.push_back(count);
+      s.push_back(c.head_dim);
+      return reshape(y, s);
+    };
+    const auto turned = [&](const auto& y) {
+      return rope(y, positions, c.rope_theta, c.rope_interleaved);
+    };
+    const auto mixed = attend(turned(heads(q_proj(x), c.heads)),
+                              turned(heads(k_proj(x), c.kv_heads)), heads(v_proj(x), c.kv_heads));
+    shape flat(x.shape().first(x.shape().size() - 1));
+    flat.push_back(c.heads * c.head_dim);
+    return o_proj(reshape(mixed, flat));
+  }
+};
+
+/// `down(silu(gate(x)) * up(x))`. Source: Shazeer (2020).
+template <class Stack>
+struct llama_mlp {
+  using projection = nn::linear<Stack>;
+  BOOST_HANA_DEFINE_STRUCT(llama_mlp, (projection, gate_proj), (projection, up_proj),
+                           (projection, down_proj));
+
+  auto operator()(const auto& x) const { return down_proj(mul(silu(gate_proj(x)), up_proj(x))); }
+};
+
+template <class Stack>
+struct llama_layer {
+  using norm = nn::rms_norm<Stack>;
+  using attention = llama_attention<Stack>;
+  using feed_forward = llama_mlp<Stack>;
+  BOOST_HANA_DEFINE_STRUCT(llama_layer, (norm, input_layernorm), (attention, self_attn),
+                           (norm, post_attention_layernorm), (feed_forward, mlp));
+
+  auto operator()(const auto& x, const auto& positions, const llama_config& c,
+                  const auto& attend) const {
+    const auto y = add(x, self_attn(input_layernorm(x), positions, c, attend));
+    return add(y, mlp(post_attention_layernorm(y)));
+  }
+};
+
+template <class Stack>
+struct llama_trunk {
+  using table = nn::embedding<Stack>;
+  using norm_type = nn::rms_norm<Stack>;
+  using layer_list = std::vector<llama_layer<Stack>>;
+  BOOST_HANA_DEFINE_STRUCT(llama_trunk, (table, embed_tokens), (layer_list, layers),
+                           (norm_type, norm));
+};
+
+/// A language model; `lm_head` is empty where the output layer is the embedding (tied).
+///
+/// Models `kv::PagedModel`: an engine serves it.
+template <class Stack>
+class llama {
+ public:
+  using parameter = nn::parameter_of<Stack>;
+  using scalar = typename parameter::value_type;
+  using integers = typename Stack::template tensor<std::int32_t>;
+  using slots = typename Stack::template tensor<std::int64_t>;
+  using trunk = llama_trunk<Stack>;
+  using head = nn::linear<Stack>;
+
+  BOOST_HANA_DEFINE_STRUCT(llama, (trunk, model), (head, lm_head), (llama_config, config));
+
+  /// A model with parameters drawn by `seed`.
+  ///
+  /// Normal with deviation 0.02; what writes to the residual stream has it divided by
+  /// sqrt(2 layers). Source: GPT-2.
+  [[nodiscard]] static llama make(const llama_config& c, std::uint64_t seed);
+
+  /// Reads a file or folder. Defined in `ashlar/models/load.hpp`, which brings the file formats.
+  [[nodiscard]] static llama load(const std::filesystem::path& path);
+
+  /// Logits of whole sequences.
+  ///
+  /// Shapes: `tokens`: (B, T); result: (B * T, V).
+  [[nodiscard]] parameter operator()(const integers& tokens) const;
+
+  // ---- serving: kv::PagedModel ----
+
+  /// Keys (blocks, Hkv, Dh, block_tokens) and values (blocks, Hkv, block_tokens, Dh) per layer.
+  struct cache_type {
+    std::vector<parameter> keys, values;
+  };
+  [[nodiscard]] cache_type make_cache(std::int32_t blocks, std::int32_t block_tokens) const;
+  [[nodiscard]] std::int64_t vocabulary() const { return config.vocab; }
+  [[nodiscard]] std::int64_t context_length() const { return config.context; }
+  /// Logits of the rows that `input` asks for; they stay valid until the next call.
+  [[nodiscard]] std::span<const float> forward(const kv::step& input, cache_type& cache);
+
+  /// Stores each matrix by columns, so that multiplying one token by it reads memory in order; a
+  /// tied output layer gets a copy of its own.
+  ///
+  /// Effects: bits of results stay the same.
+  /// Cost:    one copy of the weights.
+  void lay_out_for_decoding();
+
+ private:
+  [[nodiscard]] parameter logits(const parameter& x) const {
+    return lm_head.weight ? lm_head(x) : linear(x, model.embed_tokens.weight);
+  }
+
+  std::vector<float> logits_;
+};
+
+template <class Stack>
+llama<Stack> llama<Stack>::make(const llama_config& c, std::uint64_t seed) {
+  const auto matrix = [](std::int64_t in, std::int64_t out) { return head::make(in, out, false); };
+  using norm = nn::rms_norm<Stack>;
+  llama m;
+  m.config = c;
+  m.model.embed_tokens = nn::embedding<Stack>::make(c.vocab, c.dim);
+  m.model.norm = norm::make(c.dim, c.norm_eps);
+  const std::int64_t q = c.heads * c.head_dim;
+  const std::int64_t kv = c.kv_heads * c.head_dim;
+  for (std::int64_t i = 0; i < c.layers; ++i) {
+    m.model.layers.push_back({norm::make(c.dim, c.norm_eps),
+                              {matrix(c.dim, q), matrix(c.dim, kv), matrix(c.dim, kv),
+                               matrix(q, c.dim)},
+                              norm::make(c.dim, c.norm_eps),
+                              {matrix(c.dim, c.hidden), matrix(c.dim, c.hidden),
+                               matrix(c.hidden, c.dim)}});
+  }
+  if (!c.tied_embeddings) {
+    m.lm_head = matrix(c.dim, c.vocab);
+  }
+  std::uint64_t index = 0;
+  const double residual = 0.02 / std::sqrt(2.0 * static_cast<double>(c.layers));
+  nn::named_parameters(m, [&](const std::string& name, parameter& x) {
+    if (x.rank() == 2) {
+      const bool writes = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+      nn::normal_init(x, writes ? residual : 0.02, seed, index);
+    }
+    ++index;
+  });
+  return m;
+}
+
+template <class Stack>
+auto llama<Stack>::operator()(const integers& tokens) const -> parameter {
+  if (tokens.rank() != 2 || tokens.extent(1) > config.context) {
+    throw shape_error("models::llama", tokens.shape(), shape{config.context}.span(),
+                      "tokens are (B, T), T at most the context on the right");
+  }
+  const auto positions = arange<integers>(tokens.extent(1));
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
+  const auto attend = [&](const parameter& q, const parameter& k, const parameter& v) {
+    const auto turn = [](const parameter& x) { return transpose(x, 1, 2); };  // (B, H, T, Dh)
+    return turn(scaled_dot_product_attention(turn(q), turn(k), turn(v), true, scale));
+  };
+  parameter x = model.embed_tokens(tokens);
+  for (const auto& layer : model.layers) {
+    x = layer(x, positions, config, attend);
+  }
+  return logits(reshape(model.norm(x), shape{-1, config.dim}));
+}
+
+template <class Stack>
+auto llama<Stack>::make_cache(std::int32_t blocks, std::int32_t block_tokens) const -> cache_type {
+  cache_type c;
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    c.keys.push_back(
+        zeros<parameter>({blocks, config.kv_heads, config.head_dim, block_tokens}));
+    c.values.push_back(
+        zeros<parameter>({blocks, config.kv_heads, block_tokens, config.head_dim}));
+  }
+  return c;
+}
+
+template <class Stack>
+std::span<const float> llama<Stack>::forward(const kv::step& input, cache_type& cache) {
+  const no_grad off;
+  const auto rows = static_cast<std::int64_t>(input.tokens.size());
+  const auto tensor_of = [](const std::vector<std::int32_t>& values) {
+    return from_values<integers>({static_cast<std::int64_t>(values.size())}, values);
+  };
+  // Which sequence each row belongs to, and all block tables side by side.
+  std::size_t widest = 0;
+  for (const auto& s : input.sequences) {
+    widest = std::max(widest, s.blocks.size());
+  }
+  std::vector<std::int32_t> sequence(input.tokens.size());
+  std::vector<std::int32_t> tables(widest * input.sequences.size(), 0);
+  for (std::size_t i = 0; i < input.sequences.size(); ++i) {
+    const auto& s = input.sequences[i];
+    std::fill_n(sequence.begin() + s.first_row, s.rows, static_cast<std::int32_t>(i));
+    std::copy(s.blocks.begin(), s.blocks.end(),
+              tables.begin() + static_cast<std::ptrdiff_t>(i * widest));
+  }
+  const auto positions = tensor_of(input.positions);
+  const auto sequences = tensor_of(sequence);
+  const auto places = from_values<slots>({rows}, input.slots);
+  const auto block_tables = from_values<integers>(
+      {static_cast<std::int64_t>(input.sequences.size()), static_cast<std::int64_t>(widest)},
+      tables);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
+
+  parameter x = model.embed_tokens(tensor_of(input.tokens));
+  for (std::size_t i = 0; i < model.layers.size(); ++i) {
+    const auto attend = [&](const parameter& q, const parameter& k, const parameter& v) {
+      write_kv_cache(cache.keys[i], cache.values[i], k, v, places);
+      return paged_attention(q, cache.keys[i], cache.values[i], block_tables, sequences, positions,
+                             scale);
+    };
+    x = model.layers[i](x, positions, config, attend);
+  }
+  if (input.logit_rows.size() != input.tokens.size()) {
+    x = embedding(x, tensor_of(input.logit_rows));  // picks rows
+  }
+  const parameter y = logits(model.norm(x));
+  logits_.resize(static_cast<std::size_t>(y.size()));
+  const auto values = to_vector(y);
+  std::copy(values.begin(), values.end(), logits_.begin());
+  return logits_;
+}
+
+template <class Stack>
+void llama<Stack>::lay_out_for_decoding() {
+  const no_grad off;
+  const auto by_columns = [](const parameter& w) {
+    tensor_spec spec = contiguous_spec(w.spec().type, w.shape());
+    std::swap(spec.stride[0], spec.stride[1]);
+    spec.stride[0] = 1;
+    spec.stride[1] = w.extent(0);
+    spec.contiguous = is_dense(spec);
+    auto turned = allocate_tensor<parameter>(spec);
+    copy.in_place(turned, w);
+    return turned;
+  };
+  if (!lm_head.weight) {
+    lm_head.weight = by_columns(model.embed_tokens.weight);
+  } else {
+    lm_head.weight = by_columns(lm_head.weight);
+  }
+  for (auto& layer : model.layers) {
+    for (head* p : {&layer.self_attn.q_proj, &layer.self_attn.k_proj, &layer.self_attn.v_proj,
+                    &layer.self_attn.o_proj, &layer.mlp.gate_proj, &layer.mlp.up_proj,
+                    &layer.mlp.down_proj}) {
+      p->weight = by_columns(p->weight);
+    }
+  }
+}
+
+}  // namespace ashlar::models

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "ashlar/autograd.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/math.hpp"
+#include "ashlar/ops/reduction.hpp"
+#include "ashlar/ops/views.hpp"
+
+namespace al = ashlar;
+
+namespace {
+
+using keys = al::make_key_set<al::keys::autograd, al::keys::backend<al::chip::host>>;
+using real = al::tensor<float, keys>;
+using wide = al::tensor<double, keys>;
+
+real of(std::initializer_list<float> values) {
+  return al::from_values<real>({static_cast<std::int64_t>(values.size())}, values);
+}
+real leaf(std::initializer_list<float> values) { return al::require_grad(of(values)); }
+float at(const real& x, std::int64_t i = 0) { return x.data()[i * (x.rank() == 0 ? 0 : x.spec().stride[0])]; }
+
+}  // namespace
+
+TEST_CASE("autograd/backward: gradients of products and sums add up in leaves") {
+  const auto w = leaf({3, 4});
+  const auto one = of({1, 1});
+  al::backward(al::add(al::mul(al::mul(w, one), w), al::exp(w)), one);
+  CHECK(at(al::gradient(w)) == doctest::Approx(6 + std::exp(3.f)));
+  al::backward(al::mul(w, one), one);  // accumulates
+  CHECK(at(al::gradient(w)) == doctest::Approx(7 + std::exp(3.f)));
+}
+
+TEST_CASE("autograd/backward: broadcasting is summed, promotion is cast back") {
+  const auto s = leaf({2});
+  al::backward(al::mul(of({1, 2, 3}), s), of({1, 1, 1}));
+  CHECK(al::gradient(s).size() == 1);
+  CHECK(at(al::gradient(s)) == 6);
+  const auto d = al::from_values<wide>({1}, {5.0});
+  const auto f = leaf({7});
+  al::backward(al::mul(d, f), d);
+  CHECK(at(al::gradient(f)) == 25);
+}
+
+TEST_CASE("autograd/backward: a pass that is recorded gives gradients of gradients") {
+  const auto u = leaf({2});
+  const auto unit = of({1});
+  al::backward(al::mul(al::mul(u, u), u), unit, {.create_graph = true});
+  const auto first = std::exchange(al::gradient(u), {});
+  al::backward(first, unit);
+  CHECK(at(first) == 12);
+  CHECK(at(al::gradient(u)) == 12);
+}
+
+TEST_CASE("autograd/grad: gives gradients of any tensor and touches no leaf") {
+  const auto x = leaf({2, 3});
+  const auto y = al::mul(x, x);
+  const auto z = al::sum(al::mul(y, x));
+  const auto [gx, gy] = al::grad(z, x, y);
+  CHECK(at(gx, 1) == 27);
+  CHECK(at(gy, 1) == 3);
+  CHECK_FALSE(al::gradient(x));
+  const auto other = leaf({1});
+  CHECK_FALSE(std::get<0>(al::grad(al::sum(al::mul(x, x)), other)));
+}
+
+TEST_CASE("autograd/no_grad: nothing is recorded, and views forget where they came from") {
+  const auto x = leaf({1, 2});
+  {
+    const al::no_grad off;
+    CHECK_FALSE(al::requires_grad(al::mul(x, x)));
+    CHECK_FALSE(al::requires_grad(al::transpose(al::unsqueeze(x, 0), 0, 1)));
+    const al::grad_mode on(true);
+    CHECK(al::requires_grad(al::mul(x, x)));
+  }
+  CHECK(al::requires_grad(al::mul(x, x)));
+  CHECK_FALSE(al::requires_grad(al::detach(al::mul(x, x))));
+  CHECK_THROWS_AS(al::backward(al::detach(x)), al::not_recordable);
+}
+
+TEST_CASE("autograd/version: a saved tensor that changed in place is found by name") {
+  const auto v = leaf({3});
+  const auto unit = of({1});
+  auto q = al::mul(v, v);
+  const auto r = al::mul(q, q);
+  {
+    const al::no_grad off;
+    al::mul.in_place(q, v);
+  }
+  try {
+    al::backward(r, unit);
+    FAIL("must throw");
+  } catch (const al::modified_in_place& e) {
+    CHECK(e.op == "mul");
+    CHECK(e.found == e.expected + 1);
+  }
+  auto x = al::mul(v, of({1}));
+  const auto y = al::exp(x);
+  {
+    const al::no_grad off;
+    al::exp.in_place(x);  // exp saved its result, not its argument
+  }
+  CHECK_NOTHROW(al::backward(y, unit));
+}
+
+TEST_CASE("autograd/in_place: recorded writes are seen through every handle") {
+  const auto v = leaf({3});
+  const auto unit = of({1});
+  auto a = al::mul(v, v);
+  const auto same = a;
+  al::mul.in_place(a, v);
+  al::backward(al::mul(same, v), unit);  // v^4
+  CHECK(at(al::gradient(v)) == doctest::Approx(4 * 27));
+}
+
+TEST_CASE("autograd/in_place: what cannot be recorded is refused") {
+  auto x = leaf({1, 2});
+  CHECK_THROWS_AS(al::mul.in_place(x, x), al::not_recordable);
+  const auto y = al::mul(x, x);
+  auto part = al::slice(y, 0, 0, 1, 1);
+  CHECK_THROWS_AS(al::mul.in_place(part, of({2})), al::not_recordable);
+  real out;
+  CHECK_THROWS_AS(al::mul.out(out, x, x), al::not_recordable);
+  CHECK_THROWS_AS(al::backward(y), al::shape_error);
+  CHECK_THROWS_AS(al::backward(y, of({1})), al::shape_error);
+  CHECK_NOTHROW(al::backward(y, of({1, 1})));
+  CHECK_THROWS_AS(al::backward(y, of({1, 1})), al::not_recordable);  // released
+}
+
+TEST_CASE("autograd/hooks: tensor hooks see and replace gradients, in order") {
+  const auto x = leaf({1});
+  const auto y = al::mul(x, x);
+  std::string order;
+  al::register_hook(y, [&](const real& g) {
+    order += 'a';
+    CHECK(at(g) == 1);
+    return al::add(g, g);
+  });
+  auto second = al::register_hook(y, [&](const real& g) {
+    order += 'b';
+    CHECK(at(g) == 2);
+  });
+  al::backward(y, of({1}), {.retain_graph = true});
+  CHECK(order == "ab");
+  CHECK(at(al::gradient(x)) == 4);
+  second.remove();
+  al::backward(y, of({1}));
+  CHECK(order == "aba");
+}
+
+TEST_CASE("autograd/hooks: a leaf is finished, and its hook runs, before the pass goes on") {
+  std::vector<std::string_view> order;
+  const auto early = leaf({2});
+  const auto late = leaf({3});
+  const auto inner = al::exp(early);
+  al::register_hook(inner, [&](const real&) { order.emplace_back("inner"); });
+  al::register_post_accumulate_grad_hook(late, [&](const real& g) {
+    order.emplace_back("late");
+    CHECK(at(g) == doctest::Approx(std::exp(2.f)));
+  });
+  al::backward(al::mul(inner, late), of({1}));
+  CHECK(order == std::vector<std::string_view>{"late", "inner"});
+  CHECK_THROWS_AS(al::register_post_accumulate_grad_hook(inner, [](const real&) {}),
+                  al::not_recordable);
+}
+
+TEST_CASE("autograd/hooks: a hook that throws leaves the graph usable") {
+  const auto x = leaf({3});
+  const auto y = al::mul(x, x);
+  bool fail = true;
+  al::register_hook(y, [&](const real&) {
+    if (fail) {
+      throw std::runtime_error("no");
+    }
+  });
+  const auto z = al::add(y, y);
+  CHECK_THROWS_AS(al::backward(z, of({1}), {.retain_graph = true}), std::runtime_error);
+  fail = false;
+  al::backward(z, of({1}));
+  CHECK(at(al::gradient(x)) == 12);
+}
+
+TEST_CASE("autograd/node: a graph of a hundred thousand nodes is walked and freed without recursion") {
+  const auto x = leaf({1});
+  const auto one = of({1});
+  auto y = x;
+  for (int i = 0; i < 100000; ++i) {
+    y = al::mul(y, one);
+  }
+  al::backward(y, one);
+  CHECK(at(al::gradient(x)) == 1);
+}
+
+TEST_CASE("autograd/node: graphs on several threads do not meet") {
+  std::vector<float> results(4);
+  std::vector<std::thread> threads;
+  for (std::size_t t = 0; t < results.size(); ++t) {
+    threads.emplace_back([&results, t] {
+      const auto x = leaf({static_cast<float>(t + 1)});
+      for (int i = 0; i < 200; ++i) {
+        al::gradient(x) = {};
+        al::backward(al::mul(x, x), of({1}));
+      }
+      results[t] = at(al::gradient(x));
+    });
+  }
+  for (auto& t : threads) {
+    t.join();
+  }
+  CHECK(results == std::vector<float>{2, 4, 6, 8});
+}
+
+TEST_CASE("autograd/gradcheck: accepts right gradients and refuses wrong ones") {
+  const auto x = al::from_values<wide>({3}, {0.3, -0.7, 1.1});
+  CHECK(al::gradcheck([](const wide& a) { return al::exp(al::mul(a, a)); }, x));
+  const auto wrong = al::gradcheck(
+      [](const wide& a) { return al::mul(a, al::detach(a)); }, x);  // half of the gradient
+  CHECK_FALSE(wrong);
+  CHECK(wrong.numeric == doctest::Approx(2 * wrong.analytic).epsilon(1e-4));
+}
