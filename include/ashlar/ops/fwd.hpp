@@ -90,14 +90,16 @@ struct linear_bias;
 struct embedding;
 struct embedding_backward;
 struct rms_norm;
-struct rms_norm_backward;
+struct rms_norm_backward_x;
+struct rms_norm_backward_weight;
 struct layer_norm;
-struct layer_norm_backward;
+struct layer_norm_backward_x;
+struct layer_norm_backward_weight;
 struct rope;
 struct scaled_dot_product_attention;
 struct scaled_dot_product_attention_backward;
 struct paged_attention;
-struct write_kv_cache;
+struct cache_write;
 
 // Optimizer steps.
 struct adamw_step;

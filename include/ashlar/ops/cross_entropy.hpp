@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <string_view>
+
+#include "ashlar/chip/host/cross_entropy.hpp"
+#include "ashlar/chip/host/host.hpp"
+#include "ashlar/dispatch.hpp"
+#include "ashlar/ops/fwd.hpp"
+#include "ashlar/ops/meta_kernels.hpp"
+
+/// The loss of a classifier, fused with its softmax.
+namespace ashlar {
+
+namespace ops {
+
+/// The mean over rows of `log(sum(exp(logits))) - logits[target]`.
+///
+/// Shapes: `logits`: (N, V); `targets`: (N), integers; the result has no dimensions.
+/// Rows whose target is `ignore_index` do not count; NaN where none does.
+/// Throws: `shape_error`; `argument_error` for a target that is no class.
+struct cross_entropy {
+  static constexpr std::string_view name = "cross_entropy";
+  static constexpr std::array arguments{argument{"logits"}, argument{"targets", true}};
+  static constexpr tensor_spec meta(const tensor_spec& logits, const tensor_spec& targets,
+                                    std::int64_t) {
+    if (logits.rank != 2 || targets.rank != 1 || targets[0] != logits[0]) {
+      throw shape_error(name, logits.shape(), targets.shape(),
+                        "logits must be (N, V) and targets (N)");
+    }
+    return contiguous_spec(logits.type, {});
+  }
+  struct derivative {
+    static constexpr std::array needs{arg<0>.bit | arg<1>.bit, 0u};
+    template <int I>
+    static auto vjp(const auto& g, const auto& saved) {
+      return call<cross_entropy_backward>(g, saved(arg<0>), saved(arg<1>), saved(arg<2>));
+    }
+  };
+};
+
+/// `(softmax(logits) - one_hot(targets)) * g / N`
+struct cross_entropy_backward {
+  static constexpr std::string_view name = "cross_entropy_backward";
+  static constexpr std::array arguments{argument{"gradient"}, argument{"logits"},
+                                        argument{"targets", true}};
+  static constexpr tensor_spec meta(const tensor_spec& g, const tensor_spec& logits,
+                                    const tensor_spec& targets, std::int64_t ignore_index) {
+    if (g.size != 1) {
+      throw shape_error(name, g.shape(), shape{}.span(), "the gradient has one element");
+    }
+    const tensor_spec loss = cross_entropy::meta(logits, targets, ignore_index);
+    return contiguous_like(logits, promote(loss.type, g.type));
+  }
+};
+
+}  // namespace ops
+
+template <>
+struct kernel<ops::cross_entropy, keys::backend<chip::host>> {
+  template <Floating T, std::integral I>
+  static void impl(context<chip::host>&, view<T> out, view<const T> logits, view<const I> targets,
+                   std::int64_t ignore_index) {
+    chip::host_kernels::cross_entropy(out, logits, targets, ignore_index,
+                                      chip::host_kernels::loss_reduction::mean);
+  }
+};
+template <>
+struct kernel<ops::cross_entropy_backward, keys::backend<chip::host>> {
+  template <Floating T, std::integral I>
+  static void impl(context<chip::host>&, view<T> out, view<const T> g, view<const T> logits,
+                   view<const I> targets, std::int64_t ignore_index) {
+    chip::host_kernels::cross_entropy_backward(out, g, logits, targets, ignore_index,
+                                               chip::host_kernels::loss_reduction::mean);
+  }
+};
+
+/// `cross_entropy(logits, targets, ignore_index = -100)`.
+inline constexpr struct cross_entropy_function : op_function<ops::cross_entropy> {
+  auto operator()(const Tensor auto& logits, const Tensor auto& targets,
+                  std::int64_t ignore_index = -100) const {
+    return call<ops::cross_entropy>(logits, targets, ignore_index);
+  }
+} cross_entropy;
+
+}  // namespace ashlar

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+
+#include "ashlar/chip/host/host.hpp"
+#include "ashlar/chip/host/norm.hpp"
+#include "ashlar/dispatch.hpp"
+#include "ashlar/ops/detail/dense.hpp"
+#include "ashlar/ops/fwd.hpp"
+#include "ashlar/ops/meta_kernels.hpp"
+
+/// Normalisation along the last axis. Shapes: `x`: (..., C); `weight`, `bias`: (C).
+namespace ashlar {
+
+namespace ops {
+
+namespace detail {
+constexpr void require_channels(std::string_view op, const tensor_spec& x, const tensor_spec& c) {
+  if (x.rank == 0 || c.rank != 1 || c[0] != x[-1]) {
+    throw shape_error(op, x.shape(), c.shape(), "must be (..., C) and (C)");
+  }
+}
+constexpr void require_same(std::string_view op, const tensor_spec& a, const tensor_spec& b) {
+  if (!same_shape(a, b)) {
+    throw shape_error(op, a.shape(), b.shape(), "they must be the same");
+  }
+}
+}  // namespace detail
+
+/// `x / sqrt(mean(x^2) + eps) * weight`
+struct rms_norm {
+  static constexpr std::string_view name = "rms_norm";
+  static constexpr std::array arguments{argument{"self"}, argument{"weight"}};
+  static constexpr tensor_spec meta(const tensor_spec& self, const tensor_spec& weight, double) {
+    detail::require_channels(name, self, weight);
+    return contiguous_like(self, promote(self.type, weight.type));
+  }
+  struct derivative {
+    static constexpr std::array needs{arg<0>.bit | arg<1>.bit, arg<0>.bit};
+    template <int I>
+    static auto vjp(const auto& g, const auto& saved) {
+      if constexpr (I == 0) {
+        return call<rms_norm_backward_x>(g, saved(arg<0>), saved(arg<1>), saved(arg<2>));
+      } else {
+        return call<rms_norm_backward_weight>(g, saved(arg<0>), saved(arg<2>));
+      }
+    }
+  };
+};
+
+struct rms_norm_backward_x {
+  static constexpr std::string_view name = "rms_norm_backward_x";
+  static constexpr std::array arguments{argument{"gradient"}, argument{"self"}, argument{"weight"}};
+  static constexpr tensor_spec meta(const tensor_spec& g, const tensor_spec& self,
+                                    const tensor_spec& weight, double) {
+    detail::require_same(name, g, self);
+    detail::require_channels(name, self, weight);
+    return contiguous_like(self, promote(promote(g.type, self.type), weight.type));
+  }
+};
+
+struct rms_norm_backward_weight {
+  static constexpr std::string_view name = "rms_norm_backward_weight";
+  static constexpr std::array arguments{argument{"gradient"}, argument{"self"}};
+  static constexpr tensor_spec meta(const tensor_spec& g, const tensor_spec& self, double) {
+    detail::require_same(name, g, self);
+    return contiguous_spec(promote(g.type, self.type), self.shape().last(1));
+  }
+};
+
+/// `(x - mean(x)) / sqrt(variance(x) + eps) * weight + bias`, with the variance over C.
+struct layer_norm {
+  static constexpr std::string_view name = "layer_norm";
+  static constexpr std::array arguments{argument{"self"}, argument{"weight"}, argument{"bias"}};
+  static constexpr tensor_spec meta(const tensor_spec& self, const tensor_spec& weight,
+                                    const tensor_spec& bias, double) {
+    detail::require_channels(name, self, weight);
+    detail::require_channels(name, self, bias);
+    return contiguous_like(self, promote(promote(self.type, weight.type), bias.type));
+  }
+  struct derivative {
+    static constexpr std::array needs{arg<0>.bit | arg<1>.bit, arg<0>.bit, arg<0>.bit};
+    template <class G>
+    static auto vjp_all(const G& g, const auto& saved, const auto& wanted) {
+      std::tuple<G, G, G> all;
+      const double eps = saved(arg<3>);
+      if (wanted[0]) {
+        std::get<0>(all) = call<layer_norm_backward_x>(g, saved(arg<0>), saved(arg<1>), eps);
+      }
+      if (wanted[1] || wanted[2]) {
+        std::tie(std::get<1>(all), std::get<2>(all)) =
+            call<layer_norm_backward_weight>(g, saved(arg<0>), eps);
+      }
+      return all;
+    }
+  };
+};
+
+struct layer_norm_backward_x {
+  static constexpr std::string_view name = "layer_norm_backward_x";
+  static constexpr std::array arguments{argument{"gradient"}, argument{"self"}, argument{"weight"}};
+  static constexpr tensor_spec meta(const tensor_spec& g, const tensor_spec& self,
+                                    const tensor_spec& weight, double) {
+    detail::require_same(name, g, self);
+    detail::require_channels(name, self, weight);
+    return contiguous_like(self, promote(promote(g.type, self.type), weight.type));
+  }
+};
+
+/// The gradients of weight and bias.
+struct layer_norm_backward_weight {
+  static constexpr std::string_view name = "layer_norm_backward_weight";
+  static constexpr std::array arguments{argument{"gradient"}, argument{"self"}};
+  static constexpr std::array<tensor_spec, 2> meta(const tensor_spec& g, const tensor_spec& self,
+                                                   double) {
+    detail::require_same(name, g, self);
+    const tensor_spec c = contiguous_spec(promote(g.type, self.type), self.shape().last(1));
+    return {c, c};
+  }
+};
+
+}  // namespace ops
+
+template <>
+struct kernel<ops::rms_norm, keys::backend<chip::host>> {
+  template <Floating T>
+  static void impl(context<chip::host>&, view<T> out, view<const T> self, view<const T> weight,
+                   double eps) {
+    chip::host_kernels::rms_norm(out, self, weight, eps);
+  }
+};
+template <>
+struct kernel<ops::rms_norm_backward_x, keys::backend<chip::host>> {
+  template <Floating T>
+  static void impl(context<chip::host>&, view<T> out, view<const T> g, view<const T> self,
+                   view<const T> weight, double eps) {
+    chip::host_kernels::rms_norm_backward_x(out, g, self, weight, eps);
+  }
+};
+template <>
+struct kernel<ops::rms_norm_backward_weight, keys::backend<chip::host>> {
+  template <Floating T>
+  static void impl(context<chip::host>&, view<T> out, view<const T> g, view<const T> self,
+                   double eps) {
+    ops::detail::into_dense(
+        out, [&](view<T> to) { chip::host_kernels::rms_norm_backward_weight(to, g, self, eps); });
+  }
+};
+template <>
+struct kernel<ops::layer_norm, keys::backend<chip::host>> {
+  template <Floating T>
+  static void impl(context<chip::host>&, view<T> out, view<const T> self, view<const T> weight,
+                   view<const T> bias, double eps) {
+    chip::host_kernels::layer_norm(out, self, weight, bias, eps);
+  }
+};
+template <>
+struct kernel<ops::layer_norm_backward_x, keys::backend<chip::host>> {
+  template <Floating T>
+  static void impl(context<chip::host>&, view<T> out, view<const T> g, view<const T> self,
+                   view<const T> weight, double eps) {
+    chip::host_kernels::layer_norm_backward_x(out, g, self, weight, eps);
+  }
+};
+template <>
+struct kernel<ops::layer_norm_backward_weight, keys::backend<chip::host>> {
+  template <Floating T>
+  static void impl(context<chip::host>&, view<T> dweight, view<T> dbias, view<const T> g,
+                   view<const T> self, double eps) {
+    chip::host_kernels::layer_norm_backward_weight(dweight, dbias, g, self, eps);
+  }
+};
+
+/// `rms_norm(x, weight, eps = 1e-5)`.
+inline constexpr struct rms_norm_function : op_function<ops::rms_norm> {
+  auto operator()(const Tensor auto& x, const Tensor auto& weight, double eps = 1e-5) const {
+    return call<ops::rms_norm>(x, weight, eps);
+  }
+} rms_norm;
+
+/// `layer_norm(x, weight, bias, eps = 1e-5)`.
+inline constexpr struct layer_norm_function : op_function<ops::layer_norm> {
+  auto operator()(const Tensor auto& x, const Tensor auto& weight, const Tensor auto& bias,
+                  double eps = 1e-5) const {
+    return call<ops::layer_norm>(x, weight, bias, eps);
+  }
+} layer_norm;
+
+}  // namespace ashlar

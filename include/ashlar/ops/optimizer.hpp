@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "ashlar/chip/host/host.hpp"
+#include "ashlar/chip/host/optimizer.hpp"
+#include "ashlar/dispatch.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/math.hpp"
+#include "ashlar/ops/operators.hpp"
+
+/// Optimizer steps: plain operators that write to several tensors in place.
+///
+/// A chip without a fused kernel takes the step in elementwise operators.
+namespace ashlar {
+
+using chip::host_kernels::adamw_options;
+using chip::host_kernels::sgd_options;
+
+namespace ops {
+
+namespace detail {
+template <class First, class... Rest>
+void require_alike(std::string_view op, const First& first, const Rest&... rest) {
+  require_defined(op, first, rest...);
+  const auto check = [&](const auto& x) {
+    if (!same_shape(first.spec(), x.spec())) {
+      throw shape_error(op, first.shape(), x.shape(), "parameter, gradient and state are alike");
+    }
+  };
+  (check(rest), ...);
+}
+inline void require_step(std::int64_t number) {
+  if (number < 1) {
+    throw argument_error("ashlar::adamw_step",
+                         "step " + std::to_string(number) + "; steps count from 1");
+  }
+}
+}  // namespace detail
+
+/// `adamw_step(param, grad, m, v, options, step, grad_scale)`: writes `param`, `m` and `v`.
+struct adamw_step {
+  static constexpr std::string_view name = "adamw_step";
+  using result = void;
+  struct composite {
+    void operator()(auto& param, auto& grad, auto& m, auto& v, const adamw_options& options,
+                    std::int64_t step, double grad_scale) const {
+      detail::require_alike(name, param, grad, m, v);
+      detail::require_step(step);
+      const auto number = static_cast<double>(step);
+      const double correction1 = 1.0 - std::pow(options.beta1, number);
+      const double correction2 = 1.0 - std::pow(options.beta2, number);
+      auto p = param;
+      auto first = m;
+      auto second = v;
+      const auto g = grad * grad_scale;
+      first += (g - first) * (1.0 - options.beta1);
+      second *= options.beta2;
+      second += call<square>(g) * (1.0 - options.beta2);
+      p *= 1.0 - options.lr * options.weight_decay;
+      const auto deviation = call<sqrt>(second) / std::sqrt(correction2) + options.eps;
+      p -= first / deviation * (options.lr / correction1);
+    }
+  };
+};
+
+/// `sgd_step(param, grad, momentum, options, grad_scale)`: writes `param` and `momentum`.
+struct sgd_step {
+  static constexpr std::string_view name = "sgd_step";
+  using result = void;
+  struct composite {
+    void operator()(auto& param, auto& grad, auto& momentum, const sgd_options& options,
+                    double grad_scale) const {
+      detail::require_alike(name, param, grad);
+      auto p = param;
+      auto d = grad * grad_scale + p * options.weight_decay;
+      if (options.momentum != 0.0) {
+        detail::require_alike(name, param, momentum);
+        auto held = momentum;
+        held *= options.momentum;
+        held += d;
+        d = options.nesterov ? d + held * options.momentum : held;
+      }
+      p -= d * options.lr;
+    }
+  };
+};
+
+}  // namespace ops
+
+/// Nothing to record: a step is no function of its arguments.
+template <>
+struct kernel<ops::adamw_step, keys::autograd> : fallthrough {};
+template <>
+struct kernel<ops::sgd_step, keys::autograd> : fallthrough {};
+
+template <>
+struct kernel<ops::adamw_step, keys::backend<chip::host>> {
+  static void impl(context<chip::host>&, auto& param, auto& grad, auto& m, auto& v,
+                   const adamw_options& options, std::int64_t step, double grad_scale) {
+    ops::detail::require_alike(ops::adamw_step::name, param, grad, m, v);
+    ops::detail::require_step(step);
+    chip::host_kernels::adamw_step(param.view(), grad.view(), m.view(), v.view(), options, step,
+                                   grad_scale);
+    ++param.body()->root().version;
+    ++m.body()->root().version;
+    ++v.body()->root().version;
+  }
+};
+template <>
+struct kernel<ops::sgd_step, keys::backend<chip::host>> {
+  static void impl(context<chip::host>&, auto& param, auto& grad, auto& momentum,
+                   const sgd_options& options, double grad_scale) {
+    const bool moves = options.momentum != 0.0;
+    ops::detail::require_alike(ops::sgd_step::name, param, grad);
+    if (moves) {
+      ops::detail::require_alike(ops::sgd_step::name, param, momentum);
+    }
+    chip::host_kernels::sgd_step(param.view(), grad.view(), moves ? momentum.view() : param.view(),
+                                 options, grad_scale);
+    ++param.body()->root().version;
+    if (moves) {
+      ++momentum.body()->root().version;
+    }
+  }
+};
+
+/// `adamw_step(param, grad, m, v, options, step, grad_scale = 1)`; steps count from 1.
+///
+/// Effects: writes `param`, `m` and `v`, outside the tape.
+inline constexpr struct adamw_step_function {
+  void operator()(const Tensor auto& param, const Tensor auto& grad, const Tensor auto& m,
+                  const Tensor auto& v, const adamw_options& options, std::int64_t step,
+                  double grad_scale = 1.0) const {
+    op_function<ops::adamw_step>{}(param, grad, m, v, options, step, grad_scale);
+  }
+} adamw_step;
+
+/// `sgd_step(param, grad, momentum, options, grad_scale = 1)`; without momentum that tensor is not
+/// touched and may be `param` itself.
+///
+/// Effects: writes `param` and `momentum`, outside the tape.
+inline constexpr struct sgd_step_function {
+  void operator()(const Tensor auto& param, const Tensor auto& grad, const Tensor auto& momentum,
+                  const sgd_options& options, double grad_scale = 1.0) const {
+    op_function<ops::sgd_step>{}(param, grad, momentum, options, grad_scale);
+  }
+} sgd_step;
+
+}  // namespace ashlar
