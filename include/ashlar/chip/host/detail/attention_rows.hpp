@@ -163,7 +163,8 @@ void softmax_row(T* scores, std::int64_t n) {
   if (rest != 0) {
     top = simd::max(top, simd::load_partial(last, rest, -std::numeric_limits<T>::infinity()));
   }
-  const simd::vec<T> shift = simd::broadcast(top_lane(top));
+  const T largest = top_lane(top);
+  const simd::vec<T> shift = simd::broadcast(largest);
   simd::vec<T> sums = simd::broadcast(T(0));
   for (std::int64_t p = 0; p < full; ++p) {
     const simd::vec<T> e = simd::exp(simd::load(scores + p * step) - shift);
@@ -171,8 +172,10 @@ void softmax_row(T* scores, std::int64_t n) {
     sums = sums + e;
   }
   if (rest != 0) {
-    const simd::vec<T> e = simd::select(simd::first_lanes<T>(rest),
-                                        simd::exp(simd::load(last) - shift), simd::broadcast(T(0)));
+    // Places after the row's end may hold anything, also what `exp` must not see.
+    const simd::vec<T> x = simd::load_partial(last, rest, largest);
+    const simd::vec<T> e =
+        simd::select(simd::first_lanes<T>(rest), simd::exp(x - shift), simd::broadcast(T(0)));
     simd::store(last, e);
     sums = sums + e;
   }
