@@ -131,9 +131,9 @@ void layer_norm(view<T> out, view<S> x, view<W> weight, view<B> bias, double eps
   detail::for_each_row(
       x.rank() - 1, 3,
       [=](std::int64_t, std::int64_t n, T* y, const T* row) {
-        const auto [mean, inverse] = detail::row_moments<C>(row, n, eps);
-        const simd::vec<C> centre = simd::broadcast(mean);
-        const simd::vec<C> scale = simd::broadcast(inverse);
+        const detail::moments<C> s = detail::row_moments<C>(row, n, eps);
+        const simd::vec<C> centre = simd::broadcast(s.mean);
+        const simd::vec<C> scale = simd::broadcast(s.inverse_deviation);
         detail::for_each_vector(
             n, [&](std::int64_t i, int m) __attribute__((always_inline)) {
               const simd::vec<C> v = (detail::get<C>(row + i, 1, m) - centre) * scale;
@@ -154,9 +154,9 @@ void layer_norm_backward_x(view<T> dx, view<G> g, view<S> x, view<W> weight, dou
   detail::for_each_row(
       x.rank() - 1, 5,
       [=](std::int64_t, std::int64_t n, T* d, const T* grad, const T* row) {
-        const auto [mean, inverse] = detail::row_moments<C>(row, n, eps);
-        const simd::vec<C> centre = simd::broadcast(mean);
-        const simd::vec<C> scale = simd::broadcast(inverse);
+        const detail::moments<C> s = detail::row_moments<C>(row, n, eps);
+        const simd::vec<C> centre = simd::broadcast(s.mean);
+        const simd::vec<C> scale = simd::broadcast(s.inverse_deviation);
         simd::vec<C> total = simd::broadcast(C(0));
         simd::vec<C> dot = simd::broadcast(C(0));
         detail::for_each_vector(
@@ -164,7 +164,7 @@ void layer_norm_backward_x(view<T> dx, view<G> g, view<S> x, view<W> weight, dou
               // g w is zero in the lanes beyond the row's end.
               const simd::vec<C> gw =
                   detail::get<C>(grad + i, 1, m) * detail::get<C>(w + i * ws, ws, m);
-              const simd::vec<C> v = (detail::get<C>(row + i, 1, m, mean) - centre) * scale;
+              const simd::vec<C> v = (detail::get<C>(row + i, 1, m, s.mean) - centre) * scale;
               total += gw;
               dot = simd::madd(gw, v, dot);
             });

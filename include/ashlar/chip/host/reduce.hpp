@@ -261,7 +261,8 @@ C reduce_exact(const S* in, const loop_nest<1>& nest) {
 template <class Step, class C, class R, class S, class Finish>
 void reduce(R* out, const S* in, const tensor_spec& spec, axis_set axes, const Finish& finish) {
   const reduction loops(spec, axes);
-  const auto& [kept, reduced] = loops;
+  const loop_nest<1>& kept = loops.kept;
+  const loop_nest<1>& reduced = loops.reduced;
   const std::int64_t step = kept.inner_stride()[0];
   const std::int64_t along = reduced.inner_stride()[0];
   parallel(kept.size, std::max<std::int64_t>(reduced.size, 1),
