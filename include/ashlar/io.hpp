@@ -10,6 +10,7 @@
 #include "ashlar/io/gguf_write.hpp"
 #include "ashlar/io/llama2c.hpp"
 #include "ashlar/io/model_file.hpp"
+#include "ashlar/io/rope_rows.hpp"
 #include "ashlar/io/safetensors.hpp"
 #include "ashlar/io/tokenizer.hpp"
 #include "ashlar/io/tokenizer_files.hpp"

@@ -5,11 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -172,15 +172,21 @@ inline model_file open_gguf(const std::filesystem::path& path) {
 inline std::filesystem::path find_llama2c_tokenizer(const std::filesystem::path& checkpoint) {
   const std::filesystem::path folder =
       checkpoint.has_parent_path() ? checkpoint.parent_path() : std::filesystem::path(".");
-  if (std::filesystem::exists(folder / "tokenizer.bin")) {
+  std::error_code code;
+  if (std::filesystem::exists(folder / "tokenizer.bin", code)) {
     return folder / "tokenizer.bin";
   }
   std::vector<std::filesystem::path> found;
-  for (const auto& item : std::filesystem::directory_iterator(folder)) {
-    const std::string name = item.path().filename().string();
-    if (name.starts_with("tok") && name.ends_with(".bin") && item.path() != checkpoint) {
-      found.push_back(item.path());
+  std::filesystem::directory_iterator item(folder, code);
+  for (; !code && item != std::filesystem::directory_iterator(); item.increment(code)) {
+    const std::string name = item->path().filename().string();
+    if (name.starts_with("tok") && name.ends_with(".bin") &&
+        item->path().filename() != checkpoint.filename()) {
+      found.push_back(item->path());
     }
+  }
+  if (code) {
+    throw file_error(folder.string(), "list", code.value());
   }
   if (found.size() != 1) {
     throw argument_error("ashlar::io::open_model",
@@ -207,7 +213,8 @@ inline model_file open_llama2c(const std::filesystem::path& path,
 /// The files that hold the weights of a Hugging Face folder: one, or those of an index.
 inline std::vector<std::filesystem::path> safetensors_files(const std::filesystem::path& folder) {
   const auto index = folder / "model.safetensors.index.json";
-  if (!std::filesystem::exists(index)) {
+  std::error_code ignored;  // what cannot be examined cannot be opened either, and says so there
+  if (!std::filesystem::exists(index, ignored)) {
     return {folder / "model.safetensors"};
   }
   const std::string format = "model.safetensors.index.json";

@@ -277,7 +277,7 @@ inline std::vector<std::int32_t> tokenizer::encode(std::string_view text,
     }
     if (parts().model == tokenizer_model::byte_level) {
       encode_words(piece, out);
-    } else if (from == 0 && parts().add_space_prefix) {
+    } else if (parts().add_space_prefix) {  // also after a whole token, as the references do
       encode_sentence(" " + std::string(piece), out);
     } else {
       encode_sentence(piece, out);
