@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <source_location>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ashlar/autograd/hooks.hpp"
+#include "ashlar/comm/collectives.hpp"
+#include "ashlar/comm/transport.hpp"
+#include "ashlar/nn/module.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/parallel/detail/buckets.hpp"
+#include "ashlar/parallel/detail/transfer.hpp"
+#include "ashlar/parallel/errors.hpp"
+
+namespace ashlar::parallel {
+
+/// What becomes of parameters that a backward pass did not reach.
+enum class unused {
+  error,  ///< `finish` or the next backward pass throws `unused_parameters`
+  zero    ///< they count as zero on this rank; call `finish` after every synchronised backward pass
+};
+
+struct ddp_options {
+  std::size_t first_bucket_bytes = std::size_t{1} << 20;  ///< small: communication starts early
+  std::size_t bucket_bytes = std::size_t{25} << 20;
+  std::int64_t micro_batches = 1;  ///< per rank and step; all but the last under `no_sync`
+  parallel::unused unused = parallel::unused::error;
+};
+
+/// Data parallelism: each rank has the module and its own share of the batch, gradients are
+/// averaged while the backward pass runs.
+///
+/// At construction every rank gets rank 0's parameters. Parameters are put into buckets in reverse
+/// order, roughly that in which their gradients come; a hook on each counts. A full bucket is
+/// all-reduced, always in the order of the buckets, whatever the order of the hooks, so all ranks
+/// do the same.
+///
+/// Arithmetic: `(g[0] + g[1] + ...) * (1 / (ranks * micro_batches))`, the sum in the order of
+/// `Algorithm`. With `comm::ordered`, and with `comm::ring` on two ranks, that is the order of the
+/// ranks, so `n` ranks with one micro-batch each give the bits of one rank that accumulates the
+/// same `n` micro-batches and then multiplies by `1 / n` (`nn::scale_grad`, or `ddp` on one rank
+/// with `micro_batches = n`). Losses are therefore means over a micro-batch, and all micro-batches
+/// are of one size.
+///
+/// Requires: the endpoint outlives it; the module's tensors stay the same ones; every rank runs the
+///           same backward passes.
+template <class Parameter, class Endpoint, class Algorithm = comm::ring>
+class ddp {
+  static_assert(comm::Transport<Endpoint>,
+                "ashlar::parallel::ddp: Endpoint must model ashlar::comm::Transport");
+  static_assert(Recorded<Parameter>,
+                "ashlar::parallel::ddp: the module's tensors must be recorded; compose the stack "
+                "with differentiate<autograd::tape<>>");
+
+ public:
+  /// Throws: `replica_mismatch` where a rank's module or options differ from rank 0's;
+  ///         `argument_error` for options out of range; what the transport throws.
+  template <class M>
+  ddp(const M& module, Endpoint& endpoint, ddp_options options = {}, Algorithm = {})
+      : state_(std::make_unique<state>(endpoint, options)) {
+    state_->adopt(nn::parameter_list(module));
+  }
+
+  /// Ends a step: what is left is reduced, or reported.
+  ///
+  /// Effects: none where the backward pass reached every parameter, or under `no_sync`.
+  /// Throws:  `unused_parameters`; what the transport throws. The next pass starts anew.
+  void finish() { state_->finish(); }
+
+  /// Backward passes only accumulate for as long as the returned scope lives.
+  class no_sync_scope {
+   public:
+    explicit no_sync_scope(int& depth) : depth_(&++depth) {}
+    ~no_sync_scope() { --*depth_; }
+    no_sync_scope(const no_sync_scope&) = delete;
+    no_sync_scope& operator=(const no_sync_scope&) = delete;
+
+   private:
+    int* depth_;
+  };
+  [[nodiscard]] no_sync_scope no_sync() { return no_sync_scope(state_->quiet); }
+
+  /// The names in each bucket, in the order in which buckets are reduced.
+  [[nodiscard]] std::vector<std::vector<std::string>> buckets() const {
+    std::vector<std::vector<std::string>> names;
+    for (const detail::bucket& b : state_->buckets) {
+      auto& inside = names.emplace_back();
+      for (const std::size_t i : b.members) {
+        inside.push_back(state_->parameters[i].name);
+      }
+    }
+    return names;
+  }
+
+ private:
+  using element = typename Parameter::value_type;
+  using wire = detail::wire_type<element>;
+
+  struct state {
+    Endpoint& endpoint;
+    ddp_options options;
+    std::vector<nn::named<Parameter>> parameters;  // those that want a gradient
+    std::vector<hook_handle> hooks;
+    std::vector<detail::bucket> buckets;
+    std::vector<std::size_t> bucket_of;
+    std::vector<bool> arrived;
+    std::vector<wire> staging;
+    std::size_t next = 0;   // bucket to reduce
+    bool open = false;      // some gradient has arrived since the last step ended
+    bool complete = false;  // the last step ended by itself
+    int quiet = 0;
+
+    state(Endpoint& e, const ddp_options& o) : endpoint(e), options(o) {
+      if (o.micro_batches < 1) {
+        throw argument_error(
+            "ashlar::parallel::ddp",
+            "micro_batches is " + std::to_string(o.micro_batches) + "; it must be at least 1");
+      }
+      if (o.bucket_bytes == 0 || o.first_bucket_bytes == 0) {
+        throw argument_error("ashlar::parallel::ddp", "a bucket of 0 bytes; give it some room");
+      }
+    }
+    state(const state&) = delete;
+    state& operator=(const state&) = delete;
+    ~state() {
+      for (hook_handle& h : hooks) {
+        h.remove();
+      }
+    }
+
+    void adopt(std::vector<nn::named<Parameter>> all) {
+      detail::require_same_replica(
+          endpoint, all,
+          {static_cast<std::int64_t>(options.first_bucket_bytes),
+           static_cast<std::int64_t>(options.bucket_bytes), options.micro_batches,
+           static_cast<std::int64_t>(options.unused)});
+      for (const auto& p : all) {
+        broadcast(p.value);
+      }
+      std::erase_if(all, [](const auto& p) { return !requires_grad(p.value); });
+      parameters = std::move(all);
+      std::vector<std::size_t> bytes;
+      for (const auto& p : parameters) {
+        bytes.push_back(static_cast<std::size_t>(p.value.size()) * sizeof(element));
+      }
+      buckets = detail::assign_buckets(bytes, options.first_bucket_bytes, options.bucket_bytes);
+      bucket_of.resize(parameters.size());
+      for (std::size_t b = 0; b < buckets.size(); ++b) {
+        for (const std::size_t i : buckets[b].members) {
+          bucket_of[i] = b;
+        }
+      }
+      start();
+      for (std::size_t i = 0; i < parameters.size(); ++i) {
+        hooks.push_back(register_post_accumulate_grad_hook(
+            parameters[i].value, [this, i](const Parameter&) { arrive(i); }));
+      }
+    }
+
+    void start() {
+      arrived.assign(parameters.size(), false);
+      for (detail::bucket& b : buckets) {
+        b.waiting = b.members.size();
+      }
+      next = 0;
+      open = false;
+    }
+
+    void arrive(std::size_t i) {
+      if (quiet > 0) {
+        return;
+      }
+      if (arrived[i]) {  // the pass before left some parameters out, and nobody called finish
+        report_unused();
+      }
+      open = true;
+      complete = false;
+      arrived[i] = true;
+      --buckets[bucket_of[i]].waiting;
+      advance();
+    }
+
+    void finish() {
+      if (quiet > 0 || std::exchange(complete, false)) {
+        return;
+      }
+      if (options.unused == unused::error) {
+        if (open) {
+          report_unused();
+        }
+        return;
+      }
+      for (std::size_t i = 0; i < parameters.size(); ++i) {
+        if (!arrived[i]) {
+          Parameter& g = gradient(parameters[i].value);
+          if (!g) {
+            g = zeros<Parameter>(shape(parameters[i].value.shape()));
+          }
+          --buckets[bucket_of[i]].waiting;
+        }
+      }
+      advance();
+      complete = false;
+    }
+
+    [[noreturn]] void report_unused() {
+      std::vector<std::string> names;
+      for (std::size_t i = 0; i < parameters.size(); ++i) {
+        if (!arrived[i]) {
+          names.push_back(parameters[i].name);
+        }
+      }
+      start();
+      throw unused_parameters(endpoint.rank(), std::move(names));
+    }
+
+    void advance() {
+      try {
+        while (next < buckets.size() && buckets[next].waiting == 0) {
+          reduce(buckets[next]);
+          ++next;
+        }
+      } catch (...) {
+        start();
+        throw;
+      }
+      if (next == buckets.size()) {
+        start();
+        complete = true;
+      }
+    }
+
+    void reduce(const detail::bucket& b) {
+      const no_grad off;
+      if (endpoint.size() > 1) {
+        std::size_t count = 0;
+        for (const std::size_t i : b.members) {
+          count += static_cast<std::size_t>(parameters[i].value.size());
+        }
+        staging.resize(count);
+        walk(b, [](const Parameter& g, std::span<wire> at) { detail::read(g, at); });
+        comm::all_reduce<Algorithm>(endpoint, std::span<wire>(staging));
+        walk(b, [](const Parameter& g, std::span<wire> at) {
+          detail::write(std::span<const wire>(at), g);
+        });
+      }
+      const std::int64_t n = endpoint.size() * options.micro_batches;
+      if (n > 1) {
+        for (const std::size_t i : b.members) {
+          op_function<ops::scale>{}.in_place(gradient(parameters[i].value),
+                                             1.0 / static_cast<double>(n), 0.0);
+        }
+      }
+    }
+
+    /// `f(gradient, its part of the staging buffer)` for a bucket's members.
+    template <class F>
+    void walk(const detail::bucket& b, const F& f) {
+      std::size_t first = 0;
+      for (const std::size_t i : b.members) {
+        const Parameter& g = gradient(parameters[i].value);
+        if (!g || !same_shape(g.spec(), parameters[i].value.spec())) {
+          throw shape_error(
+              "parallel::ddp", parameters[i].value.shape(),
+              g ? g.shape() : std::span<const std::int64_t>{},
+              "the gradient of '" + parameters[i].name + "' must have its parameter's shape");
+        }
+        const auto n = static_cast<std::size_t>(g.size());
+        f(g, std::span<wire>(staging).subspan(first, n));
+        first += n;
+      }
+    }
+
+    void broadcast(const Parameter& p) {
+      const no_grad off;
+      staging.resize(static_cast<std::size_t>(p.size()));
+      const std::span<wire> at(staging);
+      if (endpoint.rank() == 0) {
+        detail::read(p, at);
+      }
+      comm::broadcast(endpoint, at, 0);
+      if (endpoint.rank() != 0) {
+        detail::write(std::span<const wire>(at), p);
+      }
+    }
+  };
+
+  std::unique_ptr<state> state_;
+};
+
+template <class M, class Endpoint>
+ddp(const M&, Endpoint&) -> ddp<nn::parameter_type_of<M>, Endpoint>;
+template <class M, class Endpoint>
+ddp(const M&, Endpoint&, ddp_options) -> ddp<nn::parameter_type_of<M>, Endpoint>;
+template <class M, class Endpoint, class Algorithm>
+ddp(const M&, Endpoint&, ddp_options, Algorithm)
+    -> ddp<nn::parameter_type_of<M>, Endpoint, Algorithm>;
+
+}  // namespace ashlar::parallel
