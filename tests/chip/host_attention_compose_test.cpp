@@ -11,14 +11,18 @@ namespace {
 using namespace attention_test;
 namespace kernels = ashlar::chip::host_kernels;
 
+struct problem {
+  std::int64_t queries, keys, dim;
+};
+
 TEST_CASE_TEMPLATE("chip/host_attention: sdpa has the bits of matrix products around softmax", T,
                    float, double) {
   constexpr T scale = T(0.31);
-  for (const auto& [Tq, Tk, Dh] : {std::array<std::int64_t, 3>{1, 1, 1},
-                                   {1, 200, 64},
-                                   {5, 16, 16},
-                                   {33, 47, 20},
-                                   {70, 129, 33}}) {
+  for (const problem p : {problem{1, 1, 1}, problem{1, 200, 64}, problem{5, 16, 16},
+                          problem{33, 47, 20}, problem{70, 129, 33}}) {
+    const std::int64_t Tq = p.queries;
+    const std::int64_t Tk = p.keys;
+    const std::int64_t Dh = p.dim;
     CAPTURE(Tk);
     CAPTURE(Dh);
     array<T> q({1, 1, Tq, Dh});

@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 
 #include <numeric>
+#include <tuple>
+#include <utility>
 
 #include "ashlar/chip/host/attention.hpp"
 #include "ashlar/chip/host/paged_attention.hpp"
@@ -102,13 +104,17 @@ struct served {
   }
 };
 
+struct heads {
+  std::int64_t query, key, dim;
+};
+
 TEST_CASE_TEMPLATE("chip/host_paged_attention: any step over any blocks has the bits of sdpa", T,
                    float, double) {
   for (const std::int64_t block : {1, 5, 8, 16, 24, 32, 48}) {
-    for (const auto& [H, Hkv, Dh] : {std::array{4, 2, 8}, {4, 1, 20}, {2, 2, 64}, {3, 3, 1}}) {
-      served<T> s(H, Hkv, Dh, block, {1, 37, 64, 90});
+    for (const heads h : {heads{4, 2, 8}, heads{4, 1, 20}, heads{2, 2, 64}, heads{3, 3, 1}}) {
+      served<T> s(h.query, h.key, h.dim, block, {1, 37, 64, 90});
       CAPTURE(block);
-      CAPTURE(Dh);
+      CAPTURE(h.dim);
       CHECK(s.step_is_exact({}));
       CHECK(s.step_is_exact({{1, 36}}));
       CHECK(s.step_is_exact({{0, 0}, {3, 89}, {1, 15}, {2, 63}, {2, 16}}));
