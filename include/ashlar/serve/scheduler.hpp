@@ -27,8 +27,8 @@ struct chunked_prefill {
   static constexpr bool splits_prompts = true;
 };
 
-/// At most `Tokens` tokens per step, but a prompt is computed in one step whatever its length; one
-/// that is longer than `Tokens` has a step to itself.
+/// A prompt is computed in one step whatever its length; further prompts join that step while it
+/// stays within `Tokens` tokens.
 template <int Tokens>
 struct whole_prefill {
   static_assert(Tokens > 0, "ashlar::serve::whole_prefill<Tokens>: Tokens must be positive");
@@ -130,15 +130,23 @@ class continuous<Policies...>::queue {
   schedule<Sequence> next(Pool& pool) {
     schedule<Sequence> plan;
     std::int32_t budget = prefill::token_budget;
+    bool has_prompt = false;
+    const auto take = [&](Sequence& s, std::int32_t count) {
+      plan.batch.push_back(&s);
+      s.table.append(count);
+      s.scheduled = count;
+      budget -= count;
+      has_prompt = has_prompt || count > 1;
+    };
     for (std::size_t i = 0; i < running_.size() && budget > 0;) {
       Sequence& s = *running_[i];
       if (never_fits(s, pool)) {
-        preemption::preempt(s);  // its blocks serve others in this step already
+        s.table.truncate(0);  // its blocks serve others in this step already
         plan.hopeless.push_back(std::move(running_[i]));
         running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(i));
         continue;
       }
-      const std::int32_t count = share(s.remaining(), budget, plan.batch.empty());
+      const std::int32_t count = share(s.remaining(), budget, has_prompt);
       if (count == 0) {
         break;
       }
@@ -149,24 +157,21 @@ class continuous<Policies...>::queue {
       if (i == running_.size()) {  // it was the newest itself
         break;
       }
-      take(s, count, plan);
-      budget -= count;
+      take(s, count);
       ++i;
     }
-    while (plan.preempted == 0 && !waiting_.empty() && budget > 0 &&
-           running_.size() < limit::sequence_limit) {
+    while (plan.preempted == 0 && !waiting_.empty() && running_.size() < limit::sequence_limit) {
       Sequence& s = *waiting_.front();
       if (never_fits(s, pool)) {
         plan.hopeless.push_back(std::move(waiting_.front()));
         waiting_.pop_front();
         continue;
       }
-      const std::int32_t count = share(s.remaining(), budget, plan.batch.empty());
+      const std::int32_t count = share(s.remaining(), budget, has_prompt);
       if (count == 0 || s.table.blocks_needed(count) > pool.free()) {
         break;
       }
-      take(s, count, plan);
-      budget -= count;
+      take(s, count);
       running_.push_back(std::move(waiting_.front()));
       waiting_.pop_front();
     }
@@ -198,17 +203,12 @@ class continuous<Policies...>::queue {
            pool.capacity();
   }
 
-  static std::int32_t share(std::int32_t remaining, std::int32_t budget, bool first) {
+  /// How many of a sequence's tokens join a step; 0: none.
+  static std::int32_t share(std::int32_t remaining, std::int32_t budget, bool has_prompt) {
     if (prefill::splits_prompts || remaining <= budget) {
-      return std::min(remaining, budget);
+      return std::max(std::min(remaining, budget), 0);
     }
-    return first ? remaining : 0;
-  }
-
-  static void take(Sequence& s, std::int32_t count, schedule<Sequence>& plan) {
-    plan.batch.push_back(&s);
-    s.table.append(count);
-    s.scheduled = count;
+    return has_prompt ? 0 : remaining;
   }
 
   void preempt_newest() {
