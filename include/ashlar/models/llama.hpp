@@ -13,7 +13,6 @@
 #include "ashlar/io/model_config.hpp"
 #include "ashlar/kv/step.hpp"
 #include "ashlar/nn/embedding.hpp"
-#include "ashlar/nn/init.hpp"
 #include "ashlar/nn/linear.hpp"
 #include "ashlar/nn/module.hpp"
 #include "ashlar/nn/norm.hpp"
@@ -22,6 +21,8 @@
 #include "ashlar/ops/attention.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/matmul.hpp"
+#include "ashlar/ops/paged_attention.hpp"
+#include "ashlar/ops/random.hpp"
 #include "ashlar/ops/rope.hpp"
 #include "ashlar/ops/views.hpp"
 
@@ -178,7 +179,7 @@ llama<Stack> llama<Stack>::make(const llama_config& c, std::uint64_t seed) {
   nn::named_parameters(m, [&](const std::string& name, parameter& x) {
     if (x.rank() == 2) {
       const bool writes = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
-      nn::normal_init(x, writes ? residual : 0.02, seed, index);
+      normal.in_place(x, seed, index << 32, 0.0, writes ? residual : 0.02);
     }
     ++index;
   });
@@ -247,7 +248,7 @@ std::span<const float> llama<Stack>::forward(const kv::step& input, cache_type& 
   parameter x = model.embed_tokens(tensor_of(input.tokens));
   for (std::size_t i = 0; i < model.layers.size(); ++i) {
     const auto attend = [&](const parameter& q, const parameter& k, const parameter& v) {
-      write_kv_cache(cache.keys[i], cache.values[i], k, v, places);
+      cache_write(cache.keys[i], cache.values[i], k, v, places);
       return paged_attention(q, cache.keys[i], cache.values[i], block_tables, sequences, positions,
                              scale);
     };
