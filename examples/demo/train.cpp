@@ -33,7 +33,7 @@ batch draw(std::span<const std::int32_t> text, const options& o, std::uint64_t f
   tokens out;
   const auto places = static_cast<std::uint64_t>(text.size() - static_cast<std::size_t>(o.context));
   for (int r = 0; r < rows; ++r) {
-    const auto bits = al::philox(o.seed, first + static_cast<std::uint64_t>(r));
+    const auto bits = al::philox_block(o.seed, first + static_cast<std::uint64_t>(r));
     const auto at = static_cast<std::ptrdiff_t>((std::uint64_t{bits[0]} << 32 | bits[1]) % places);
     in.insert(in.end(), text.begin() + at, text.begin() + at + o.context);
     out.insert(out.end(), text.begin() + at + 1, text.begin() + at + 1 + o.context);

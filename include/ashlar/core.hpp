@@ -3,6 +3,7 @@
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/core/error.hpp"
 #include "ashlar/core/geometry.hpp"
+#include "ashlar/core/philox.hpp"
 #include "ashlar/core/ref.hpp"
 #include "ashlar/core/shape.hpp"
 #include "ashlar/core/spec.hpp"

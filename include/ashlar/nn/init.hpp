@@ -5,7 +5,7 @@
 #include <string_view>
 #include <type_traits>
 
-#include "ashlar/chip/host/philox.hpp"
+#include "ashlar/core/philox.hpp"
 #include "ashlar/nn/module.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/random.hpp"
@@ -60,7 +60,7 @@ namespace detail {
 
 /// The seed of the random sequence of parameter number `index`.
 constexpr std::uint64_t stream_seed(std::uint64_t seed, std::uint64_t index) {
-  const auto words = chip::host_kernels::philox_block(seed, index);
+  const auto words = philox_block(seed, index);
   return (std::uint64_t{words[1]} << 32) | words[0];
 }
 

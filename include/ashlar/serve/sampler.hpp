@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "ashlar/core/error.hpp"
-#include "ashlar/serve/detail/philox.hpp"
+#include "ashlar/core/philox.hpp"
 #include "ashlar/serve/request.hpp"
 
 namespace ashlar::serve {
@@ -163,7 +163,7 @@ class sampler {
       }
     }
     (Filters::apply(candidates_, options), ...);
-    return draw(detail::uniform(state.seed, state.history.size()));
+    return draw(philox_uniform(state.seed, state.history.size()));
   }
 
  private:

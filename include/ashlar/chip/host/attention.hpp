@@ -9,7 +9,6 @@
 #include "ashlar/chip/host/detail/attention_rows.hpp"
 #include "ashlar/chip/host/detail/scratch.hpp"
 #include "ashlar/chip/host/parallel.hpp"
-#include "ashlar/core/error.hpp"
 #include "ashlar/core/shape.hpp"
 #include "ashlar/core/view.hpp"
 
@@ -99,12 +98,11 @@ constexpr std::int64_t fold(std::int64_t i, std::int64_t items) {
 /// query that sees no key gives zeros. A row has the same bits alone, in a batch, in a longer
 /// prompt or from a paged cache.
 ///
-/// Shapes: `q`, `out`: (B, H, Tq, Dh); `k`, `v`: (B, Hkv, Tk, Dh), H a multiple of Hkv; query head
-/// h
-///         reads key-value head h / (H / Hkv). Any strides.
+/// Shapes: `q`, `out`: (B, H, Tq, Dh); `k`, `v`: (B, Hkv, Tk, Dh), H a multiple of Hkv; query
+///         head h reads key-value head h / (H / Hkv). Any strides; `scale` is rounded to T.
 /// Requires: `out` does not overlap an input.
 /// Throws: `shape_error`; `std::bad_alloc` where the working memory of a thread cannot grow.
-/// Cost:   O(B H Tq Tk Dh); (16 + Dh) Tk elements of working memory per thread, which are kept.
+/// Cost:   O(B H Tq Tk Dh); each thread keeps about (8 + Dh) Tk elements of working memory.
 template <std::floating_point T>
 void sdpa(view<T> out, std::type_identity_t<view<const T>> q, std::type_identity_t<view<const T>> k,
           std::type_identity_t<view<const T>> v, bool causal, double scale) {

@@ -96,9 +96,16 @@ void copy_transposed(const loop_nest<2>& nest, int dense, R* out, const S* in) {
         const S* const from = in + at[1];
         for (std::int64_t c0 = 0; c0 < columns; c0 += side) {
           const std::int64_t c1 = std::min(c0 + side, columns);
+          // Through a block of our own: strides of a power of two would fight for few cache sets.
+          R block[side][side + 1];
+          for (std::int64_t c = c0; c < c1; ++c) {
+            for (std::int64_t r = r0; r < r1; ++r) {
+              block[c - c0][r - r0] = convert<R>(from[r + c * in_step]);
+            }
+          }
           for (std::int64_t r = r0; r < r1; ++r) {
             for (std::int64_t c = c0; c < c1; ++c) {
-              to[r * row_step + c * out_step] = convert<R>(from[r + c * in_step]);
+              to[r * row_step + c * out_step] = block[c - c0][r - r0];
             }
           }
         }

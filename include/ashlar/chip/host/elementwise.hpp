@@ -95,6 +95,25 @@ struct elementwise_loop {
     }
   }
 
+  /// The output steps by one, each input by one or not at all.
+  template <std::size_t... J>
+  [[gnu::noinline]] static void dense_or_same(const Fn& fn, std::int64_t n,
+                                              const std::array<std::int64_t, count>& step,
+                                              std::index_sequence<J...>, R* out, const S*... in)
+    requires vectors
+  {
+    const std::array<bool, count> same{false, (step[J + 1] == 0)...};
+    const auto first = std::make_tuple(get_one(in, 0, 1)...);
+    const auto pick = [&](bool fixed, const auto& held, const auto* p, int m)
+        __attribute__((always_inline)) {
+      return fixed ? held : get_one(p, 1, m);
+    };
+    for_each_vector(
+        n, [&](std::int64_t i, int m) __attribute__((always_inline)) {
+          put_one(out + i, 1, m, fn(pick(same[J + 1], std::get<J>(first), in + i, m)...));
+        });
+  }
+
   template <std::size_t... J>
   static void strided(const Fn& fn, std::int64_t n, const std::array<std::int64_t, count>& step,
                       std::index_sequence<J...>, R* out, const S*... in) {
@@ -115,17 +134,25 @@ struct elementwise_loop {
     const loop_nest<count> nest = elementwise_nest<count>({out.spec, in.spec...});
     const auto& step = nest.inner_stride();
     bool all_dense = true;
+    bool dense_or_fixed = step[0] == 1;
     for (const std::int64_t s : step) {
       all_dense = all_dense && s == 1;
+      dense_or_fixed = dense_or_fixed && (s == 1 || s == 0);
     }
     [&]<std::size_t... J>(std::index_sequence<J...> js) {
       parallel(nest.size, element_cost, [&](std::int64_t begin, std::int64_t end) {
         for_each_run(nest, begin, end, [&](const auto& at, std::int64_t n) {
           if (all_dense) {
             dense(fn, n, out.data + at[0], (in.data + at[J + 1])...);
-          } else {
-            strided(fn, n, step, js, out.data + at[0], (in.data + at[J + 1])...);
+            return;
           }
+          if constexpr (vectors) {
+            if (dense_or_fixed) {
+              dense_or_same(fn, n, step, js, out.data + at[0], (in.data + at[J + 1])...);
+              return;
+            }
+          }
+          strided(fn, n, step, js, out.data + at[0], (in.data + at[J + 1])...);
         });
       });
     }(std::index_sequence_for<S...>{});

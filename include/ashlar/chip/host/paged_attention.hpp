@@ -95,8 +95,7 @@ inline std::int64_t find_runs(paged_run* runs, view<const std::int32_t> tables,
 /// Requires: `out` does not overlap an input.
 /// Throws: `shape_error`, `argument_error` naming the row; `std::bad_alloc`.
 /// Cost:   O(N H tokens Dh); nothing is copied where `block_tokens` is a multiple of 16 and the
-/// last
-///         axes of the caches are dense.
+///         last axes of the caches are dense.
 /// Source: PagedAttention (Kwon et al., 2023).
 template <std::floating_point T>
 void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,
@@ -136,8 +135,9 @@ void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,
                         key_cache.stride(3) == 1 && (value_cache.stride(3) == 1 || cache.dim == 1);
 
   const auto item = [&](std::int64_t index) {
-    const detail::paged_run& run = runs[index / cache.kv_heads];
-    const std::int64_t h = index % cache.kv_heads;
+    // Heads outside: sequences differ in length, heads do not, so threads get equal shares.
+    const detail::paged_run& run = runs[detail::fold(index % run_count, run_count)];
+    const std::int64_t h = index / run_count;
     const std::int64_t panels = detail::panels_for(run.seen);
     T* keys = nullptr;
     T* values = nullptr;

@@ -10,7 +10,7 @@
 
 #include "ashlar/chip/host/detail/nest.hpp"
 #include "ashlar/chip/host/detail/threads.hpp"
-#include "ashlar/chip/host/philox.hpp"
+#include "ashlar/core/philox.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/core/view.hpp"
 

@@ -294,6 +294,12 @@ void reduce(R* out, const S* in, const tensor_spec& spec, axis_set axes, const F
            });
 }
 
+/// Whether `x` is the largest element, which is NaN if any is.
+template <class V>
+ASHLAR_INLINE auto is_found(const V& x, const V& largest) {
+  return (x == largest) | (x != x);
+}
+
 inline void require_elements(std::string_view op, const tensor_spec& out, const tensor_spec& in) {
   if (in.size == 0 && out.size > 0) {
     throw argument_error("ashlar::" + std::string(op),
@@ -369,8 +375,14 @@ void argmax(view<std::int64_t> out, view<S> in, axis_set axes) {
     if constexpr (std::floating_point<C>) {
       if (loops.reduced.rank == 1) {
         const C largest = detail::reduce_run<detail::max_step, C>(from, along, loops.reduced.size);
-        const auto found = [&](C x) { return x == largest || x != x; };
-        while (!found(static_cast<C>(from[i * along]))) {
+        const simd::vec<C> wanted = simd::broadcast(largest);
+        const std::int64_t length = loops.reduced.size;
+        while (i + detail::lanes <= length &&
+               !simd::any_of(detail::is_found(
+                   detail::get<C>(from + i * along, along, detail::lanes), wanted))) {
+          i += detail::lanes;
+        }
+        while (!detail::is_found(static_cast<C>(from[i * along]), largest)) {
           ++i;
         }
         return i;

@@ -94,18 +94,26 @@ template <class C, class T>
 ASHLAR_INLINE void rotate_halves(T* y, std::int64_t y_step, const T* x, std::int64_t x_step,
                                  std::int64_t half, const C* angles, C sign) {
   const simd::vec<C> turn = simd::broadcast(sign);
-  for_each_vector(
-      half, [&](std::int64_t i, int m) __attribute__((always_inline)) {
-        const auto a = get<C>(x + i * x_step, x_step, m);
-        const auto b = get<C>(x + (half + i) * x_step, x_step, m);
-        const auto c = get<C>(angles + i, 1, m);
-        const auto s = get<C>(angles + half + i, 1, m) * turn;
-        put(y + i * y_step, y_step, m, a * c - b * s);
-        put(y + (half + i) * y_step, y_step, m, b * c + a * s);
-      });
+  std::int64_t i = 0;
+  for (; i + lanes <= half; i += lanes) {
+    const auto a = get<C>(x + i * x_step, x_step, lanes);
+    const auto b = get<C>(x + (half + i) * x_step, x_step, lanes);
+    const auto c = get<C>(angles + i, 1, lanes);
+    const auto s = get<C>(angles + half + i, 1, lanes) * turn;
+    put(y + i * y_step, y_step, lanes, a * c - b * s);
+    put(y + (half + i) * y_step, y_step, lanes, b * c + a * s);
+  }
+  // One by one: products and sums round alike in vectors and scalars.
+  for (; i < half; ++i) {
+    const auto a = static_cast<C>(x[i * x_step]);
+    const auto b = static_cast<C>(x[(half + i) * x_step]);
+    const C c = angles[i];
+    const C s = angles[half + i] * sign;
+    y[i * y_step] = static_cast<T>(a * c - b * s);
+    y[(half + i) * y_step] = static_cast<T>(b * c + a * s);
+  }
 }
 
-// One by one: products and sums round alike in vectors and scalars.
 template <class C, class T>
 ASHLAR_INLINE void rotate_pairs(T* y, std::int64_t y_step, const T* x, std::int64_t x_step,
                                 std::int64_t half, const C* angles, C sign) {

@@ -40,7 +40,8 @@ struct head_panels {
   std::int64_t value_stride;         ///< from one token to the next
 };
 
-/// Rows of the query heads that share one key-value head; row r is head r % group, token r / group.
+/// Rows of the query heads that share one key-value head: row r is head r % group of token
+/// r / group.
 template <class T>
 struct head_rows {
   T* data;
@@ -185,8 +186,7 @@ void softmax_row(T* scores, std::int64_t n) {
   }
 }
 
-/// Columns `column ... column + 16 C - 1` of R rows of `weights * values`; row r sees `n[r]`
-/// tokens.
+/// 16 C columns from `column` on of R rows of `weights * values`; row r sees `n[r]` tokens.
 ///
 /// With `Partial`, C is 1 and only the first `width` columns exist.
 template <class T, int R, int C, bool Partial>

@@ -3,11 +3,12 @@
 #include <array>
 #include <cstdint>
 
-namespace ashlar::serve::detail {
+namespace ashlar {
 
 /// Philox4x32-10: 128 random bits of a counter and a key.
 ///
-/// Source: Parallel Random Numbers: As Easy as 1, 2, 3 (Salmon et al., 2011).
+/// A pure function, so any place of a random sequence costs the same and needs no state.
+/// Source: Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011).
 constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
                                               std::uint64_t key) {
   auto k0 = static_cast<std::uint32_t>(key);
@@ -24,12 +25,17 @@ constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> count
   return counter;
 }
 
-/// A number in [0, 1) with 53 random bits: number `index` of the stream `seed`.
-constexpr double uniform(std::uint64_t seed, std::uint64_t index) {
-  const auto bits = philox(
-      {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), 0, 0}, seed);
+/// Block number `block` of the sequence that belongs to `seed`.
+constexpr std::array<std::uint32_t, 4> philox_block(std::uint64_t seed, std::uint64_t block) {
+  return philox({static_cast<std::uint32_t>(block), static_cast<std::uint32_t>(block >> 32), 0, 0},
+                seed);
+}
+
+/// A number in [0, 1) with 53 random bits: number `index` of the sequence that belongs to `seed`.
+constexpr double philox_uniform(std::uint64_t seed, std::uint64_t index) {
+  const auto bits = philox_block(seed, index);
   const std::uint64_t word = (std::uint64_t{bits[1]} << 32) | bits[0];
   return static_cast<double>(word >> 11) * 0x1p-53;
 }
 
-}  // namespace ashlar::serve::detail
+}  // namespace ashlar
