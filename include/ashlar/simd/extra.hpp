@@ -18,8 +18,14 @@ ASHLAR_INLINE vec<T> constant_of(std::type_identity<vec<T>>, double value) {
 template <Lane T>
 ASHLAR_INLINE vec_mask<T> load_mask(const bool* p, int n = lanes) {
   alignas(64) T buffer[lanes];
-  for (int i = 0; i < lanes; ++i) {
-    buffer[i] = i < n && p[i] ? T(1) : T(0);
+  if (n == lanes) {
+    for (int i = 0; i < lanes; ++i) {
+      buffer[i] = static_cast<T>(p[i]);
+    }
+  } else {
+    for (int i = 0; i < lanes; ++i) {
+      buffer[i] = i < n && p[i] ? T(1) : T(0);
+    }
   }
   return load(buffer) != broadcast(T(0));
 }

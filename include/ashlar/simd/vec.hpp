@@ -90,7 +90,11 @@ ASHLAR_INLINE vec<T> operator/(const vec<T>& a, const vec<T>& b) {
 }
 template <Lane T>
 ASHLAR_INLINE vec<T> operator-(const vec<T>& a) {
-  return detail::each<vec<T>>([](const auto& x) { return -x; }, a);
+  if constexpr (std::is_floating_point_v<T>) {  // xsimd subtracts from +0 on AVX-512: -0 gets lost
+    return detail::each<vec<T>>([](const auto& x) { return x ^ detail::native<T>(-T(0)); }, a);
+  } else {
+    return detail::each<vec<T>>([](const auto& x) { return -x; }, a);
+  }
 }
 template <Lane T>
 ASHLAR_INLINE vec<T>& operator+=(vec<T>& a, const vec<T>& b) {
