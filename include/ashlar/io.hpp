@@ -9,6 +9,7 @@
 #include "ashlar/io/gguf_value.hpp"
 #include "ashlar/io/gguf_write.hpp"
 #include "ashlar/io/llama2c.hpp"
+#include "ashlar/io/model_config.hpp"
 #include "ashlar/io/model_file.hpp"
 #include "ashlar/io/rope_rows.hpp"
 #include "ashlar/io/safetensors.hpp"
