@@ -103,7 +103,7 @@ struct elementwise_loop {
     requires vectors
   {
     const std::array<bool, count> same{false, (step[J + 1] == 0)...};
-    const auto first = std::make_tuple(get_one(in, 0, 1)...);
+    const auto first = std::make_tuple(get_one(in, 0, lanes)...);
     const auto pick = [&](bool fixed, const auto& held, const auto* p, int m)
         __attribute__((always_inline)) {
       return fixed ? held : get_one(p, 1, m);
