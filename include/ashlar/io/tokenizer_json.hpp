@@ -124,7 +124,8 @@ class tokenizer_json_reader {
         if (merge.size() != 2) {
           merge.fail("it is not two tokens");
         }
-        add_merge(parts_, ids, merge[0].text(), merge[1].text(), format_, merge.path());
+        const std::string& left = merge[0].text();
+        add_merge(parts_, ids, left, merge[1].text(), format_, merge.path());
       }
     }
   }

@@ -33,6 +33,9 @@ inline json parse_json(std::string_view text, const std::string& format, const s
   if (first == std::string_view::npos || text[first] != '{') {
     throw format_error(format, field, "it does not begin a JSON object");
   }
+  if (text.find('\0') != std::string_view::npos) {  // the parser would take it for the end
+    throw format_error(format, field, "a byte of it is zero");
+  }
   std::vector<std::set<std::string>> keys;  // of the objects that are open
   const auto watch = [&](int depth, json::parse_event_t event, json& value) {
     if (depth > 64) {
