@@ -38,7 +38,7 @@ std::string own_text() {
     }
   }
   std::sort(files.begin(), files.end());
-  std::string text = read(root / "README.md");
+  std::string text = fs::exists(root / "README.md") ? read(root / "README.md") : "";
   for (const fs::path& file : files) {
     text += read(file);
   }
