@@ -18,32 +18,42 @@ namespace ashlar::chip::host_kernels::detail {
 
 struct row_scratch;
 
-/// A row as the kernel sees it: in place where it is dense, else in working memory.
+/// Some neighbouring rows of one operand as the kernel sees them: in place where they are dense,
+/// else in working memory. All of them are carried over element by element, so that each cache
+/// line is used whole where the rows stand side by side.
 template <class T>
-T* dense_row(T* row, std::int64_t stride, std::int64_t n, std::remove_const_t<T>*& spare) {
-  if (stride == 1 || n <= 1) {
-    return row;
-  }
-  std::remove_const_t<T>* const dense = spare;
-  spare += (n + 15) / 16 * 16;
-  if constexpr (std::is_const_v<T>) {
-    for (std::int64_t i = 0; i < n; ++i) {
-      dense[i] = row[i * stride];
-    }
-  }
-  return dense;
-}
+struct row_group {
+  using value = std::remove_const_t<T>;
 
-template <class T>
-void put_back(T* row, std::int64_t stride, std::int64_t n, const std::remove_const_t<T>* dense) {
-  if constexpr (!std::is_const_v<T>) {
-    if (dense != row) {
+  T* rows;             ///< the first row
+  std::int64_t step;   ///< from row to row
+  std::int64_t along;  ///< from element to element
+  value* memory;       ///< room for the rows
+  std::int64_t pitch;  ///< from row to row there
+
+  [[nodiscard]] bool dense() const { return memory == nullptr; }
+  [[nodiscard]] T* row(std::int64_t k) const {
+    return dense() ? rows + k * step : memory + k * pitch;
+  }
+  void fetch(std::int64_t count, std::int64_t n) const {
+    if (std::is_const_v<T> && !dense()) {
       for (std::int64_t i = 0; i < n; ++i) {
-        row[i * stride] = dense[i];
+        for (std::int64_t k = 0; k < count; ++k) {
+          memory[k * pitch + i] = rows[k * step + i * along];
+        }
       }
     }
   }
-}
+  void put_back(std::int64_t count, std::int64_t n) const {
+    if constexpr (!std::is_const_v<T>) {
+      for (std::int64_t i = 0; i < n && !dense(); ++i) {
+        for (std::int64_t k = 0; k < count; ++k) {
+          rows[k * step + i * along] = memory[k * pitch + i];
+        }
+      }
+    }
+  }
+};
 
 /// Calls `kernel(number, n, row...)` with the rows along `axis` of all operands, in row-major order
 /// of the other axes; rows of different numbers may run on different threads.
@@ -90,21 +100,30 @@ void for_each_row(int axis, std::int64_t cost, const Kernel& kernel, view<T0> fi
             });
             return;
           }
-          const auto room = static_cast<std::size_t>((n + 15) / 16 * 16 * count);
-          value* const memory =
-              static_cast<value*>(thread_scratch<row_scratch>(room * sizeof(value)));
+          // An odd number of cache lines, so that the rows do not fight for the same sets.
+          const std::int64_t pitch = (n + 31) / 32 * 32 + 16;
+          const std::int64_t group = n <= 4096 ? 16 : 1;
+          value* const memory = static_cast<value*>(thread_scratch<row_scratch>(
+              static_cast<std::size_t>(pitch * group * count) * sizeof(value)));
+          const auto room = [&](std::size_t j) {
+            return along[j] == 1 || n <= 1 ? nullptr
+                                           : memory + static_cast<std::int64_t>(j) * pitch * group;
+          };
           for_each_run(nest, begin, end, [&](const auto& at, std::int64_t rows) {
-            for (std::int64_t i = 0; i < rows; ++i) {
-              value* spare = memory;
-              T0* const row = first.data + at[0] + i * step[0];
-              // Braces, so that they are made from left to right.
-              T0* const d0 = dense_row(row, along[0], n, spare);
-              const std::tuple<T*...> d{
-                  dense_row(rest.data + at[J + 1] + i * step[J + 1], along[J + 1], n, spare)...};
-              kernel(number++, n, d0, std::get<J>(d)...);
-              put_back(row, along[0], n, d0);
-              (put_back(rest.data + at[J + 1] + i * step[J + 1], along[J + 1], n, std::get<J>(d)),
-               ...);
+            for (std::int64_t i = 0; i < rows; i += group) {
+              const std::int64_t some = std::min(group, rows - i);
+              const row_group<T0> f{first.data + at[0] + i * step[0], step[0], along[0], room(0),
+                                    pitch};
+              const std::tuple<row_group<T>...> r{
+                  row_group<T>{rest.data + at[J + 1] + i * step[J + 1], step[J + 1], along[J + 1],
+                               room(J + 1), pitch}...};
+              f.fetch(some, n);
+              (std::get<J>(r).fetch(some, n), ...);
+              for (std::int64_t k = 0; k < some; ++k) {
+                kernel(number++, n, f.row(k), std::get<J>(r).row(k)...);
+              }
+              f.put_back(some, n);
+              (std::get<J>(r).put_back(some, n), ...);
             }
           });
         });
