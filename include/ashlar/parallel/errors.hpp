@@ -32,16 +32,16 @@ struct unused_parameters final : error {
 /// A rank whose module or options are not those of rank 0.
 struct replica_mismatch final : error {
   int rank;
-  std::string what;  ///< the first parameter, by its name on this rank, or what else differs
+  std::string difference;  ///< the first parameter, by its name on this rank, or what else differs
 
-  replica_mismatch(int on_rank, std::string difference,
+  replica_mismatch(int on_rank, std::string differs_in,
                    std::source_location where = std::source_location::current())
-      : error(where), rank(on_rank), what(std::move(difference)) {}
+      : error(where), rank(on_rank), difference(std::move(differs_in)) {}
 
  private:
   [[nodiscard]] std::string message() const override {
-    return "ashlar::parallel: rank " + std::to_string(rank) + " differs from rank 0 in " + what +
-           "; every rank must make the same module with the same options";
+    return "ashlar::parallel: rank " + std::to_string(rank) + " differs from rank 0 in " +
+           difference + "; every rank must make the same module with the same options";
   }
 };
 
