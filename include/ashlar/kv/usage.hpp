@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <ranges>
 #include <vector>
 
 #include "ashlar/kv/block_pool.hpp"
@@ -23,21 +22,31 @@ struct usage {
   friend constexpr bool operator==(const usage&, const usage&) = default;
 };
 
+namespace detail {
+struct itself {
+  const auto& operator()(const auto& x) const { return x; }
+};
+}  // namespace detail
+
 /// Measures the tables of one pool.
 ///
-/// Requires: `tables` are references to, or values of, all tables of `pool`, with `block_tokens`.
+/// Requires: `table_of(item)` for the items of `sequences` are all tables of `pool`, with
+///           `block_tokens`.
 /// Cost: O(tables); O(blocks) where blocks are shared.
-template <std::ranges::input_range Tables>
-usage measure(const block_pool& pool, std::int32_t block_tokens, Tables&& tables) {
+template <class Sequences, class TableOf = detail::itself>
+usage measure(const block_pool& pool, std::int32_t block_tokens, const Sequences& sequences,
+              const TableOf& table_of = {}) {
   usage result{.slots = pool.used() * block_tokens};
   if (!pool.any_shared()) {
-    for (const block_table& table : tables) {
+    for (const auto& sequence : sequences) {
+      const block_table& table = table_of(sequence);
       result.held += table.tokens();
     }
     return result;
   }
   std::vector<std::int32_t> filled(static_cast<std::size_t>(pool.capacity()));
-  for (const block_table& table : tables) {
+  for (const auto& sequence : sequences) {
+    const block_table& table = table_of(sequence);
     std::int32_t left = table.tokens();
     for (const block_id id : table.blocks()) {
       std::int32_t& most = filled[static_cast<std::size_t>(id)];

@@ -10,7 +10,6 @@
 #include <limits>
 #include <memory>
 #include <optional>
-#include <ranges>
 #include <span>
 #include <string>
 #include <string_view>
@@ -363,10 +362,9 @@ class engine {
   }
 
   void measure() {
-    const auto tables = queue_.running() | std::views::transform([](const auto& s) -> const auto& {
-                          return s->table;
-                        });
-    const double waste = kv::measure(pool_, cache_policy::block_tokens, tables).waste();
+    const auto table_of = [](const auto& s) -> const auto& { return s->table; };
+    const double waste =
+        kv::measure(pool_, cache_policy::block_tokens, queue_.running(), table_of).waste();
     statistics_.waste_peak = std::max(statistics_.waste_peak, waste);
     waste_sum_ += waste;
   }
