@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <cstddef>
+#include <type_traits>
+
 #include "ashlar/simd/vec.hpp"
 
 namespace ashlar::simd {
@@ -106,46 +109,68 @@ ASHLAR_INLINE __m128 high_pair(__m128 a, __m128 b) { return _mm_movehl_ps(b, a);
 
 }  // namespace detail
 
+/// One value of each of `reg<T>::width` rows.
+template <Lane T>
+ASHLAR_INLINE reg<T> reg_load_column(const T* p, std::ptrdiff_t row) {
+  T column[reg<T>::width];
+  for (int r = 0; r < reg<T>::width; ++r) {
+    column[r] = p[r * row];
+  }
+  return reg_load(column);
+}
+
+/// Columns that `reg_load_turned` takes at once: as many as fit into 128 bits.
+template <Lane T>
+inline constexpr int turned_columns = static_cast<int>(16 / sizeof(T));
+
+/// Reads `turned_columns` consecutive values of `reg<T>::width` rows, turned: `to[q]` is column q.
+template <Lane T>
+  requires std::is_floating_point_v<T>
+ASHLAR_INLINE void reg_load_turned(const T* p, std::ptrdiff_t row,
+                                   reg<T> (&to)[turned_columns<T>]) {
+#if defined(__SSE2__)
+  // Registers are groups of 128 bits: group g of x[r] holds row 4 * g + r (2 * g + r for double),
+  // so that shuffles within the groups finish the job.
+  using native = detail::native<T>;
+  const auto x0 = detail::gather_rows(p, row);
+  const auto x1 = detail::gather_rows(p + row, row);
+  if constexpr (sizeof(T) == 4) {
+    const auto x2 = detail::gather_rows(p + 2 * row, row);
+    const auto x3 = detail::gather_rows(p + 3 * row, row);
+    const auto low01 = detail::low(x0, x1);
+    const auto low23 = detail::low(x2, x3);
+    const auto high01 = detail::high(x0, x1);
+    const auto high23 = detail::high(x2, x3);
+    to[0].value = native(detail::low_pair(low01, low23));
+    to[1].value = native(detail::high_pair(low01, low23));
+    to[2].value = native(detail::low_pair(high01, high23));
+    to[3].value = native(detail::high_pair(high01, high23));
+  } else {
+    to[0].value = native(detail::low(x0, x1));
+    to[1].value = native(detail::high(x0, x1));
+  }
+#else
+  for (int q = 0; q < turned_columns<T>; ++q) {
+    to[q] = reg_load_column(p + q, row);
+  }
+#endif
+}
+
 /// Transposes `reg<T>::width` rows of `k` values: `to[j * to_row + r] = from[r * from_row + j]`.
-template <class T>
+template <Lane T>
   requires std::is_floating_point_v<T>
 inline void transpose_rows(const T* from, std::ptrdiff_t from_row, std::ptrdiff_t k, T* to,
                            std::ptrdiff_t to_row) {
-  constexpr int width = reg<T>::width;
   std::ptrdiff_t j = 0;
-#if defined(__SSE2__)
-  // Registers are groups of 128 bits: lane group g of x[r] holds row 4 * g + r, columns j .. j + 3,
-  // so that shuffles within the groups finish the job.
-  if constexpr (sizeof(T) == 4) {
-    for (; j + 4 <= k; j += 4) {
-      const auto x0 = detail::gather_rows(from + j, from_row);
-      const auto x1 = detail::gather_rows(from + j + from_row, from_row);
-      const auto x2 = detail::gather_rows(from + j + 2 * from_row, from_row);
-      const auto x3 = detail::gather_rows(from + j + 3 * from_row, from_row);
-      const auto low01 = detail::low(x0, x1);
-      const auto low23 = detail::low(x2, x3);
-      const auto high01 = detail::high(x0, x1);
-      const auto high23 = detail::high(x2, x3);
-      T* out = to + j * to_row;
-      detail::native<T>(detail::low_pair(low01, low23)).store_unaligned(out);
-      detail::native<T>(detail::high_pair(low01, low23)).store_unaligned(out + to_row);
-      detail::native<T>(detail::low_pair(high01, high23)).store_unaligned(out + 2 * to_row);
-      detail::native<T>(detail::high_pair(high01, high23)).store_unaligned(out + 3 * to_row);
-    }
-  } else {
-    for (; j + 2 <= k; j += 2) {
-      const auto x0 = detail::gather_rows(from + j, from_row);
-      const auto x1 = detail::gather_rows(from + j + from_row, from_row);
-      T* out = to + j * to_row;
-      detail::native<T>(detail::low(x0, x1)).store_unaligned(out);
-      detail::native<T>(detail::high(x0, x1)).store_unaligned(out + to_row);
+  for (; j + turned_columns<T> <= k; j += turned_columns<T>) {
+    reg<T> x[turned_columns<T>];
+    reg_load_turned(from + j, from_row, x);
+    for (int q = 0; q < turned_columns<T>; ++q) {
+      reg_store(to + (j + q) * to_row, x[q]);
     }
   }
-#endif
   for (; j < k; ++j) {
-    for (int r = 0; r < width; ++r) {
-      to[j * to_row + r] = from[r * from_row + j];
-    }
+    reg_store(to + j * to_row, reg_load_column(from + j, from_row));
   }
 }
 

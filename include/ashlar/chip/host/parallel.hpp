@@ -17,10 +17,14 @@ namespace detail {
 inline constinit thread_local int host_thread_setting = 0;
 }  // namespace detail
 
-/// Threads that kernels started from this thread may use; 1 when built without OpenMP.
+/// Threads that kernels started from this thread may use; 1 inside a parallel loop and when built
+/// without OpenMP.
 [[nodiscard]] inline int host_threads() noexcept {
 #if defined(_OPENMP)
   const int n = detail::host_thread_setting;
+  if (n == 1 || omp_in_parallel() != 0) {
+    return 1;
+  }
   return n > 0 ? n : omp_get_max_threads();
 #else
   return 1;
@@ -94,7 +98,7 @@ ASHLAR_INLINE void parallel_for(std::int64_t n, std::int64_t grain, F&& f) {
     const std::int64_t chunks =
         (n + std::max<std::int64_t>(grain, 1) - 1) / std::max<std::int64_t>(grain, 1);
     const int threads = static_cast<int>(std::min<std::int64_t>(host_threads(), chunks));
-    if (threads > 1 && omp_in_parallel() == 0) {
+    if (threads > 1) {
       detail::parallel_run(n, threads, f);
       return;
     }

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "ashlar/config.hpp"
@@ -30,41 +31,35 @@ struct gemm_block {
   std::int64_t last;    ///< column of C's last register
 };
 
+/// Calls `f(integral_constant<int, 0>) ...`, so that arrays of registers get constant indices.
+template <int Count, class F>
+ASHLAR_INLINE void unrolled(const F& f) {
+  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
+    (f(std::integral_constant<int, I>{}), ...);
+  }
+  (std::make_integer_sequence<int, Count>{});
+}
+
 /// `Rows` rows by `Regs` registers of C, each element one chain of `madd` in the order of k.
 template <class T, int Rows, int Regs>
 [[gnu::noinline]] void gemm_kernel(const gemm_block<T>& block) {
   using reg = simd::reg<T>;
   constexpr std::int64_t width = reg::width;
-  constexpr auto rows = std::make_integer_sequence<int, Rows>{};
-  constexpr auto regs = std::make_integer_sequence<int, Regs>{};
   reg acc[Rows][Regs];
-
-  const auto for_rows = [&]<int... R>(std::integer_sequence<int, R...>, const auto& f)
-      __attribute__((always_inline)) {
-    (f(std::integral_constant<int, R>{}), ...);
-  };
-  const auto for_regs = [&]<int... V>(std::integer_sequence<int, V...>, const auto& f)
-      __attribute__((always_inline)) {
-    (f(std::integral_constant<int, V>{}), ...);
-  };
 
   const std::int64_t last = block.last;
   if (block.start == nullptr) {
-    for_rows(
-        rows, [&](auto r) __attribute__((always_inline)) {
-          for_regs(
-              regs, [&](auto v)
-                        __attribute__((always_inline)) { acc[r][v] = simd::reg_broadcast(T(0)); });
-        });
+    unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+      unrolled<Regs>([&](auto v)
+                         __attribute__((always_inline)) { acc[r][v] = simd::reg_broadcast(T(0)); });
+    });
   } else {
-    for_rows(
-        rows, [&](auto r) __attribute__((always_inline)) {
-          for_regs(
-              regs, [&](auto v) __attribute__((always_inline)) {
-                acc[r][v] = simd::reg_load(block.start + r * block.start_row +
-                                           (v == Regs - 1 ? last : v * width));
-              });
-        });
+    unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+      unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
+        acc[r][v] =
+            simd::reg_load(block.start + r * block.start_row + (v == Regs - 1 ? last : v * width));
+      });
+    });
   }
 
   const T* a = block.a;
@@ -77,48 +72,40 @@ template <class T, int Rows, int Regs>
     // The side with fewer registers stays; the other one passes through a single register.
     if constexpr (Regs <= Rows) {
       reg x[Regs];
-      for_regs(
-          regs, [&](auto v) __attribute__((always_inline)) {
-            x[v] = simd::reg_load(b + (v == Regs - 1 ? b_last : v * width));
-            simd::reg_pin(x[v]);
-          });
-      for_rows(
-          rows, [&](auto r) __attribute__((always_inline)) {
-            const reg y = simd::reg_broadcast(a[r * a_row]);
-            for_regs(
-                regs, [&](auto v) __attribute__((always_inline)) {
-                  acc[r][v] = simd::reg_madd(y, x[v], acc[r][v]);
-                });
-          });
+      unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
+        x[v] = simd::reg_load(b + (v == Regs - 1 ? b_last : v * width));
+        simd::reg_pin(x[v]);
+      });
+      unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+        const reg y = simd::reg_broadcast(a[r * a_row]);
+        unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
+          acc[r][v] = simd::reg_madd(y, x[v], acc[r][v]);
+        });
+      });
     } else {
       reg y[Rows];
-      for_rows(
-          rows, [&](auto r)
-                    __attribute__((always_inline)) { y[r] = simd::reg_broadcast(a[r * a_row]); });
-      for_regs(
-          regs, [&](auto v) __attribute__((always_inline)) {
-            reg x = simd::reg_load(b + (v == Regs - 1 ? b_last : v * width));
-            if constexpr (Rows > 1) {
-              simd::reg_pin(x);
-            }
-            for_rows(
-                rows, [&](auto r) __attribute__((always_inline)) {
-                  acc[r][v] = simd::reg_madd(y[r], x, acc[r][v]);
-                });
-          });
+      unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+        y[r] = simd::reg_broadcast(a[r * a_row]);
+      });
+      unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
+        reg x = simd::reg_load(b + (v == Regs - 1 ? b_last : v * width));
+        if constexpr (Rows > 1) {
+          simd::reg_pin(x);
+        }
+        unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+          acc[r][v] = simd::reg_madd(y[r], x, acc[r][v]);
+        });
+      });
     }
     a += a_col;
     b += b_row;
   }
 
-  for_rows(
-      rows, [&](auto r) __attribute__((always_inline)) {
-        for_regs(
-            regs, [&](auto v) __attribute__((always_inline)) {
-              simd::reg_store(block.c + r * block.c_row + (v == Regs - 1 ? last : v * width),
-                              acc[r][v]);
-            });
-      });
+  unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+    unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
+      simd::reg_store(block.c + r * block.c_row + (v == Regs - 1 ? last : v * width), acc[r][v]);
+    });
+  });
 }
 
 /// Shape of the register block for this machine.
@@ -132,8 +119,8 @@ struct gemm_tiling {
 // 8 x 3 of 32, 6 x 2 of 16; without fused multiply-add a product needs a register too.
 template <class T>
 inline constexpr gemm_tiling default_gemm_tiling =
-    simd::register_count >= 32 ? gemm_tiling{8, 3, 8}
-                               : (simd::fused_madd ? gemm_tiling{6, 2, 8} : gemm_tiling{4, 2, 8});
+    simd::register_count >= 32 ? gemm_tiling{8, 3, 6}
+                               : (simd::fused_madd ? gemm_tiling{6, 2, 6} : gemm_tiling{4, 2, 6});
 
 /// Registers per row for a block of `rows` rows.
 template <class T>

@@ -2,9 +2,11 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <new>
 
+#include "ashlar/chip/host/detail/gemm_kernel.hpp"
 #include "ashlar/simd/reg.hpp"
 
 namespace ashlar::chip::detail {
@@ -75,6 +77,13 @@ void gemm_pack_b(const T* b, std::int64_t b_row, std::int64_t b_col, std::int64_
 template <class T>
 void gemm_pack_a(const T* a, std::int64_t a_row, std::int64_t a_col, std::int64_t k, int rows,
                  T* out) {
+  constexpr int full = default_gemm_tiling<T>.rows;
+  if (a_row == 1 && rows == full) {
+    for (std::int64_t i = 0; i < k; ++i) {
+      std::memcpy(out + i * full, a + i * a_col, full * sizeof(T));
+    }
+    return;
+  }
   for (std::int64_t i = 0; i < k; ++i) {
     for (int r = 0; r < rows; ++r) {
       out[i * rows + r] = a[r * a_row + i * a_col];
