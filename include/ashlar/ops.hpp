@@ -9,6 +9,7 @@
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/ops/embedding.hpp"
+#include "ashlar/ops/host_fallback.hpp"
 #include "ashlar/ops/math.hpp"
 #include "ashlar/ops/matmul.hpp"
 #include "ashlar/ops/norm.hpp"

@@ -4,6 +4,9 @@
 #include <numbers>
 #include <string_view>
 
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/elementwise.hpp"
 #include "ashlar/ops/math.hpp"
 
 /// Activation functions. Each has a fused gradient, which is differentiable itself.

@@ -3,6 +3,9 @@
 #include <array>
 #include <string_view>
 
+#include "ashlar/ops/comparison.hpp"
+#include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/detail/functions.hpp"
 #include "ashlar/ops/elementwise.hpp"
 #include "ashlar/tile/functions.hpp"

@@ -15,6 +15,7 @@
 #include "ashlar/dispatch.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
+#include "ashlar/ops/views.hpp"
 
 /// Tensors one after the other along an axis.
 namespace ashlar {

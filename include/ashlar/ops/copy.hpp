@@ -133,3 +133,6 @@ inline constexpr op_function<ops::clone> clone;
 inline constexpr op_function<ops::contiguous> contiguous;
 
 }  // namespace ashlar
+
+// The gradient of what is written over is a fill, and reading elements needs a copy.
+#include "ashlar/ops/creation.hpp"

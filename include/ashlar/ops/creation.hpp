@@ -16,6 +16,7 @@
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/dispatch.hpp"
 #include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/elementwise.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
 
@@ -150,7 +151,7 @@ template <Tensor X>
   if constexpr (std::is_same_v<T, bool>) {  // whose vector has no elements to write to
     const auto elements = std::make_unique<bool[]>(count);
     detail::read_elements(x, elements.get());
-    return {elements.get(), elements.get() + count};
+    return std::vector<bool>(elements.get(), elements.get() + count);
   } else {
     std::vector<T> elements(count);
     detail::read_elements(x, elements.data());

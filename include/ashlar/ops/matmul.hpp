@@ -12,6 +12,7 @@
 #include "ashlar/ops/elementwise.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
+#include "ashlar/ops/reduction.hpp"
 #include "ashlar/ops/views.hpp"
 
 /// Matrix products. Strides are free, so that a transposed operand is a view and no copy.

@@ -4,6 +4,8 @@
 #include <type_traits>
 
 #include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/elementwise.hpp"
 
 /// `+ - * /` on tensors and numbers, and their assigning forms.
 ///

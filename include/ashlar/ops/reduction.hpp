@@ -10,9 +10,13 @@
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/chip/host/reduce.hpp"
 #include "ashlar/dispatch.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/comparison.hpp"
+#include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/detail/dense.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
+#include "ashlar/ops/views.hpp"
 
 /// Reductions over any set of axes; no axes mean all of them.
 ///

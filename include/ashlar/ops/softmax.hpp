@@ -7,8 +7,11 @@
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/chip/host/softmax.hpp"
 #include "ashlar/dispatch.hpp"
+#include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/fwd.hpp"
+#include "ashlar/ops/math.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
+#include "ashlar/ops/reduction.hpp"
 
 /// Softmax along an axis, and its logarithm. A tensor without dimensions is one row of one element.
 namespace ashlar {

@@ -8,6 +8,7 @@
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/core/geometry.hpp"
 #include "ashlar/dispatch.hpp"
+#include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
 
@@ -300,3 +301,6 @@ inline constexpr struct reshape_function : op_function<ops::reshape> {
 } reshape;
 
 }  // namespace ashlar
+
+// The gradient of `expand` is a sum, and those of reductions are views.
+#include "ashlar/ops/reduction.hpp"

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstddef>
+#include <memory>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/core/geometry.hpp"
+#include "ashlar/dispatch/call.hpp"
+#include "ashlar/ops/copy.hpp"
+
+/// A chip that has kernels for some operators only: the rest happens on another chip.
+namespace ashlar {
+
+/// A chip that names where its missing operators happen: `using falls_back_to = chip::host;`.
+template <class C>
+concept FallsBack = requires { typename C::falls_back_to; };
+
+namespace detail {
+
+/// The bytes that a tensor reaches, from one chip's memory to another's. Waits for the first.
+template <class From, class To>
+void carry_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
+  context<From>::current().queue.wait();
+  if (bytes == 0) {
+    return;
+  }
+  if constexpr (memory::HostAddressable<typename To::memory>) {
+    From::memory::copy_out(to, from, bytes);
+  } else if constexpr (memory::HostAddressable<typename From::memory>) {
+    To::memory::copy_in(to, from, bytes);
+  } else {
+    const auto staged = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    From::memory::copy_out(staged.get(), from, bytes);
+    To::memory::copy_in(to, staged.get(), bytes);
+  }
+}
+
+/// A copy with the same strides, as a `Result` on its chip.
+template <class Result, class T, class K>
+Result carried(const tensor<T, K>& x) {
+  tensor_spec spec = x.spec();
+  spec.offset = 0;
+  Result y = allocate_tensor<Result>(spec);
+  carry_bytes<chip_of<K>, chip_of<typename Result::keys>>(
+      y.bytes(), x.bytes(), static_cast<std::size_t>(reach(spec)) * sizeof(T));
+  return y;
+}
+
+template <class Chip, class A>
+decltype(auto) brought(const A& a) {
+  if constexpr (Tensor<A>) {
+    return carried<tensor<typename A::value_type, key_set<keys::backend<Chip>>>>(a);
+  } else {
+    return (a);
+  }
+}
+
+}  // namespace detail
+
+/// Brings the arguments over, calls the operator there, brings the result back.
+///
+/// Cost: two copies per tensor. `dispatch` prefers the chip's own kernels, tile programs and
+/// composites, so this is what is left.
+template <BackendKey Key>
+  requires FallsBack<typename Key::chip>
+struct fallback<Key> {
+  template <class Step, class... A>
+  static auto impl(Step, A&... args) -> typename Step::template result<A...> {
+    using op = typename Step::op;
+    using result = typename Step::template result<A...>;
+    if constexpr (Step::kind == form::functional) {
+      const auto there = call<op>(detail::brought<other>(args)...);
+      if constexpr (Tensor<result>) {
+        return detail::carried<result>(there);
+      } else {
+        return [&]<std::size_t... I>(std::index_sequence<I...>) {
+          return result{detail::carried<std::tuple_element_t<I, result>>(std::get<I>(there))...};
+        }(std::make_index_sequence<std::tuple_size_v<result>>{});
+      }
+    } else if constexpr (Step::kind == form::in_place) {
+      return write<op>(std::get<0>(std::tie(args...)), args...);
+    } else {
+      return [](auto& out, auto&... in) -> auto& { return write<op>(out, in...); }(args...);
+    }
+  }
+
+ private:
+  using chip = typename Key::chip;
+  using other = typename chip::falls_back_to;
+
+  template <class Op, class Out, class... A>
+  static Out& write(Out& out, A&... args) {
+    const auto there = call<Op>(detail::brought<other>(args)...);
+    if (!out || (out.size() == 0 && !same_shape(out.spec(), there.spec()))) {
+      out = detail::carried<Out>(there);
+      return out;
+    }
+    if (!same_shape(out.spec(), there.spec())) {
+      throw output_error(Op::name, there.shape(), out.shape());
+    }
+    if (geometry::repeats_elements(out.spec())) {
+      throw overlap_error(Op::name, "itself");
+    }
+    // What lies between the elements of a strided output must survive: read, change, write back.
+    auto whole = detail::brought<other>(out);
+    copy.in_place(whole, there);
+    detail::carry_bytes<other, chip>(out.bytes(), whole.bytes(),
+                                     static_cast<std::size_t>(detail::reach(out.spec())) *
+                                         sizeof(typename Out::value_type));
+    ++out.body()->root().version;
+    return out;
+  }
+};
+
+}  // namespace ashlar

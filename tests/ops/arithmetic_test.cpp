@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/ops/arithmetic.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "ashlar/ops/operators.hpp"
+#include "ops/twins.hpp"
+
+using namespace twins;
+
+namespace {
+
+const std::vector<std::pair<al::shape, al::shape>> pairs{
+    {{}, {}},      {{0}, {0}},       {{1}, {1}},           {{7}, {7}},       {{33}, {}},
+    {{3, 5}, {5}}, {{3, 1}, {1, 5}}, {{2, 3, 17}, {3, 1}}, {{2, 0, 3}, {3}}, {{1, 4}, {6, 1, 4}}};
+
+/// Values against `twin`, in all layouts and forms, on the host and on the meta chip.
+template <class T, class F, class Twin>
+void check_binary(const F& f, const Twin& twin) {
+  for (const auto& [sa, sb] : pairs) {
+    const auto a = numbers<plain<T>>(sa, 1);
+    const auto b = numbers<plain<T>>(sb, 2);
+    const plain<T> y = f(a, b);
+    // One rounding each, or exact: nothing is allowed to differ.
+    check_elements(y,
+                   [&](std::int64_t i) { return twin(at(a, y.shape(), i), at(b, y.shape(), i)); });
+    check_same(f(scattered(a), b), y);
+    check_same(f(a, scattered(b)), y);
+    plain<T> given = al::zeros<plain<T>>(al::shape(y.shape()));
+    check_same(f.out(given, a, b), y);
+    plain<T> strided = scattered(given);
+    f.out(strided, a, scattered(b));
+    check_same(strided, y);
+    plain<T> fresh;
+    check_same(f.out(fresh, a, b), y);
+    if (al::same_shape(y.spec(), a.spec())) {
+      plain<T> self = al::clone(a);
+      check_same(f.in_place(self, b), y);
+      plain<T> spread = scattered(a);
+      f.in_place(spread, b);
+      check_same(spread, y);
+    }
+    check_meta(y, f(ghost_of(a), ghost_of(b)));
+  }
+}
+
+template <class T, class F, class Twin>
+void check_unary(const F& f, const Twin& twin) {
+  for (const al::shape& s : {al::shape{}, {0}, {1}, {7}, {2, 3, 17}, {5, 0}}) {
+    const auto x = numbers<plain<T>>(s, 3);
+    const plain<T> y = f(x);
+    check_elements(y, [&](std::int64_t i) { return twin(at(x, i)); });
+    check_same(f(scattered(x)), y);
+    plain<T> self = scattered(x);
+    f.in_place(self);
+    check_same(self, y);
+    plain<T> given;
+    check_same(f.out(given, x), y);
+    check_meta(y, f(ghost_of(x)));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("ops/arithmetic: sums, differences, products and quotients equal their naive twins") {
+  check_binary<float>(al::add, [](float a, float b) { return a + b; });
+  check_binary<float>(al::sub, [](float a, float b) { return a - b; });
+  check_binary<float>(al::mul, [](float a, float b) { return a * b; });
+  check_binary<float>(al::div, [](float a, float b) { return a / b; });
+  check_binary<std::int32_t>(al::add, [](int a, int b) { return a + b; });
+  check_binary<std::int32_t>(al::div, [](int a, int b) { return b == 0 ? 0 : a / b; });
+  check_binary<al::bfloat16>(al::mul, [](float a, float b) { return al::bfloat16(a * b); });
+}
+
+TEST_CASE("ops/arithmetic: the larger and the smaller of two equal their naive twins") {
+  check_binary<float>(al::maximum, [](float a, float b) { return std::max(a, b); });
+  check_binary<std::uint8_t>(al::minimum, [](auto a, auto b) { return std::min(a, b); });
+  const auto a = al::from_values<plain<float>>({2}, {NAN, 1.0f});
+  const auto b = al::from_values<plain<float>>({2}, {1.0f, NAN});
+  check_elements(al::maximum(a, b), [](std::int64_t) { return NAN; });
+  check_elements(al::minimum(a, b), [](std::int64_t) { return NAN; });
+}
+
+TEST_CASE("ops/arithmetic: functions of one variable equal their naive twins") {
+  check_unary<float>(al::neg, [](float x) { return -x; });
+  check_unary<float>(al::abs, [](float x) { return std::abs(x); });
+  check_unary<std::int32_t>(al::abs, [](int x) { return std::abs(x); });
+  check_unary<float>(al::sign, [](float x) { return x > 0 ? 1.0f : x < 0 ? -1.0f : x; });
+  check_unary<float>(al::square, [](float x) { return x * x; });
+}
+
+TEST_CASE("ops/arithmetic: scale and pow take numbers") {
+  const auto x = numbers<plain<double>>({23}, 4);
+  check_elements(al::scale(x, 3.0, 0.5), [&](std::int64_t i) { return at(x, i) * 3.0 + 0.5; });
+  // Whole exponents: a few products, each within half a rounding.
+  for (const double p : {0.0, 1.0, 2.0, 3.0, 7.0, -1.0, -4.0}) {
+    check_elements(
+        al::pow(x, p), [&](std::int64_t i) { return std::pow(at(x, i), p); }, 1e-15);
+  }
+  const auto positive = al::abs(x);
+  for (const double p : {0.5, -0.5, 1.7, -2.3}) {
+    check_elements(
+        al::pow(positive, p), [&](std::int64_t i) { return std::pow(at(positive, i), p); }, 1e-14);
+  }
+  const auto edge = al::from_values<plain<double>>({2}, {0.0, -1.0});
+  CHECK(at(al::pow(edge, 1.5), 0) == 0.0);
+  CHECK(std::isnan(at(al::pow(edge, 1.5), 1)));
+}
+
+TEST_CASE("ops/arithmetic: the wider element type wins") {
+  const auto i = numbers<plain<std::int32_t>>({3}, 1);
+  const auto f = numbers<plain<float>>({3}, 2);
+  const auto d = numbers<plain<double>>({3}, 3);
+  const auto h = numbers<plain<al::float16>>({3}, 4);
+  const auto b = numbers<plain<al::bfloat16>>({3}, 5);
+  const auto u = numbers<plain<std::uint8_t>>({3}, 6);
+  const auto s = numbers<plain<std::int8_t>>({3}, 7);
+  static_assert(std::is_same_v<decltype(al::add(i, f))::value_type, float>);
+  static_assert(std::is_same_v<decltype(al::add(f, d))::value_type, double>);
+  static_assert(std::is_same_v<decltype(al::mul(h, b))::value_type, float>);
+  static_assert(std::is_same_v<decltype(al::mul(u, s))::value_type, std::int32_t>);
+  check_elements(al::add(i, d), [&](std::int64_t k) { return at(i, k) + at(d, k); });
+  check_elements(al::mul(u, s), [&](std::int64_t k) { return int{at(u, k)} * int{at(s, k)}; });
+  auto self = al::clone(d);
+  al::add.in_place(self, i);
+  check_same(self, al::add(d, i));
+}
+
+TEST_CASE("ops/operators: signs mean what they mean for numbers") {
+  const auto a = numbers<plain<float>>({4}, 1);
+  const auto b = numbers<plain<float>>({4}, 2);
+  const auto element = [&](std::int64_t i) { return at(a, i); };
+  check_elements(a + b - a * b / a, [&](std::int64_t i) {
+    return at(a, i) + at(b, i) - at(a, i) * at(b, i) / at(a, i);
+  });
+  check_elements(2 + a * 3.0 - 1, [&](std::int64_t i) { return 2 + element(i) * 3.0f - 1; });
+  check_elements(1.0f / a, [&](std::int64_t i) { return 1.0f / element(i); });
+  check_elements(
+      5 - a / 3, [&](std::int64_t i) { return 5 - element(i) / 3.0f; }, 1e-6);
+  check_elements(-a, [&](std::int64_t i) { return -element(i); });
+  auto c = al::clone(a);
+  c += b;
+  c *= 2;
+  c -= a;
+  c /= 4;
+  check_elements(c, [&](std::int64_t i) { return ((at(a, i) + at(b, i)) * 2 - at(a, i)) / 4; });
+  const auto n = al::from_values<plain<std::int64_t>>({2}, {7, -7});
+  check_elements(n / 2 + 1, [&](std::int64_t i) { return at(n, i) / 2 + 1; });
+}
+
+TEST_CASE("ops/arithmetic: bad arguments are refused and leave the tensors usable") {
+  const auto a = numbers<plain<float>>({2, 3}, 1);
+  const auto b = numbers<plain<float>>({4}, 2);
+  try {
+    static_cast<void>(al::add(a, b));
+    CHECK(false);
+  } catch (const al::shape_error& e) {
+    CHECK(e.op == "add");
+    CHECK(e.left == al::shape{2, 3});
+    CHECK(e.right == al::shape{4});
+  }
+  plain<float> small = al::zeros<plain<float>>({3});
+  CHECK_THROWS_AS(al::add.out(small, a, a), al::output_error);
+  plain<float> self = al::zeros<plain<float>>({3});
+  CHECK_THROWS_AS(al::mul.in_place(self, a), al::output_error);
+  CHECK_THROWS_AS(al::add(a, plain<float>{}), al::undefined_tensor);
+  plain<float> repeated = al::expand(al::zeros<plain<float>>({1}), {3});
+  CHECK_THROWS_AS(al::neg.in_place(repeated), al::overlap_error);
+  plain<float> line = numbers<plain<float>>({8}, 1);
+  plain<float> head = al::narrow(line, 0, 0, 4);
+  CHECK_THROWS_AS(al::neg.out(head, al::narrow(line, 0, 2, 4)), al::overlap_error);
+  check_same(al::neg.out(head, al::narrow(line, 0, 4, 4)), al::neg(al::narrow(line, 0, 4, 4)));
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/cross_entropy.hpp"
+#include "ashlar/ops/math.hpp"
+#include "ashlar/ops/reduction.hpp"
+#include "ashlar/ops/softmax.hpp"
+#include "ops/twins.hpp"
+
+using namespace twins;
+
+namespace {
+template <class F>
+void check(const F& f) {
+  for (const al::shape& s : {al::shape{}, {0}, {1}, {2, 3}, {2, 3, 2}}) {
+    for (int axis = 0; axis < std::max(s.rank(), 1); ++axis) {
+      const auto g = [&](const auto& x) { return f(x, axis); };
+      check_gradient(g, numbers<leaf>(s, 1));
+      check_gradient(g, scattered(numbers<leaf>(s, 2)));
+    }
+  }
+  check_second_gradient([&](const auto& x) { return f(x, 1); }, numbers<leaf>({2, 3, 2}, 3));
+}
+}  // namespace
+
+TEST_CASE("ops/softmax: gradients, and theirs, equal differences") {
+  check([](const auto& x, int axis) { return al::softmax(x, axis); });
+  check([](const auto& x, int axis) { return al::log_softmax(x, axis); });
+}
+
+TEST_CASE("ops/cross_entropy: the gradient equals differences") {
+  const auto t = al::from_values<plain<std::int64_t>>({4}, {2, 0, -100, 1});
+  const auto f = [&](const auto& x) { return al::cross_entropy(x, t); };
+  check_gradient(f, numbers<leaf>({4, 3}, 1));
+  check_gradient(f, scattered(numbers<leaf>({4, 3}, 2)));
+  const auto one = al::from_values<plain<std::int64_t>>({1}, {0});
+  check_gradient([&](const auto& x) { return al::cross_entropy(x, one); },
+                 numbers<leaf>({1, 1}, 1));
+}
+
+TEST_CASE("ops/cross_entropy: its gradient's gradient is refused with a word") {
+  const auto t = al::from_values<plain<std::int64_t>>({1}, {0});
+  const leaf x = numbers<leaf>({1, 3}, 1);
+  al::require_grad(x);
+  const auto y = al::cross_entropy(x, t);
+  const auto seed = al::ones<leaf>({});
+  const auto g = std::get<0>(al::grad(y, seed, al::backward_options{.create_graph = true}, x));
+  CHECK_THROWS_AS(al::backward(g, al::ones<leaf>({1, 3})), al::not_recordable);
+}

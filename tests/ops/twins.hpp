@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "ashlar/autograd.hpp"
+#include "ashlar/chip/host/host.hpp"
+#include "ashlar/chip/meta.hpp"
+#include "ashlar/core/tensor.hpp"
+#include "ashlar/dispatch.hpp"
+#include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/views.hpp"
+
+/// What the tests of operators share: tensor types, inputs in every layout, element access by
+/// logical index, comparison with naive twins.
+namespace twins {
+
+namespace al = ashlar;
+
+using host_keys = al::make_key_set<al::keys::backend<al::chip::host>>;
+using meta_keys = al::make_key_set<al::keys::backend<al::chip::meta>>;
+using tape_keys = al::make_key_set<al::keys::autograd, al::keys::backend<al::chip::host>>;
+
+template <class T>
+using plain = al::tensor<T, host_keys>;
+template <class T>
+using ghost = al::tensor<T, meta_keys>;
+using leaf = al::tensor<double, tape_keys>;
+
+/// Where element `i` of `out`, counted row by row, lies in a tensor that broadcasts to it.
+inline std::int64_t place(const al::tensor_spec& in, std::span<const std::int64_t> out,
+                          std::int64_t i) {
+  std::int64_t at = 0;
+  for (int axis = static_cast<int>(out.size()) - 1; axis >= 0; --axis) {
+    const std::int64_t extent = out[static_cast<std::size_t>(axis)];
+    const int own = axis - (static_cast<int>(out.size()) - in.rank);
+    if (own >= 0 && in[own] != 1) {
+      at += i % extent * in.stride_of(own);
+    }
+    i /= extent;
+  }
+  return at;
+}
+/// Element `i`, counted row by row. Requires: a tensor on the host.
+template <class X>
+auto& at(const X& x, std::int64_t i) {
+  return x.data()[place(x.spec(), x.shape(), i)];
+}
+template <class X>
+auto at(const X& x, std::span<const std::int64_t> out, std::int64_t i) {
+  return x.data()[place(x.spec(), out, i)];
+}
+
+/// Numbers that repeat late, in [-2, 2] for floating types, without exact ties or zeros.
+template <class T>
+T number(std::int64_t i, int salt) {
+  const double u = std::sin(1.37 * static_cast<double>(i) + 0.61 * salt + 0.25);
+  if constexpr (al::Floating<T>) {
+    return static_cast<T>(static_cast<al::compute_type<T>>(2 * u));
+  } else if constexpr (std::is_same_v<T, bool>) {
+    return u > 0;
+  } else if constexpr (std::is_unsigned_v<T>) {
+    return static_cast<T>(60 + 50 * u);
+  } else {
+    return static_cast<T>(50 * u);
+  }
+}
+template <class X>
+X numbers(const al::shape& s, int salt = 0) {
+  X x = al::empty<X>(s);
+  for (std::int64_t i = 0; i < x.size(); ++i) {
+    x.data()[i] = number<typename X::value_type>(i, salt);
+  }
+  return x;
+}
+/// The same elements, axes stored in reverse order and every other place unused.
+template <class X>
+X scattered(const X& x) {
+  al::shape reversed;
+  al::shape order;
+  for (int i = x.rank() - 1; i >= 0; --i) {
+    reversed.push_back(x.extent(i));
+    order.push_back(i);
+  }
+  if (x.rank() == 0) {
+    const X y = al::select(al::zeros<X>({3}), 0, 1);
+    y.data()[0] = x.data()[0];
+    return y;
+  }
+  reversed[x.rank() - 1] *= 2;
+  const X room = al::zeros<X>(reversed);
+  const X y = al::permute(al::slice(room, -1, 0, reversed[x.rank() - 1], 2), order);
+  for (std::int64_t i = 0; i < x.size(); ++i) {
+    at(y, i) = at(x, i);
+  }
+  return y;
+}
+
+template <class T>
+bool close(T a, T b, double relative, double absolute) {
+  if constexpr (al::Floating<T>) {
+    const auto x = static_cast<double>(a);
+    const auto y = static_cast<double>(b);
+    return (std::isnan(x) && std::isnan(y)) || x == y ||
+           std::abs(x - y) <= absolute + relative * std::abs(y);
+  } else {
+    return a == b;
+  }
+}
+
+/// Compares with `twin(i)`, element by element.
+template <class X, class Twin>
+void check_elements(const X& x, const Twin& twin, double relative = 0.0, double absolute = 0.0) {
+  using T = typename X::value_type;
+  std::int64_t wrong = 0;
+  for (std::int64_t i = 0; i < x.size() && wrong < 3; ++i) {
+    const T want = static_cast<T>(twin(i));
+    if (!close<T>(at(x, i), want, relative, absolute)) {
+      ++wrong;
+      const auto got = static_cast<double>(at(x, i));
+      const auto expected = static_cast<double>(want);
+      CHECK_MESSAGE(false, "shape ", al::to_string(x.shape()), " element ", i, ": got ", got,
+                    ", want ", expected);
+    }
+  }
+  CHECK(wrong == 0);
+}
+/// Compares two tensors of one shape and type, bit for bit.
+template <class X>
+void check_same(const X& a, const X& b) {
+  REQUIRE(al::same_shape(a.spec(), b.spec()));
+  check_elements(a, [&](std::int64_t i) { return at(b, i); });
+}
+
+/// A meta tensor with the geometry of `x`.
+template <class X>
+ghost<typename X::value_type> ghost_of(const X& x) {
+  return al::to<al::chip::meta>(x);
+}
+/// Whether a result on the meta chip has the geometry of the real one.
+template <class X, class G>
+void check_meta(const X& real, const G& g) {
+  static_assert(std::is_same_v<typename X::value_type, typename G::value_type>);
+  CHECK(g.data() == nullptr);
+  CHECK(real.spec() == g.spec());
+}
+
+/// Checks gradients by differences where there is something to differentiate.
+template <class F, class... X>
+void check_gradient(const F& f, const X&... inputs) {
+  const auto worst = al::gradcheck(f, inputs...);
+  CHECK_MESSAGE(static_cast<bool>(worst), worst.text());
+}
+/// Checks the gradient of the gradient: of `f`'s gradients, themselves taken with weights.
+template <class F, class... X>
+void check_second_gradient(const F& f, const X&... inputs) {
+  const auto first = [&f](const auto&... x) {
+    const al::grad_mode on(true);
+    (al::require_grad(x), ...);
+    const auto y = f(x...);
+    const auto seed = numbers<leaf>(al::shape(y.shape()), 7);
+    const auto all = al::grad(y, seed, al::backward_options{.create_graph = true}, x...);
+    // Depends on the inputs also where the gradients do not.
+    leaf total = al::zeros<leaf>({});
+    ((total = al::call<al::ops::add>(total, al::call<al::ops::sum_squares>(x))), ...);
+    std::apply(
+        [&](const auto&... g) {
+          int salt = 0;
+          const auto add_up = [&](const auto& one) {
+            if (one) {
+              const auto term = al::call<al::ops::sum_to>(
+                  al::call<al::ops::mul>(one, numbers<leaf>(al::shape(one.shape()), ++salt)),
+                  al::shape{});
+              total = al::call<al::ops::add>(total, term);
+            }
+          };
+          (add_up(g), ...);
+        },
+        all);
+    return total;
+  };
+  check_gradient(first, inputs...);
+}
+
+}  // namespace twins
