@@ -16,7 +16,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FLAGS = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow",
+FLAGS = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", *(["-Wshadow=local"] if "clang" not in CXX[-1] else ["-Wshadow"]),
          "-Wno-unknown-pragmas", "-Werror", f"-I{ROOT / 'include'}", "-x", "c++", "-"]
 
 

@@ -69,15 +69,15 @@ struct fallback<Key> {
   template <class Step, class... A>
   static auto impl(Step, A&... args) -> typename Step::template result<A...> {
     using op = typename Step::op;
-    using result = typename Step::template result<A...>;
+    using returned = typename Step::template result<A...>;
     if constexpr (Step::kind == form::functional) {
       const auto there = call<op>(detail::brought<other>(args)...);
-      if constexpr (Tensor<result>) {
-        return detail::carried<result>(there);
+      if constexpr (Tensor<returned>) {
+        return detail::carried<returned>(there);
       } else {
         return [&]<std::size_t... I>(std::index_sequence<I...>) {
-          return result{detail::carried<std::tuple_element_t<I, result>>(std::get<I>(there))...};
-        }(std::make_index_sequence<std::tuple_size_v<result>>{});
+          return returned{detail::carried<std::tuple_element_t<I, returned>>(std::get<I>(there))...};
+        }(std::make_index_sequence<std::tuple_size_v<returned>>{});
       }
     } else if constexpr (Step::kind == form::in_place) {
       return write<op>(std::get<0>(std::tie(args...)), args...);

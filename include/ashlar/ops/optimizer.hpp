@@ -33,6 +33,11 @@ void require_alike(std::string_view op, const First& first, const Rest&... rest)
   };
   (check(rest), ...);
 }
+/// The same elements with the chip's key alone: parameters carry more keys than their states.
+template <class T, class K>
+tensor<T, key_set<typename backend_of<K>::key>> bare(const tensor<T, K>& x) {
+  return tensor<T, key_set<typename backend_of<K>::key>>(static_cast<const tensor_handle&>(x));
+}
 inline void require_step(std::int64_t number) {
   if (number < 1) {
     throw argument_error("ashlar::adamw_step",
@@ -53,10 +58,10 @@ struct adamw_step {
       const auto number = static_cast<double>(step);
       const double correction1 = 1.0 - std::pow(options.beta1, number);
       const double correction2 = 1.0 - std::pow(options.beta2, number);
-      auto p = param;
-      auto first = m;
-      auto second = v;
-      const auto g = grad * grad_scale;
+      auto p = detail::bare(param);
+      auto first = detail::bare(m);
+      auto second = detail::bare(v);
+      const auto g = detail::bare(grad) * grad_scale;
       first += (g - first) * (1.0 - options.beta1);
       second *= options.beta2;
       second += call<square>(g) * (1.0 - options.beta2);
@@ -75,11 +80,11 @@ struct sgd_step {
     void operator()(auto& param, auto& grad, auto& momentum, const sgd_options& options,
                     double grad_scale) const {
       detail::require_alike(name, param, grad);
-      auto p = param;
-      auto d = grad * grad_scale + p * options.weight_decay;
+      auto p = detail::bare(param);
+      auto d = detail::bare(grad) * grad_scale + p * options.weight_decay;
       if (options.momentum != 0.0) {
         detail::require_alike(name, param, momentum);
-        auto held = momentum;
+        auto held = detail::bare(momentum);
         held *= options.momentum;
         held += d;
         d = options.nesterov ? d + held * options.momentum : held;
