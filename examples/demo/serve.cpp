@@ -65,9 +65,7 @@ void serve(serving_model& model, const al::io::tokenizer& tokenizer,
     }
   };
 
-  using cache = serving_stack::policy<al::kinds::cache>::type;
-  using schedule = serving_stack::policy<al::kinds::schedule>::type;
-  al::serve::engine<serving_model, cache, schedule> engine(model, std::move(settings));
+  al::serve::engine_for<serving_stack, serving_model> engine(model, std::move(settings));
   const std::int32_t most = o.max_tokens != 0 ? o.max_tokens : o.model.empty() ? 48 : 256;
   for (const std::string& prompt : prompts) {
     al::serve::request r;

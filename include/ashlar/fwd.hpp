@@ -33,4 +33,14 @@ struct copy;
 struct fill;
 }  // namespace ops
 
+/// What a policy is about. A policy names its kind: `using kind = kinds::chip;`.
+namespace kinds {
+struct chip {};
+struct allocate {};
+struct differentiate {};
+struct cache {};
+struct schedule {};
+struct communicate {};
+}  // namespace kinds
+
 }  // namespace ashlar

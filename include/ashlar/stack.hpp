@@ -8,20 +8,11 @@
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/chip/meta.hpp"
 #include "ashlar/dispatch/keys.hpp"
+#include "ashlar/fwd.hpp"
 #include "ashlar/memory/caching_allocator.hpp"
 
 /// The composition: a stack is a list of policies, in any order.
 namespace ashlar {
-
-/// What a policy is about. A policy names its kind: `using kind = kinds::chip;`.
-namespace kinds {
-struct chip {};
-struct allocate {};
-struct differentiate {};
-struct cache {};
-struct schedule {};
-struct communicate {};
-}  // namespace kinds
 
 /// The chip that the stack runs on.
 template <class Chip>

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "ashlar/core/error.hpp"
+#include "ashlar/fwd.hpp"
 #include "ashlar/kv/block_pool.hpp"
 #include "ashlar/kv/block_table.hpp"
 #include "ashlar/kv/paged.hpp"
@@ -383,6 +384,24 @@ class engine {
   double waste_sum_ = 0;
   request_id next_id_ = 0;
 };
+
+namespace detail {
+template <class Stack, class Kind, class Default>
+struct policy_of {
+  using type = Default;
+};
+template <class Stack, class Kind, class Default>
+  requires(Stack::template has<Kind>)
+struct policy_of<Stack, Kind, Default> {
+  using type = typename Stack::template policy<Kind>::type;
+};
+}  // namespace detail
+
+/// The engine that a stack's policies describe; what the stack does not say is the default.
+template <class Stack, class Model>
+using engine_for =
+    engine<Model, typename detail::policy_of<Stack, kinds::cache, kv::paged<16>>::type,
+           typename detail::policy_of<Stack, kinds::schedule, continuous<>>::type>;
 
 template <class Model>
 engine(Model&, engine_options) -> engine<Model>;
