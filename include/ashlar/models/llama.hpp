@@ -23,6 +23,7 @@
 #include "ashlar/ops/matmul.hpp"
 #include "ashlar/ops/paged_attention.hpp"
 #include "ashlar/ops/random.hpp"
+#include "ashlar/ops/reduction.hpp"  // gradients of broadcast operands are summed
 #include "ashlar/ops/rope.hpp"
 #include "ashlar/ops/views.hpp"
 

@@ -52,8 +52,8 @@ template <>
 struct kernel<ops::normal, keys::backend<chip::host>> {
   template <Floating T>
   static void impl(context<chip::host>&, view<T> out, view<const T>, std::uint64_t seed,
-                   std::uint64_t offset, double mean, double deviation) {
-    chip::host_kernels::random_normal(out, seed, offset, mean, deviation);
+                   std::uint64_t offset, double center, double deviation) {
+    chip::host_kernels::random_normal(out, seed, offset, center, deviation);
   }
 };
 

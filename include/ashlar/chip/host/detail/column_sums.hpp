@@ -26,7 +26,7 @@ template <int Outputs, class C, class T, class Statistic, class Body>
 void sum_over_rows(const std::array<T*, Outputs>& out, view<const T> g, view<const T> x,
                    const Statistic& statistic, const Body& body) {
   using value = decltype(statistic(x.data, std::int64_t{}));
-  constexpr std::int64_t fold_length = 4096;
+  constexpr std::int64_t rows_per_fold = 4096;
   constexpr int width = 256 / static_cast<int>(sizeof(C));
   const int last = x.rank() - 1;
   const std::int64_t columns = x.extent(last);
@@ -82,7 +82,7 @@ void sum_over_rows(const std::array<T*, Outputs>& out, view<const T> g, view<con
                       simd::store(acc, simd::load(acc) + v);
                     });
               });
-          if (++r % fold_length == 0) {
+          if (++r % rows_per_fold == 0) {
             fold();
           }
         }
