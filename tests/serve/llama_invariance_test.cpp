@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+// The logits that follow a text depend on that text alone: not on the requests beside it, on how
+// its prompt was cut, on where its cache lies, on threads, or on preemption. All equal to the bit.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <iterator>
+#include <map>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "ashlar/chip/host/parallel.hpp"
+#include "ashlar/kv/paged.hpp"
+#include "ashlar/serve/engine.hpp"
+#include "ashlar/serve/sampler.hpp"
+#include "ashlar/serve/scheduler.hpp"
+#include "support/llama.hpp"
+
+namespace al = ashlar;
+namespace kv = ashlar::kv;
+namespace serve = ashlar::serve;
+namespace testing = ashlar::testing;
+
+namespace {
+
+using tokens = std::vector<std::int32_t>;
+using row = std::vector<float>;
+/// The logits that followed each text.
+using book = std::map<tokens, row>;
+
+bool same_bits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+/// Greedy, and writes down the logits it is shown.
+struct recording_sampler {
+  static inline book* to = nullptr;
+  serve::vllm_sampler greedy;
+
+  serve::token operator()(std::span<const float> logits, const serve::sampling_options& options,
+                          const serve::sampling_state& state) {
+    to->insert_or_assign(tokens(state.history.begin(), state.history.end()),
+                         row(logits.begin(), logits.end()));
+    return greedy(logits, options, state);
+  }
+};
+
+/// Texts whose logits differ in `b`, or that only one of the two has.
+std::size_t differences(const book& a, const book& b) {
+  std::size_t count = 0;
+  for (const auto& [text, logits] : a) {
+    const auto other = b.find(text);
+    count += other == b.end() || !same_bits(logits, other->second) ? 1 : 0;
+  }
+  for (const auto& [text, logits] : b) {
+    count += a.contains(text) ? 0 : 1;
+  }
+  return count;
+}
+
+struct workload {
+  std::vector<tokens> prompts;
+  std::int32_t more = 10;  ///< tokens to generate
+};
+
+workload mixed(std::int64_t vocabulary) {
+  workload w;
+  for (const int n : {33, 1, 17, 61, 2, 48, 7, 16}) {
+    w.prompts.push_back(testing::random_tokens(n, vocabulary, static_cast<std::uint64_t>(n)));
+  }
+  return w;
+}
+
+template <class Cache, class Schedule>
+book run(testing::serving_llama& model, const workload& work, std::int64_t cache_tokens = 0,
+         std::int64_t* preemptions = nullptr) {
+  book written;
+  recording_sampler::to = &written;
+  serve::engine<testing::serving_llama, Cache, Schedule, recording_sampler> engine(
+      model, {.cache_tokens = cache_tokens != 0 ? cache_tokens : 8 * model.context_length()});
+  for (const tokens& prompt : work.prompts) {
+    engine.submit({.tokens = prompt, .max_tokens = work.more});
+  }
+  for (const auto& f : engine.run()) {
+    CHECK(f.reason == serve::finish_reason::length);
+    CHECK(std::ssize(f.tokens) == work.more);
+  }
+  if (preemptions != nullptr) {
+    *preemptions = engine.statistics().preemptions;
+  }
+  return written;
+}
+
+using whole = serve::continuous<serve::whole_prefill<4096>>;
+template <int Tokens>
+using chunks = serve::continuous<serve::chunked_prefill<Tokens>>;
+
+/// Every request in an engine of its own, its prompt in one piece.
+book alone(testing::serving_llama& model, const workload& work) {
+  book all;
+  for (const tokens& prompt : work.prompts) {
+    all.merge(run<kv::paged<16>, whole>(model, {{prompt}, work.more}));
+  }
+  return all;
+}
+
+/// The forward pass of training over a finished text gives the logits of all its beginnings.
+template <class Model>
+std::size_t differences_to_whole(const Model& model, const book& served) {
+  std::size_t count = 0;
+  const auto width = static_cast<std::size_t>(model.config.vocab);
+  const auto begins = [](const tokens& longer, const tokens& text) {
+    return longer.size() >= text.size() && std::equal(text.begin(), text.end(), longer.begin());
+  };
+  for (auto at = served.begin(); at != served.end(); ++at) {
+    const tokens& finished = at->first;
+    if (const auto next = std::next(at); next != served.end() && begins(next->first, finished)) {
+      continue;
+    }
+    const row all = testing::whole_logits(model, finished);
+    for (const auto& [text, logits] : served) {
+      if (begins(finished, text)) {
+        const auto own = std::span(all).subspan((text.size() - 1) * width, width);
+        count += same_bits(own, logits) ? 0 : 1;
+      }
+    }
+  }
+  return count;
+}
+
+/// All the ways to serve the same requests.
+void check_invariance(testing::serving_llama& model, const workload& work) {
+  const al::chip::thread_limit one(1);
+  const book expected = alone(model, work);
+  CHECK(expected.size() == work.prompts.size() * static_cast<std::size_t>(work.more));
+
+  {
+    INFO("a batch of eight");
+    CHECK(differences(expected, run<kv::paged<16>, whole>(model, work)) == 0);
+  }
+  {
+    INFO("prompts in chunks");
+    CHECK(differences(expected, run<kv::paged<16>, chunks<1>>(model, work)) == 0);
+    CHECK(differences(expected, run<kv::paged<16>, chunks<7>>(model, work)) == 0);
+    CHECK(differences(expected, run<kv::paged<16>, chunks<16>>(model, work)) == 0);
+    CHECK(differences(expected, run<kv::paged<16>, chunks<64>>(model, work)) == 0);
+  }
+  {
+    INFO("blocks of other sizes, and no blocks");
+    CHECK(differences(expected, run<kv::paged<5>, chunks<16>>(model, work)) == 0);
+    CHECK(differences(expected, run<kv::paged<48>, whole>(model, work)) == 0);
+    CHECK(differences(expected, run<kv::contiguous<128>, whole>(model, work)) == 0);
+  }
+  {
+    INFO("preempted, computed again");
+    std::int64_t preemptions = 0;
+    CHECK(differences(expected, run<kv::paged<5>, chunks<16>>(model, work, 100, &preemptions)) ==
+          0);
+    CHECK(preemptions > 0);
+  }
+  {
+    INFO("two threads");
+    const al::chip::thread_limit two(2);
+    CHECK(differences(expected, run<kv::paged<16>, whole>(model, work)) == 0);
+    CHECK(differences(expected, run<kv::paged<5>, chunks<16>>(model, work)) == 0);
+    CHECK(differences_to_whole(model, expected) == 0);
+  }
+  CHECK(differences_to_whole(model, expected) == 0);
+  {
+    INFO("weights by columns");
+    model.lay_out_for_decoding();
+    CHECK(differences(expected, run<kv::paged<16>, whole>(model, work)) == 0);
+    CHECK(differences(expected, run<kv::paged<16>, chunks<7>>(model, work)) == 0);
+    CHECK(differences_to_whole(model, expected) == 0);
+    const al::chip::thread_limit two(2);
+    CHECK(differences(expected, run<kv::paged<16>, whole>(model, work)) == 0);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("serve/llama: logits depend on a request's own tokens alone, with sizes full of tails") {
+  auto model = testing::make_serving(testing::odd_config(), 1);
+  check_invariance(model, mixed(model.config.vocab));
+}
+
+TEST_CASE("serve/llama: the same with small heads, neighbouring pairs and a tied output layer") {
+  auto model = testing::make_serving(testing::even_config(), 2);
+  check_invariance(model, mixed(model.config.vocab));
+}
+
+TEST_CASE("serve/llama: the same where kernels use a second thread") {
+  auto model = testing::make_serving(testing::wide_config(), 3);
+  check_invariance(model, mixed(model.config.vocab));
+}
+
+TEST_CASE("serve/llama: the same with stories260K") {
+  const char* data = std::getenv("ASHLAR_DATA");
+  const auto file =
+      std::filesystem::path(data == nullptr ? "" : data) / "stories260K" / "stories260K.bin";
+  if (!std::filesystem::exists(file)) {
+    MESSAGE("SKIPPED: no stories260K in ASHLAR_DATA");
+    return;
+  }
+  auto opened = testing::open(file);
+  workload work;
+  for (const char* text :
+       {"", "The", "One day a dog", "Tom and Ben went to the park to play with a big red ball.",
+        "She was very sad because", "Lily had a cat. The cat liked to sleep in the warm sun.",
+        "It was raining.",
+        "\"Can I have a cookie?\" asked the boy. His mom smiled and said, \"Yes"}) {
+    work.prompts.push_back(opened.tokenizer.encode_prompt(text));
+  }
+  check_invariance(opened.model, work);
+}
+
+TEST_CASE("serve/llama: a recorded forward pass has the bits of one without the tape") {
+  const auto c = testing::odd_config();
+  const auto trained = testing::make_training(c, 4);
+  al::nn::require_grad(trained);
+  auto plain = testing::served(trained);
+  const workload work{{testing::random_tokens(9, c.vocab, 5)}, 12};
+  const book served = run<kv::paged<16>, whole>(plain, work);
+  CHECK(differences_to_whole(trained, served) == 0);
+  const al::no_grad off;
+  CHECK(differences_to_whole(trained, served) == 0);
+}
+
+TEST_CASE("serve/llama: sequences of a whole batch have the logits of each alone") {
+  const auto c = testing::odd_config();
+  const auto model = testing::make_serving(c, 6);
+  using integers = testing::serving_llama::integers;
+  const tokens all = testing::random_tokens(5 * 23, c.vocab, 7);
+  const row together = al::to_vector(model(al::from_values<integers>({5, 23}, all)));
+  const auto each = static_cast<std::size_t>(23 * c.vocab);
+  for (std::size_t b = 0; b < 5; ++b) {
+    const row own = testing::whole_logits(model, std::span(all).subspan(b * 23, 23));
+    CHECK(same_bits(own, std::span(together).subspan(b * each, each)));
+  }
+}
