@@ -16,7 +16,9 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FLAGS = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", *(["-Wshadow=local"] if "clang" not in CXX[-1] else ["-Wshadow"]),
+# g++ means more by -Wshadow than clang does: also names of the enclosing namespaces.
+SHADOW = "-Wshadow" if "clang" in os.environ.get("CXX", "c++") else "-Wshadow=local"
+FLAGS = ["-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", SHADOW,
          "-Wno-unknown-pragmas", "-Werror", f"-I{ROOT / 'include'}", "-x", "c++", "-"]
 
 

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Blocks of the library by themselves: no tensor in sight.
+#include <ashlar/chip/host/host.hpp>
+#include <ashlar/comm.hpp>
+#include <ashlar/kv.hpp>
+#include <ashlar/memory.hpp>
+#include <cstdio>
+#include <span>
+#include <vector>
+
+namespace al = ashlar;
+
+void sequences_in_blocks() {
+  al::kv::block_pool pool(8);
+  al::kv::block_table story(pool, /*block_tokens=*/16);
+  story.append(20);  // twenty tokens: two blocks, the second with twelve slots to spare
+  std::printf("token 17 is in slot %lld; %lld of %lld blocks used\n",
+              static_cast<long long>(story.slot(17)), static_cast<long long>(pool.used()),
+              static_cast<long long>(pool.capacity()));
+  try {
+    story.append(1000);
+  } catch (const al::kv::out_of_blocks& e) {
+    std::printf("%s\n", e.what());  // and nothing has changed
+  }
+}
+
+void memory_kept_for_later() {
+  al::memory::caching_allocator<al::chip::host::memory, al::memory::binned> allocator;
+  std::byte* const p = allocator.allocate(1000);
+  allocator.deallocate(p, 1000);
+  std::byte* const q = allocator.allocate(900);  // the same block: the driver is not asked again
+  std::printf("the same block: %s; asked the driver %llu time(s)\n", p == q ? "yes" : "no",
+              static_cast<unsigned long long>(allocator.stats().upstream_requests));
+  allocator.deallocate(q, 900);
+}
+
+void sums_over_ranks() {
+  const auto sums = al::comm::run(4, [](al::comm::threads& endpoint) {
+    std::vector<float> mine(10, static_cast<float>(endpoint.rank()));
+    al::comm::all_reduce<al::comm::ring>(endpoint, std::span(mine), al::comm::sum);
+    return mine.front();
+  });
+  std::printf("the sum on every rank: %g %g %g %g\n", sums[0], sums[1], sums[2], sums[3]);
+}
+
+int main() {
+  sequences_in_blocks();
+  memory_kept_for_later();
+  sums_over_ranks();
+}
