@@ -24,7 +24,8 @@ def main():
             if not any(squeezed(block) in source for source in sources):
                 wrong += 1
                 print(f"{page.relative_to(ROOT)}: not in any example or test:\n{block}")
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        prose = re.sub(r"```.*?```", "", text, flags=re.S)
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose):
             links += 1
             if not (page.parent / target).exists():
                 wrong += 1
