@@ -282,6 +282,25 @@ TEST_CASE("parallel/ddp: unused parameters are reported by name, and the next pa
   ddp.finish();
 }
 
+TEST_CASE("parallel/ddp: after a pass that failed half-way a reset gives a fresh start") {
+  comm::thread_group group(1);
+  auto endpoint = group.endpoint(0);
+  const auto m = make(1);
+  parallel::ddp ddp(m, endpoint, {.first_bucket_bytes = 1, .bucket_bytes = 1});
+  auto bad = al::register_hook(m.layers[0].weight,
+                               [](const tensor&) { throw al::argument_error("test", "no"); });
+  CHECK_THROWS_AS(al::backward(loss_of(m, 0)), al::argument_error);
+  bad.remove();
+  ddp.reset();
+  nn::zero_grad(m);
+  al::backward(loss_of(m, 0));
+  ddp.finish();
+  const bits after = gradients_of(m);
+  const auto fresh = make(1);
+  al::backward(loss_of(fresh, 0));
+  CHECK(gradients_of(fresh) == after);
+}
+
 TEST_CASE("parallel/ddp: unused parameters may count as zero") {
   const auto gradients = comm::run(2, [](comm::threads& endpoint) {
     auto m = make(1);

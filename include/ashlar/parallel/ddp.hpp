@@ -74,6 +74,9 @@ class ddp {
   /// Throws:  `unused_parameters`; what the transport throws. The next pass starts anew.
   void finish() { state_->finish(); }
 
+  /// Forgets a backward pass that ended with an exception, on every rank alike.
+  void reset() { state_->start(); }
+
   /// Backward passes only accumulate for as long as the returned scope lives.
   class no_sync_scope {
    public:
@@ -171,6 +174,7 @@ class ddp {
       }
       next = 0;
       open = false;
+      complete = false;
     }
 
     void arrive(std::size_t i) {
