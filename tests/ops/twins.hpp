@@ -7,7 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -16,8 +18,10 @@
 #include "ashlar/chip/meta.hpp"
 #include "ashlar/core/tensor.hpp"
 #include "ashlar/dispatch.hpp"
+#include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/reduction.hpp"
 #include "ashlar/ops/views.hpp"
 
 /// What the tests of operators share: tensor types, inputs in every layout, element access by
@@ -152,6 +156,35 @@ void check_meta(const X& real, const G& g) {
   static_assert(std::is_same_v<typename X::value_type, typename G::value_type>);
   CHECK(g.data() == nullptr);
   CHECK(real.spec() == g.spec());
+}
+
+/// A function of one tensor in all layouts and forms, against `twin` in double.
+///
+/// Vector functions and the C library's differ by a few roundings, a composition of three by more.
+template <class T, class F, class Twin>
+void check_function(const F& f, const Twin& twin, bool positive = false) {
+  constexpr double allowed = std::is_same_v<T, float> ? 3e-6 : 1e-13;
+  for (const al::shape& s : {al::shape{}, {0}, {1}, {7}, {2, 3, 17}}) {
+    auto x = numbers<plain<T>>(s, 3);
+    for (std::int64_t i = 0; positive && i < x.size(); ++i) {
+      x.data()[i] = std::abs(x.data()[i]) + T(0.1);
+    }
+    const plain<T> y = f(x);
+    check_elements(
+        y, [&](std::int64_t i) { return twin(static_cast<double>(at(x, i))); }, allowed, allowed);
+    check_same(f(scattered(x)), y);
+    plain<T> self = scattered(x);
+    f.in_place(self);
+    check_same(self, y);
+    plain<T> given;
+    check_same(f.out(given, x), y);
+    check_meta(y, f(ghost_of(x)));
+  }
+}
+template <class F, class Twin>
+void check_function_in_both(const F& f, const Twin& twin, bool positive = false) {
+  check_function<float>(f, twin, positive);
+  check_function<double>(f, twin, positive);
 }
 
 /// Checks gradients by differences where there is something to differentiate.

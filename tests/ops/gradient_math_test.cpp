@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/math.hpp"
-#include "ashlar/ops/reduction.hpp"
 #include "ops/twins.hpp"
 
 using namespace twins;
 
 namespace {
-
-const std::vector<std::pair<al::shape, al::shape>> pairs{
-    {{}, {}}, {{0}, {0}}, {{1}, {3}}, {{2, 3}, {3}}, {{3, 1}, {1, 2}}, {{2, 0}, {1}}};
 
 /// Away from zero, where quotients and the like are steep.
 leaf away(const al::shape& s, int salt) {
@@ -30,15 +25,6 @@ leaf positive(const al::shape& s) {
 }
 
 template <class F>
-void check_binary(const F& f) {
-  for (const auto& [a, b] : pairs) {
-    check_gradient(f, away(a, 1), away(b, 2));
-    check_gradient(f, scattered(away(a, 1)), scattered(away(b, 2)));
-  }
-  check_second_gradient(f, away({2, 3}, 1), away({3}, 2));
-}
-
-template <class F>
 void check_unary(const F& f) {
   for (const al::shape& s : {al::shape{}, {0}, {1}, {2, 3}}) {
     check_gradient(f, positive(s));
@@ -48,24 +34,6 @@ void check_unary(const F& f) {
 }
 
 }  // namespace
-
-TEST_CASE("ops/arithmetic: gradients of functions of two tensors equal differences") {
-  check_binary(al::add);
-  check_binary(al::sub);
-  check_binary(al::mul);
-  check_binary(al::div);
-  check_binary(al::maximum);
-  check_binary(al::minimum);
-}
-
-TEST_CASE("ops/arithmetic: equal ones share the gradient of the larger and the smaller") {
-  const leaf a = al::ones<leaf>({2});
-  const leaf b = al::ones<leaf>({2});
-  al::require_grad(a);
-  const auto y = al::maximum(a, b);
-  al::backward(y, al::ones<leaf>({2}));
-  check_elements(al::gradient(a), [](std::int64_t) { return 0.5; });
-}
 
 TEST_CASE("ops/math: gradients of functions of one tensor equal differences") {
   check_unary([](const auto& x) { return al::abs(al::neg(x)); });
