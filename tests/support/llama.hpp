@@ -44,6 +44,10 @@ std::vector<float> whole_logits(const training_llama& model, std::span<const std
 std::vector<float> weights_of(const serving_llama& model);
 std::vector<float> weights_of(const training_llama& model);
 
+/// The same model for the other form of RoPE.
+serving_llama to_rotate_half(const serving_llama& model);
+serving_llama to_interleaved(const serving_llama& model);
+
 /// A model with its tokenizer, out of a file or folder.
 struct opened {
   serving_llama model;

@@ -4,6 +4,11 @@
 
 namespace ashlar::testing {
 
+serving_llama to_rotate_half(const serving_llama& model) { return models::to_rotate_half(model); }
+serving_llama to_interleaved(const serving_llama& model) {
+  return models::with_rope_order(model, io::rope_order::interleaved);
+}
+
 opened open(const std::filesystem::path& path) {
   const io::model_file file = io::open_model(path);
   return {models::from_file<serving_stack>(file), file.tokenizer};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -8,6 +9,7 @@
 
 #include "ashlar/io/dequantize.hpp"
 #include "ashlar/io/model_file.hpp"
+#include "ashlar/io/rope_rows.hpp"
 #include "ashlar/models/llama.hpp"
 
 /// Models to and from files. Apart from the models, since it brings the file formats (and JSON).
@@ -58,9 +60,43 @@ template <class Stack>
   return m;
 }
 
+/// The same model with the rows of q and k in the order that `to` calls for.
+///
+/// Effects: none; other weights are shared with `model`. Scores of attention are sums over the same
+///          products in another order, so logits agree up to rounding.
+template <class Stack>
+[[nodiscard]] llama<Stack> with_rope_order(const llama<Stack>& model, io::rope_order to) {
+  using parameter = typename llama<Stack>::parameter;
+  using scalar = typename llama<Stack>::scalar;
+  llama<Stack> m = model;
+  const bool interleaved = to == io::rope_order::interleaved;
+  if (m.config.rope_interleaved == interleaved) {
+    return m;
+  }
+  const no_grad off;
+  m.config.rope_interleaved = interleaved;
+  const auto reorder = [&](parameter& weight, std::int64_t heads) {
+    const std::vector<scalar> from = to_vector(weight);
+    std::vector<scalar> into(from.size());
+    io::reorder_rope_rows(std::span(from), std::span(into), heads, m.config.head_dim, to);
+    weight = from_values<parameter>(shape(weight.shape()), into);
+  };
+  for (auto& layer : m.model.layers) {
+    reorder(layer.self_attn.q_proj.weight, m.config.heads);
+    reorder(layer.self_attn.k_proj.weight, m.config.kv_heads);
+  }
+  return m;
+}
+
+/// The model as Hugging Face folders have it.
+template <class Stack>
+[[nodiscard]] llama<Stack> to_rotate_half(const llama<Stack>& model) {
+  return with_rope_order(model, io::rope_order::rotate_half);
+}
+
 /// Writes `model` and its tokenizer as a Hugging Face folder.
 ///
-/// Requires: rotate-half RoPE, as those files have it.
+/// Requires: rotate-half RoPE, as those files have it; `to_rotate_half` turns other models.
 /// Throws:   `io::file_error`, `io::format_error`, `argument_error`.
 template <class Stack>
 void save(const std::filesystem::path& folder, const llama<Stack>& model,
@@ -68,11 +104,14 @@ void save(const std::filesystem::path& folder, const llama<Stack>& model,
   if (model.config.rope_interleaved) {
     throw argument_error("ashlar::models::save",
                          "the model turns neighbouring pairs; Hugging Face files hold rotate-half "
-                         "weights: permute q_proj and k_proj first");
+                         "weights: save to_rotate_half(model)");
   }
   std::vector<std::vector<typename llama<Stack>::scalar>> values;
   std::vector<io::tensor_entry> entries;
   nn::named_parameters(model, [&](const std::string& name, const auto& x) {
+    if (model.config.tied_embeddings && name == "lm_head.weight") {
+      return;  // a copy that `lay_out_for_decoding` made
+    }
     values.push_back(to_vector(x));
     io::tensor_entry entry;
     entry.name = name;
