@@ -60,17 +60,15 @@ struct elementwise_loop {
     }
   }
 
-  ASHLAR_INLINE static void put_one(R* p, std::int64_t stride, int n, const simd::vec<C>& v) {
-    put(p, stride, n, v);
-  }
-  ASHLAR_INLINE static void put_one(R* p, std::int64_t stride, int n, const simd::vec_mask<C>& m)
-    requires std::same_as<R, bool>
-  {
-    if (stride == 1) {
-      simd::store_mask(p, m, n);
+  template <class V>  // a mask or a vector of `C`, which may be no element type of vectors
+  ASHLAR_INLINE static void put_one(R* p, std::int64_t stride, int n, const V& v) {
+    if constexpr (!std::same_as<V, simd::vec_mask<C>>) {
+      put(p, stride, n, v);
+    } else if (stride == 1) {
+      simd::store_mask(p, v, n);
     } else {
       bool buffer[lanes];
-      simd::store_mask(buffer, m);
+      simd::store_mask(buffer, v);
       for (int i = 0; i < n; ++i) {
         p[i * stride] = buffer[i];
       }
