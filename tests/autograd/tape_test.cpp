@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -112,6 +113,21 @@ TEST_CASE("autograd/version: a saved tensor that changed in place is found by na
     al::exp.in_place(x);  // exp saved its result, not its argument
   }
   CHECK_NOTHROW(al::backward(y, unit));
+}
+
+TEST_CASE("autograd/node: a graph that nobody walks is freed, results it saved included") {
+  const auto x = leaf({1, 2});
+  std::weak_ptr<int> alive;
+  {
+    const auto y = al::exp(x);  // saves its result
+    const auto token = std::make_shared<int>(0);
+    alive = token;
+    al::register_hook(y, [token](const real&) {});
+    auto z = al::mul(x, of({1, 1}));
+    al::exp.in_place(z);
+    al::register_hook(z, [token](const real&) {});
+  }
+  CHECK(alive.expired());
 }
 
 TEST_CASE("autograd/in_place: recorded writes are seen through every handle") {

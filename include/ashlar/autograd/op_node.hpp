@@ -39,6 +39,12 @@ inline constexpr unsigned all_needs = [] {
 template <class Op, unsigned Bit>
 inline constexpr bool ever_needed = (all_needs<Op> & Bit) != 0;
 
+/// Another body over the same elements.
+template <class T, class K>
+[[nodiscard]] tensor<T, K> alias_of(const tensor<T, K>& x) {
+  return tensor<T, K>(body_of<K>::alias(x.spec(), *x.body(), sizeof(T)));
+}
+
 /// What a node keeps of an argument: a tensor if some gradient needs it, an attribute as it is.
 template <class Op, class A, unsigned Bit>
 struct slot {
@@ -121,11 +127,11 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final : public typed_
     (keep<I>(args), ...);
   }
 
+  [[nodiscard]] bool needs_result() const { return (needs_ & result_tag::bit) != 0; }
+  /// Requires: `x` wants no gradient, else the node would own itself.
   void keep_result(const Result& x) {
     if constexpr (detail::ever_needed<Op, result_tag::bit>) {
-      if ((needs_ & result_tag::bit) != 0) {
-        result_ = {bare(x), x.body()->root().version};
-      }
+      result_ = {x, x.body()->root().version};
     }
   }
 
@@ -166,7 +172,7 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final : public typed_
     if (!grad_enabled()) {
       return x;
     }
-    Result y = bare(x);
+    const Result y = detail::alias_of(x);
     y.template state<keys::autograd>().gradient = ref<node>::share(const_cast<op_node*>(this));
     return y;
   }
@@ -184,13 +190,6 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final : public typed_
  private:
   static constexpr std::string_view name_of_argument(std::size_t at) {
     return Op::arguments[std::min(at, Op::arguments.size() - 1)].name;
-  }
-  /// An alias without its gradient: a result that kept it would own the node that owns the result.
-  static Result bare(const Result& x) {
-    Result y(body_of<typename Result::keys>::alias(x.spec(), *x.body(),
-                                                   sizeof(typename Result::value_type)));
-    y.template state<keys::autograd>().gradient = {};
-    return y;
   }
   static ref<node> edge_of(const auto& x) {
     if constexpr (FloatingTensor<std::remove_cvref_t<decltype(x)>> &&

@@ -23,9 +23,16 @@ void set_gradient(const Out& out, ref<node> n) {
 }
 
 template <class Op, class Out, class... A>
-[[gnu::noinline]] void attach(const Out& out, const A&... args) {
+[[gnu::noinline]] void attach(Out& out, const A&... args) {
   auto n = make_node<node_for<Op, Out, A...>>(out.spec(), args...);
-  n->keep_result(out);
+  if constexpr (ever_needed<Op, result_tag::bit>) {
+    if (n->needs_result()) {
+      // The node keeps the body, the caller gets another one over the same elements: a body that
+      // leads to the node must not be what the node keeps.
+      n->keep_result(out);
+      out = alias_of(out);
+    }
+  }
   set_gradient(out, std::move(n));
 }
 
@@ -50,7 +57,9 @@ struct kernel<Op, keys::autograd> {
   template <class Step, class... A>
   ASHLAR_INLINE static decltype(auto) impl(Step next, A&... args) {
     const bool record = grad_enabled() && (autograd::detail::wants_gradient(args) || ...);
-    if constexpr (Step::kind == form::functional) {
+    if constexpr (!(FloatingTensor<A> || ...)) {
+      return next(args...);
+    } else if constexpr (Step::kind == form::functional) {
       auto out = next(args...);
       if (record) {
         autograd::detail::attach<Op>(out, args...);
@@ -89,7 +98,12 @@ struct kernel<Op, keys::autograd> {
         std::remove_const_t<std::remove_reference_t<decltype(args)>>...>>(self.spec(), before,
                                                                            args...);
     next(self, args...);
-    n->keep_result(self);
+    if constexpr (autograd::detail::ever_needed<Op, result_tag::bit>) {
+      if (n->needs_result()) {
+        const no_grad off;
+        n->keep_result(call<ops::cast<typename std::remove_const_t<Self>::value_type>>(self));
+      }
+    }
     ++self.body()->epoch;
     self.body()->history = n;
     autograd::detail::set_gradient(self, std::move(n));
