@@ -21,6 +21,7 @@
 #include "ashlar/serve/engine.hpp"
 #include "io/io_support.hpp"
 #include "support/llama.hpp"
+#include "support/training.hpp"
 
 namespace al = ashlar;
 namespace io = ashlar::io;
@@ -138,6 +139,18 @@ TEST_CASE("models/load: a saved model loads with the same configuration, weights
     CHECK(io_test::read_all(folder / "again/model.safetensors") ==
           io_test::read_all(folder / "model/model.safetensors"));
   }
+}
+
+TEST_CASE("models/load: a trained model is saved, and served with the same logits") {
+  const io_test::scratch folder;
+  auto c = testing::odd_config();
+  c.eos = 256;
+  const auto trained = testing::train(c, {.steps = 4}).at(0).model;
+  testing::save(folder / "model", trained, byte_tokenizer(20));
+  const auto loaded = testing::open(folder / "model");
+  CHECK(loaded.model.config == c);
+  const tokens text = testing::random_tokens(40, c.vocab, 2);
+  CHECK(testing::whole_logits(loaded.model, text) == testing::whole_logits(trained, text));
 }
 
 TEST_CASE("models/load: the rows of q and k go to the other form of RoPE and back") {
