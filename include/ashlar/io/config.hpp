@@ -173,16 +173,17 @@ inline model_config read_config_json(std::string_view text) {
 /// Throws: `argument_error` where `c` has interleaved RoPE: the layout knows rotate-half only, so
 ///         permute the rows of q and k first; `format_error` for a field out of range;
 ///         `file_error`.
-inline void write_config_json(const std::filesystem::path& path, const model_config& c,
-                              std::string_view torch_dtype = "float32") {
+template <class Json = detail::json>
+void write_config_json(const std::filesystem::path& path, const model_config& c,
+                       std::string_view torch_dtype = "float32") {
   if (c.rope_interleaved) {
     throw argument_error("ashlar::io::write_config_json",
                          "Hugging Face layout has rotate-half RoPE; permute the rows of q and k");
   }
   detail::check(c, "config.json", detail::config_json_names);
-  nlohmann::ordered_json out;
+  Json out;
   const auto token = [&](const char* key, std::int32_t id) {
-    out[key] = id < 0 ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(id);
+    out[key] = id < 0 ? Json(nullptr) : Json(id);
   };
   out["architectures"] = {"LlamaForCausalLM"};
   out["model_type"] = "llama";

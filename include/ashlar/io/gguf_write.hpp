@@ -26,6 +26,7 @@ namespace ashlar::io {
 namespace detail {
 
 /// Appends values to the header of a GGUF file.
+template <class Value>
 class gguf_sink {
  public:
   template <class T>
@@ -53,7 +54,7 @@ class gguf_sink {
         },
         array.elements);
   }
-  void put(const gguf_value& value) {
+  void put(const Value& value) {
     put(static_cast<std::uint32_t>(value.index()));
     std::visit([this](const auto& v) { put(v); }, value);
   }
@@ -67,10 +68,10 @@ class gguf_sink {
 };
 
 /// Everything before the data of a GGUF file, padded to `alignment`.
-inline std::string gguf_header(std::span<const gguf_pair> metadata,
-                               std::span<const tensor_entry> entries, std::uint64_t alignment,
-                               std::uint32_t version) {
-  gguf_sink out;
+template <class Value>
+std::string gguf_header(std::span<const gguf_pair> metadata, std::span<const tensor_entry> entries,
+                        std::uint64_t alignment, std::uint32_t version) {
+  gguf_sink<Value> out;
   out.put(std::uint32_t{0x46554747});
   out.put(version);
   out.put(std::uint64_t{entries.size()});
@@ -105,8 +106,9 @@ inline std::string gguf_header(std::span<const gguf_pair> metadata,
 /// Throws:  `argument_error` for repeated or empty keys and names, names above 63 bytes, more than
 ///          4 dimensions, bytes that do not match the extents, `uint8` and `boolean` tensors (the
 ///          format has no number for them), an alignment that is no power of two; `file_error`.
-inline void write_gguf(const std::filesystem::path& path, std::span<const gguf_pair> metadata,
-                       std::span<const tensor_entry> entries) {
+template <class Value = gguf_value>
+void write_gguf(const std::filesystem::path& path, std::span<const gguf_pair> metadata,
+                std::span<const tensor_entry> entries) {
   const auto refuse = [](const std::string& why) {
     throw argument_error("ashlar::io::write_gguf", why);
   };
@@ -140,7 +142,7 @@ inline void write_gguf(const std::filesystem::path& path, std::span<const gguf_p
     }
   }
   file_writer file(path);
-  file.write(detail::gguf_header(metadata, entries, alignment, 3));
+  file.write(detail::gguf_header<Value>(metadata, entries, alignment, 3));
   for (const tensor_entry& entry : entries) {
     file.write(entry.bytes);
     const std::uint64_t tail = entry.bytes.size() % alignment;

@@ -305,9 +305,10 @@ inline model_file open_model(const std::filesystem::path& path,
 /// Effects:  makes the folder; each file is replaced in one step, the weights last.
 /// Throws:   `argument_error`, `format_error` for weights that are not what `config` calls for;
 ///           `file_error`.
-inline void save_model(const std::filesystem::path& folder, const model_config& config,
-                       const tokenizer& model, std::span<const tensor_entry> entries,
-                       const safetensors::metadata_map& metadata = {{"format", "pt"}}) {
+template <class Json = detail::json>
+void save_model(const std::filesystem::path& folder, const model_config& config,
+                const tokenizer& model, std::span<const tensor_entry> entries,
+                const safetensors::metadata_map& metadata = {{"format", "pt"}}) {
   detail::check_weights(config, entry_list({entries.begin(), entries.end()}), "safetensors");
   detail::check_tokenizer(config, model, "config.json");
   std::error_code code;
@@ -315,9 +316,9 @@ inline void save_model(const std::filesystem::path& folder, const model_config& 
   if (code) {
     throw file_error(folder.string(), "create", code.value());
   }
-  write_config_json(folder / "config.json", config);
-  write_tokenizer_json(folder / "tokenizer.json", model);
-  safetensors::write(folder / "model.safetensors", entries, metadata);
+  write_config_json<Json>(folder / "config.json", config);
+  write_tokenizer_json<Json>(folder / "tokenizer.json", model);
+  safetensors::write<Json>(folder / "model.safetensors", entries, metadata);
 }
 
 }  // namespace ashlar::io

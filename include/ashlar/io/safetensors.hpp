@@ -65,6 +65,7 @@ class safetensors {
   ///          each is aligned for its elements; replaces `path` in one step.
   /// Throws:  `argument_error` for a block format, a repeated or reserved name, a name that is not
   ///          UTF-8, or bytes that do not match the extents; `file_error`.
+  template <class Json = detail::json>
   static void write(const std::filesystem::path& path, std::span<const tensor_entry> entries,
                     const metadata_map& metadata = {});
 
@@ -197,9 +198,9 @@ inline tensor_entry safetensors::read_entry(const std::string& name, const detai
   return entry;
 }
 
-inline void safetensors::write(const std::filesystem::path& path,
-                               std::span<const tensor_entry> entries,
-                               const metadata_map& metadata) {
+template <class Json>
+void safetensors::write(const std::filesystem::path& path, std::span<const tensor_entry> entries,
+                        const metadata_map& metadata) {
   const auto refuse = [](const std::string& why) {
     throw argument_error("ashlar::io::safetensors::write", why);
   };
@@ -231,24 +232,24 @@ inline void safetensors::write(const std::filesystem::path& path,
     return rank_of(*a) != rank_of(*b) ? rank_of(*a) > rank_of(*b) : a->name < b->name;
   });
 
-  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  Json header = Json::object();
   if (!metadata.empty()) {
     header["__metadata__"] = metadata;
   }
   std::uint64_t offset = 0;
   for (const tensor_entry* entry : order) {
     const std::uint64_t end = offset + entry->bytes.size();
-    nlohmann::ordered_json info;
+    Json info;
     info["dtype"] = names_[static_cast<std::size_t>(rank_of(*entry))].first;
     info["shape"] = std::vector<std::int64_t>(entry->extents.begin(), entry->extents.end());
     info["data_offsets"] = {offset, end};
-    detail::append_member(header, entry->name, std::move(info));
+    header.emplace(entry->name, std::move(info));
     offset = end;
   }
   std::string text;
   try {
     text = header.dump();
-  } catch (const nlohmann::json::exception&) {
+  } catch (const typename Json::exception&) {
     refuse("a name or a metadata string is not UTF-8");
   }
   text.resize((text.size() + 7) / 8 * 8, ' ');

@@ -301,20 +301,14 @@ inline tokenizer read_tokenizer_json(std::string_view text) {
   return tokenizer(detail::tokenizer_json_reader({document, format}).read());
 }
 
-/// Writes a `tokenizer.json` that Hugging Face tokenizers reads.
-///
-/// SentencePiece scores become the order of merges: where equal scores compete, the first rule
-/// wins there and the leftmost place here.
-/// Throws: `argument_error` where a token cannot be written: a name that is not UTF-8, two tokens
-///         with one text; `file_error`.
-inline void write_tokenizer_json(const std::filesystem::path& path, const tokenizer& model);
-
 namespace detail {
 
-/// Builds the sections of a `tokenizer.json`.
+/// Builds the sections of a `tokenizer.json`. A template, so that only a program that writes one
+/// has it compiled.
+template <class Json>
 class tokenizer_json_writer {
  public:
-  using ordered = nlohmann::ordered_json;
+  using ordered = Json;
 
   explicit tokenizer_json_writer(const tokenizer_parts& parts)
       : parts_(parts), sentence_(parts.model == tokenizer_model::sentencepiece) {}
@@ -464,7 +458,7 @@ class tokenizer_json_writer {
                              "tokens " + std::to_string(at->second) + " and " + std::to_string(id) +
                                  " have one text");
       }
-      append_member(vocab, text, id);
+      vocab.emplace(text, id);
     }
     out["vocab"] = std::move(vocab);
     ordered merges = ordered::array();
@@ -481,11 +475,18 @@ class tokenizer_json_writer {
 
 }  // namespace detail
 
-inline void write_tokenizer_json(const std::filesystem::path& path, const tokenizer& model) {
+/// Writes a `tokenizer.json` that Hugging Face tokenizers reads.
+///
+/// SentencePiece scores become the order of merges: where equal scores compete, the first rule
+/// wins there and the leftmost place here.
+/// Throws: `argument_error` where a token cannot be written: a name that is not UTF-8, two tokens
+///         with one text; `file_error`.
+template <class Json = detail::json>
+void write_tokenizer_json(const std::filesystem::path& path, const tokenizer& model) {
   std::string text;
   try {
-    text = detail::tokenizer_json_writer(model.parts()).document().dump(2);
-  } catch (const nlohmann::json::exception&) {
+    text = detail::tokenizer_json_writer<Json>(model.parts()).document().dump(2);
+  } catch (const typename Json::exception&) {
     throw argument_error("ashlar::io::write_tokenizer_json", "a token's name is not UTF-8");
   }
   file_writer file(path);

@@ -60,14 +60,6 @@ inline json parse_json(std::string_view text, const std::string& format, const s
   }
 }
 
-/// Adds a member to an ordered object without looking for the key, which would be linear.
-inline void append_member(nlohmann::ordered_json& object, std::string key,
-                          nlohmann::ordered_json value) {
-  auto& members = object.get_ref<nlohmann::ordered_json::object_t&>();
-  static_cast<nlohmann::ordered_json::object_t::Container&>(members).emplace_back(std::move(key),
-                                                                                  std::move(value));
-}
-
 /// A place in a JSON document that knows its path, so that every complaint names the field.
 class json_field {
  public:
