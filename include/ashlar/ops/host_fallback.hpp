@@ -76,7 +76,8 @@ struct fallback<Key> {
         return detail::carried<returned>(there);
       } else {
         return [&]<std::size_t... I>(std::index_sequence<I...>) {
-          return returned{detail::carried<std::tuple_element_t<I, returned>>(std::get<I>(there))...};
+          return returned{
+              detail::carried<std::tuple_element_t<I, returned>>(std::get<I>(there))...};
         }(std::make_index_sequence<std::tuple_size_v<returned>>{});
       }
     } else if constexpr (Step::kind == form::in_place) {
@@ -106,9 +107,9 @@ struct fallback<Key> {
     // What lies between the elements of a strided output must survive: read, change, write back.
     auto whole = detail::brought<other>(out);
     copy.in_place(whole, there);
-    detail::carry_bytes<other, chip>(out.bytes(), whole.bytes(),
-                                     static_cast<std::size_t>(detail::reach(out.spec())) *
-                                         sizeof(typename Out::value_type));
+    detail::carry_bytes<other, chip>(
+        out.bytes(), whole.bytes(),
+        static_cast<std::size_t>(detail::reach(out.spec())) * sizeof(typename Out::value_type));
     ++out.body()->root().version;
     return out;
   }
