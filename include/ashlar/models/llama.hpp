@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -165,12 +166,11 @@ llama<Stack> llama<Stack>::make(const llama_config& c, std::uint64_t seed) {
   const std::int64_t q = c.heads * c.head_dim;
   const std::int64_t kv = c.kv_heads * c.head_dim;
   for (std::int64_t i = 0; i < c.layers; ++i) {
-    m.model.layers.push_back({norm::make(c.dim, c.norm_eps),
-                              {matrix(c.dim, q), matrix(c.dim, kv), matrix(c.dim, kv),
-                               matrix(q, c.dim)},
-                              norm::make(c.dim, c.norm_eps),
-                              {matrix(c.dim, c.hidden), matrix(c.dim, c.hidden),
-                               matrix(c.hidden, c.dim)}});
+    m.model.layers.push_back(
+        {norm::make(c.dim, c.norm_eps),
+         {matrix(c.dim, q), matrix(c.dim, kv), matrix(c.dim, kv), matrix(q, c.dim)},
+         norm::make(c.dim, c.norm_eps),
+         {matrix(c.dim, c.hidden), matrix(c.dim, c.hidden), matrix(c.hidden, c.dim)}});
   }
   if (!c.tied_embeddings) {
     m.lm_head = matrix(c.dim, c.vocab);
@@ -210,10 +210,8 @@ template <class Stack>
 auto llama<Stack>::make_cache(std::int32_t blocks, std::int32_t block_tokens) const -> cache_type {
   cache_type c;
   for (std::int64_t i = 0; i < config.layers; ++i) {
-    c.keys.push_back(
-        zeros<parameter>({blocks, config.kv_heads, config.head_dim, block_tokens}));
-    c.values.push_back(
-        zeros<parameter>({blocks, config.kv_heads, block_tokens, config.head_dim}));
+    c.keys.push_back(zeros<parameter>({blocks, config.kv_heads, config.head_dim, block_tokens}));
+    c.values.push_back(zeros<parameter>({blocks, config.kv_heads, block_tokens, config.head_dim}));
   }
   return c;
 }
@@ -259,9 +257,12 @@ std::span<const float> llama<Stack>::forward(const kv::step& input, cache_type& 
     x = embedding(x, tensor_of(input.logit_rows));  // picks rows
   }
   const parameter y = logits(model.norm(x));
-  logits_.resize(static_cast<std::size_t>(y.size()));
-  const auto values = to_vector(y);
-  std::copy(values.begin(), values.end(), logits_.begin());
+  if constexpr (std::is_same_v<scalar, float>) {
+    logits_ = to_vector(y);
+  } else {
+    const auto values = to_vector(y);
+    logits_.assign(values.begin(), values.end());
+  }
   return logits_;
 }
 
