@@ -56,7 +56,7 @@ class gguf_sink {
   }
   void put(const Value& value) {
     put(static_cast<std::uint32_t>(value.index()));
-    std::visit([this](const auto& v) { put(v); }, value);
+    std::visit([this](const auto& v) { this->put(v); }, value);
   }
   void pad(std::uint64_t alignment) {
     bytes_.resize((bytes_.size() + alignment - 1) / alignment * alignment, '\0');
