@@ -58,8 +58,7 @@ class backward_pass {
 
   /// Adds a cotangent to what `n` has got so far; the last one makes it ready.
   void deliver(node& n, tensor_handle cotangent) {
-    const tensor_spec& got = cotangent.spec();
-    if (got.rank != n.rank || got.extent != n.extent) [[unlikely]] {
+    if (!same_shape(cotangent.shape(), n.shape())) [[unlikely]] {
       cotangent = n.reduce(std::move(cotangent));
     }
     n.cotangent_ =

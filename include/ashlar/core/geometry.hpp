@@ -260,7 +260,7 @@ constexpr bool may_overlap(const tensor_spec& a, const tensor_spec& b) {
 constexpr bool repeats_elements(const tensor_spec& s) {
   for (int i = 0; i < s.rank; ++i) {
     if (s[i] > 1 && s.stride_of(i) == 0) {
-      return true;
+      return s.size > 0;
     }
   }
   return false;

@@ -41,8 +41,20 @@ struct tensor_spec {
   friend constexpr bool operator==(const tensor_spec&, const tensor_spec&) = default;
 };
 
+/// A loop, since there are few: a call of `memcmp` takes longer.
+constexpr bool same_shape(std::span<const std::int64_t> a, std::span<const std::int64_t> b) {
+  if (a.size() != b.size()) {
+    return false;
+  }
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a[i] != b[i]) {
+      return false;
+    }
+  }
+  return true;
+}
 constexpr bool same_shape(const tensor_spec& a, const tensor_spec& b) {
-  return a.rank == b.rank && a.extent == b.extent;
+  return same_shape(a.shape(), b.shape());
 }
 
 /// Whether the elements stand one after the other in row-major order.
@@ -83,6 +95,9 @@ constexpr tensor_spec contiguous_spec(dtype type, std::span<const std::int64_t> 
 /// The same extents, row-major, as an element type of its own.
 constexpr tensor_spec contiguous_like(const tensor_spec& s, dtype type) {
   if (s.contiguous && s.offset == 0) {
+    if (s.type == type) [[likely]] {  // a store of one byte would stall the next copy of the whole
+      return s;
+    }
     tensor_spec same = s;
     same.type = type;
     return same;

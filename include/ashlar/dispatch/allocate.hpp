@@ -11,16 +11,16 @@ namespace ashlar {
 
 namespace detail {
 
-/// Elements from the first to the last address that a spec reaches.
-constexpr std::int64_t reach(const tensor_spec& s) {
-  if (s.contiguous || s.size == 0) {
-    return s.size;
-  }
+[[gnu::noinline]] constexpr std::int64_t reach_of_strides(const tensor_spec& s) {
   std::int64_t last = 0;
   for (int i = 0; i < s.rank; ++i) {
     last += (s[i] - 1) * s.stride_of(i);
   }
   return last + 1;
+}
+/// Elements from the first to the last address that a spec reaches.
+constexpr std::int64_t reach(const tensor_spec& s) {
+  return s.contiguous || s.size == 0 ? s.size : reach_of_strides(s);
 }
 
 inline void give_back(void* owner, std::byte* p, std::size_t bytes) noexcept {
@@ -47,7 +47,9 @@ template <class Result>
   if constexpr (memory::HostAddressable<chip_memory>) {
     if (bytes <= inline_bytes) [[likely]] {
       Result x(body::make_with_elements(spec, bytes));
-      x.body()->spec.type = dtype_of<typename Result::value_type>;
+      if (spec.type != dtype_of<typename Result::value_type>) {
+        x.body()->spec.type = dtype_of<typename Result::value_type>;
+      }
       return x;
     }
   }
