@@ -83,11 +83,11 @@ template <class F, Recorded... In>
   const auto loss = [&] {
     const no_grad off;
     const auto y = f(inputs...);
-    double sum = 0;
+    double total = 0;
     for (std::int64_t i = 0; i < y.size(); ++i) {
-      sum += weight_of(i) * read(y, i);
+      total += weight_of(i) * read(y, i);
     }
-    return sum;
+    return total;
   };
 
   const auto y = f(inputs...);
