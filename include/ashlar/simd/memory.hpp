@@ -2,37 +2,57 @@
 #pragma once
 #include <algorithm>
 #include <concepts>
-#include <utility>
 
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/simd/vec.hpp"
 
 namespace ashlar::simd {
 
-/// Sixteen consecutive values; `p` needs no alignment.
-template <Lane T>
-ASHLAR_INLINE vec<T> load(const T* p) {
-  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    return vec<T>{{vec<T>::native::load_unaligned(p + I * vec<T>::width)...}};
-  }
-  (std::make_integer_sequence<int, vec<T>::parts>{});
-}
-
-template <Lane T>
-ASHLAR_INLINE void store(T* p, const vec<T>& v) {
-  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    (v.part[I].store_unaligned(p + I * vec<T>::width), ...);
-  }
-  (std::make_integer_sequence<int, vec<T>::parts>{});
-}
-
 namespace detail {
+/// Calls `f(i)` for every native register of a vector.
+template <Lane T, class F>
+ASHLAR_INLINE void for_parts(const F& f) {
+  f(0);
+  if constexpr (vec<T>::parts >= 2) {
+    f(1);
+  }
+  if constexpr (vec<T>::parts >= 4) {
+    f(2);
+    f(3);
+  }
+  if constexpr (vec<T>::parts >= 8) {
+    f(4);
+    f(5);
+    f(6);
+    f(7);
+  }
+}
 /// How many of the first `n` lanes fall into native register `part`.
 template <Lane T>
 ASHLAR_INLINE int lanes_in(int part, int n) {
   return std::clamp(n - part * vec<T>::width, 0, vec<T>::width);
 }
+/// Where native register `part` starts; never past the first `n` lanes.
+template <Lane T>
+ASHLAR_INLINE int lane_of(int part, int n) {
+  return std::min(part * vec<T>::width, n);
+}
 }  // namespace detail
+
+/// Sixteen consecutive values; `p` needs no alignment.
+template <Lane T>
+ASHLAR_INLINE vec<T> load(const T* p) {
+  return detail::by_part<vec<T>>([&](int i) __attribute__((always_inline)) {
+    return vec<T>::native::load_unaligned(p + i * vec<T>::width);
+  });
+}
+
+template <Lane T>
+ASHLAR_INLINE void store(T* p, const vec<T>& v) {
+  detail::for_parts<T>([&](int i) __attribute__((always_inline)) {
+    v.part[i].store_unaligned(p + i * vec<T>::width);
+  });
+}
 
 /// The first `n` values, `fill` in the other lanes; memory from `p + n` on is not touched.
 ///
@@ -40,11 +60,9 @@ ASHLAR_INLINE int lanes_in(int part, int n) {
 template <Lane T>
 ASHLAR_INLINE vec<T> load_partial(const T* p, int n, T fill = T(0)) {
   const detail::native<T> rest(fill);
-  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    return vec<T>{{detail::native_load<T>(p + (n > I * vec<T>::width ? I * vec<T>::width : 0),
-                                          detail::lanes_in<T>(I, n), rest)...}};
-  }
-  (std::make_integer_sequence<int, vec<T>::parts>{});
+  return detail::by_part<vec<T>>([&](int i) __attribute__((always_inline)) {
+    return detail::native_load<T>(p + detail::lane_of<T>(i, n), detail::lanes_in<T>(i, n), rest);
+  });
 }
 
 /// Stores the first `n` lanes; memory from `p + n` on is not touched.
@@ -52,12 +70,9 @@ ASHLAR_INLINE vec<T> load_partial(const T* p, int n, T fill = T(0)) {
 /// Requires: 0 <= n <= 16.
 template <Lane T>
 ASHLAR_INLINE void store_partial(T* p, int n, const vec<T>& v) {
-  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    (detail::native_store<T>(p + (n > I * vec<T>::width ? I * vec<T>::width : 0),
-                             detail::lanes_in<T>(I, n), v.part[I]),
-     ...);
-  }
-  (std::make_integer_sequence<int, vec<T>::parts>{});
+  detail::for_parts<T>([&](int i) __attribute__((always_inline)) {
+    detail::native_store<T>(p + detail::lane_of<T>(i, n), detail::lanes_in<T>(i, n), v.part[i]);
+  });
 }
 
 /// 0, 1, ... 15.

@@ -3,7 +3,6 @@
 #include <concepts>
 #include <cstdint>
 #include <type_traits>
-#include <utility>
 
 #include "ashlar/simd/detail/native.hpp"
 
@@ -43,19 +42,26 @@ struct vec_mask {
 
 namespace detail {
 
-template <int I, class F, class... V>
-ASHLAR_INLINE auto on_part(const F& f, const V&... v) {
-  return f(v.part[I]...);
+/// `{f(0), f(1), ...}`, written out: an array that no loop runs over stays in registers, and
+/// compiles faster than an expansion of an index sequence.
+template <class R, class F>
+ASHLAR_INLINE R by_part(const F& f) {
+  if constexpr (R::parts == 1) {
+    return R{{f(0)}};
+  } else if constexpr (R::parts == 2) {
+    return R{{f(0), f(1)}};
+  } else if constexpr (R::parts == 4) {
+    return R{{f(0), f(1), f(2), f(3)}};
+  } else {
+    static_assert(R::parts == 8, "ashlar::simd::vec: a native register holds 2, 4, 8 or 16 lanes");
+    return R{{f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)}};
+  }
 }
 
-/// Applies `f` to the native registers of `v...` one by one; unrolled by expansion, so that the
-/// array never needs an address and stays in registers.
+/// Applies `f` to the native registers of `v...` one by one.
 template <class R, class F, class... V>
 ASHLAR_INLINE R each(const F& f, const V&... v) {
-  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    return R{{on_part<I>(f, v...)...}};
-  }
-  (std::make_integer_sequence<int, R::parts>{});
+  return by_part<R>([&](int i) __attribute__((always_inline)) { return f(v.part[i]...); });
 }
 
 }  // namespace detail
@@ -63,37 +69,41 @@ ASHLAR_INLINE R each(const F& f, const V&... v) {
 template <Lane T>
 ASHLAR_INLINE vec<T> broadcast(T value) {
   const detail::native<T> x(value);
-  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    return vec<T>{{((void)I, x)...}};
-  }
-  (std::make_integer_sequence<int, vec<T>::parts>{});
+  return detail::by_part<vec<T>>([&](int) __attribute__((always_inline)) { return x; });
 }
 
 // --- arithmetic --------------------------------------------------------------------------------
 
 template <Lane T>
 ASHLAR_INLINE vec<T> operator+(const vec<T>& a, const vec<T>& b) {
-  return detail::each<vec<T>>([](const auto& x, const auto& y) { return x + y; }, a, b);
+  return detail::each<vec<T>>(
+      [](const auto& x, const auto& y) __attribute__((always_inline)) { return x + y; }, a, b);
 }
 template <Lane T>
 ASHLAR_INLINE vec<T> operator-(const vec<T>& a, const vec<T>& b) {
-  return detail::each<vec<T>>([](const auto& x, const auto& y) { return x - y; }, a, b);
+  return detail::each<vec<T>>(
+      [](const auto& x, const auto& y) __attribute__((always_inline)) { return x - y; }, a, b);
 }
 template <Lane T>
 ASHLAR_INLINE vec<T> operator*(const vec<T>& a, const vec<T>& b) {
-  return detail::each<vec<T>>([](const auto& x, const auto& y) { return x * y; }, a, b);
+  return detail::each<vec<T>>(
+      [](const auto& x, const auto& y) __attribute__((always_inline)) { return x * y; }, a, b);
 }
 template <Lane T>
   requires std::is_floating_point_v<T>
 ASHLAR_INLINE vec<T> operator/(const vec<T>& a, const vec<T>& b) {
-  return detail::each<vec<T>>([](const auto& x, const auto& y) { return x / y; }, a, b);
+  return detail::each<vec<T>>(
+      [](const auto& x, const auto& y) __attribute__((always_inline)) { return x / y; }, a, b);
 }
 template <Lane T>
 ASHLAR_INLINE vec<T> operator-(const vec<T>& a) {
   if constexpr (std::is_floating_point_v<T>) {  // xsimd subtracts from +0 on AVX-512: -0 gets lost
-    return detail::each<vec<T>>([](const auto& x) { return x ^ detail::native<T>(-T(0)); }, a);
+    return detail::each<vec<T>>(
+        [](const auto& x) __attribute__((always_inline)) { return x ^ detail::native<T>(-T(0)); },
+        a);
   } else {
-    return detail::each<vec<T>>([](const auto& x) { return -x; }, a);
+    return detail::each<vec<T>>(
+        [](const auto& x) __attribute__((always_inline)) { return -x; }, a);
   }
 }
 template <Lane T>
@@ -116,8 +126,9 @@ inline constexpr bool fused_madd = detail::fused_madd;
 template <Lane T>
 ASHLAR_INLINE vec<T> madd(const vec<T>& a, const vec<T>& b, const vec<T>& c) {
   return detail::each<vec<T>>(
-      [](const auto& x, const auto& y, const auto& z) { return detail::native_madd(x, y, z); }, a,
-      b, c);
+      [](const auto& x, const auto& y, const auto& z)
+          __attribute__((always_inline)) { return detail::native_madd(x, y, z); },
+      a, b, c);
 }
 template <class T>
   requires std::is_floating_point_v<T>
@@ -129,19 +140,23 @@ ASHLAR_INLINE T madd(T a, T b, T c) {
 
 template <Lane T>
 ASHLAR_INLINE vec_mask<T> operator==(const vec<T>& a, const vec<T>& b) {
-  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return x == y; }, a, b);
+  return detail::each<vec_mask<T>>(
+      [](const auto& x, const auto& y) __attribute__((always_inline)) { return x == y; }, a, b);
 }
 template <Lane T>
 ASHLAR_INLINE vec_mask<T> operator!=(const vec<T>& a, const vec<T>& b) {
-  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return ~(x == y); }, a, b);
+  return detail::each<vec_mask<T>>(
+      [](const auto& x, const auto& y) __attribute__((always_inline)) { return ~(x == y); }, a, b);
 }
 template <Lane T>
 ASHLAR_INLINE vec_mask<T> operator<(const vec<T>& a, const vec<T>& b) {
-  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return x < y; }, a, b);
+  return detail::each<vec_mask<T>>(
+      [](const auto& x, const auto& y) __attribute__((always_inline)) { return x < y; }, a, b);
 }
 template <Lane T>
 ASHLAR_INLINE vec_mask<T> operator<=(const vec<T>& a, const vec<T>& b) {
-  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return x <= y; }, a, b);
+  return detail::each<vec_mask<T>>(
+      [](const auto& x, const auto& y) __attribute__((always_inline)) { return x <= y; }, a, b);
 }
 template <Lane T>
 ASHLAR_INLINE vec_mask<T> operator>(const vec<T>& a, const vec<T>& b) {
@@ -154,37 +169,44 @@ ASHLAR_INLINE vec_mask<T> operator>=(const vec<T>& a, const vec<T>& b) {
 
 template <Lane T>
 ASHLAR_INLINE vec_mask<T> operator&(const vec_mask<T>& a, const vec_mask<T>& b) {
-  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return x & y; }, a, b);
+  return detail::each<vec_mask<T>>(
+      [](const auto& x, const auto& y) __attribute__((always_inline)) { return x & y; }, a, b);
 }
 template <Lane T>
 ASHLAR_INLINE vec_mask<T> operator|(const vec_mask<T>& a, const vec_mask<T>& b) {
-  return detail::each<vec_mask<T>>([](const auto& x, const auto& y) { return x | y; }, a, b);
+  return detail::each<vec_mask<T>>(
+      [](const auto& x, const auto& y) __attribute__((always_inline)) { return x | y; }, a, b);
 }
 template <Lane T>
 ASHLAR_INLINE vec_mask<T> operator!(const vec_mask<T>& a) {
-  return detail::each<vec_mask<T>>([](const auto& x) { return ~x; }, a);
+  return detail::each<vec_mask<T>>(
+      [](const auto& x) __attribute__((always_inline)) { return ~x; }, a);
 }
 
 template <Lane T>
 ASHLAR_INLINE bool any_of(const vec_mask<T>& m) {
-  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    return (xsimd::any(m.part[I]) || ...);
+  bool any = xsimd::any(m.part[0]);
+  for (int i = 1; i < vec<T>::parts; ++i) {
+    any = any || xsimd::any(m.part[i]);
   }
-  (std::make_integer_sequence<int, vec<T>::parts>{});
+  return any;
 }
 template <Lane T>
 ASHLAR_INLINE bool all_of(const vec_mask<T>& m) {
-  return [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    return (xsimd::all(m.part[I]) && ...);
+  bool all = xsimd::all(m.part[0]);
+  for (int i = 1; i < vec<T>::parts; ++i) {
+    all = all && xsimd::all(m.part[i]);
   }
-  (std::make_integer_sequence<int, vec<T>::parts>{});
+  return all;
 }
 
 /// Lane by lane: `m ? a : b`.
 template <Lane T>
 ASHLAR_INLINE vec<T> select(const vec_mask<T>& m, const vec<T>& a, const vec<T>& b) {
   return detail::each<vec<T>>(
-      [](const auto& c, const auto& x, const auto& y) { return xsimd::select(c, x, y); }, m, a, b);
+      [](const auto& c, const auto& x, const auto& y)
+          __attribute__((always_inline)) { return xsimd::select(c, x, y); },
+      m, a, b);
 }
 
 template <Lane T>
@@ -196,14 +218,18 @@ ASHLAR_INLINE vec_mask<T> isnan(const vec<T>& a) {
 /// The larger of each pair, and NaN where either is NaN (as PyTorch's `maximum`).
 template <Lane T>
 ASHLAR_INLINE vec<T> max(const vec<T>& a, const vec<T>& b) {
-  return detail::each<vec<T>>([](const auto& x, const auto& y) { return detail::native_max(x, y); },
-                              a, b);
+  return detail::each<vec<T>>(
+      [](const auto& x, const auto& y)
+          __attribute__((always_inline)) { return detail::native_max(x, y); },
+      a, b);
 }
 /// The smaller of each pair, and NaN where either is NaN (as PyTorch's `minimum`).
 template <Lane T>
 ASHLAR_INLINE vec<T> min(const vec<T>& a, const vec<T>& b) {
-  return detail::each<vec<T>>([](const auto& x, const auto& y) { return detail::native_min(x, y); },
-                              a, b);
+  return detail::each<vec<T>>(
+      [](const auto& x, const auto& y)
+          __attribute__((always_inline)) { return detail::native_min(x, y); },
+      a, b);
 }
 
 }  // namespace ashlar::simd

@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "ashlar/config.hpp"
@@ -134,6 +135,29 @@ ASHLAR_INLINE B native_min(const B& a, const B& b) {
     return xsimd::select(a == a, m, a);
 #endif
   }
+}
+
+/// xsimd 8.1 goes through integers, which infinity does not fit into, before SSE4.1, and on AVX-512
+/// one lane at a time.
+template <class B>
+ASHLAR_INLINE B native_floor(const B& x) {
+#if defined(__AVX512F__)
+  if constexpr (std::is_same_v<B, native<float>>) {
+    return B(_mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+  } else {
+    return B(_mm512_roundscale_pd(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+  }
+#elif defined(__SSE2__) && !defined(__SSE4_1__)
+  using T = typename B::value_type;
+  const B whole(static_cast<T>(std::int64_t{1} << (std::numeric_limits<T>::digits - 1)));
+  const B sign = x & B(-T(0));
+  const B size = x ^ sign;
+  const B nearest = ((size + whole) - whole) | sign;
+  const B below = xsimd::select(nearest > x, nearest - B(T(1)), nearest) | sign;
+  return xsimd::select(size < whole, below, x);
+#else
+  return xsimd::floor(x);
+#endif
 }
 
 // --- the first n lanes of one register, 0 <= n <= its width ------------------------------------

@@ -4,11 +4,18 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
 #include <utility>
 
 #include "ashlar/config.hpp"
 #include "ashlar/simd/reg.hpp"
+
+// Arrays of registers stay in registers only when their loops are unrolled. clang does so unasked;
+// under sanitizers it would only multiply the checks.
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define ASHLAR_DETAIL_UNROLL _Pragma("GCC unroll 16")
+#else
+#define ASHLAR_DETAIL_UNROLL
+#endif
 
 namespace ashlar::chip::detail {
 
@@ -31,35 +38,19 @@ struct gemm_block {
   std::int64_t last;    ///< column of C's last register
 };
 
-/// Calls `f(integral_constant<int, 0>) ...`, so that arrays of registers get constant indices.
-template <int Count, class F>
-ASHLAR_INLINE void unrolled(const F& f) {
-  [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-    (f(std::integral_constant<int, I>{}), ...);
-  }
-  (std::make_integer_sequence<int, Count>{});
-}
-
 /// `Rows` rows by `Regs` registers of C, each element one chain of `madd` in the order of k.
 template <class T, int Rows, int Regs>
 [[gnu::noinline]] void gemm_kernel(const gemm_block<T>& block) {
   using reg = simd::reg<T>;
   constexpr std::int64_t width = reg::width;
+  const auto place = [last = block.last](int v) { return v == Regs - 1 ? last : v * width; };
   reg acc[Rows][Regs];
-
-  const std::int64_t last = block.last;
-  if (block.start == nullptr) {
-    unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-      unrolled<Regs>([&](auto v)
-                         __attribute__((always_inline)) { acc[r][v] = simd::reg_broadcast(T(0)); });
-    });
-  } else {
-    unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-      unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
-        acc[r][v] =
-            simd::reg_load(block.start + r * block.start_row + (v == Regs - 1 ? last : v * width));
-      });
-    });
+  ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
+    ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
+      acc[r][v] = block.start == nullptr
+                      ? simd::reg_broadcast(T(0))
+                      : simd::reg_load(block.start + r * block.start_row + place(v));
+    }
   }
 
   const T* a = block.a;
@@ -72,40 +63,40 @@ template <class T, int Rows, int Regs>
     // The side with fewer registers stays; the other one passes through a single register.
     if constexpr (Regs <= Rows) {
       reg x[Regs];
-      unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
+      ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
         x[v] = simd::reg_load(b + (v == Regs - 1 ? b_last : v * width));
         simd::reg_pin(x[v]);
-      });
-      unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+      }
+      ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
         const reg y = simd::reg_broadcast(a[r * a_row]);
-        unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
+        ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
           acc[r][v] = simd::reg_madd(y, x[v], acc[r][v]);
-        });
-      });
+        }
+      }
     } else {
       reg y[Rows];
-      unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+      ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
         y[r] = simd::reg_broadcast(a[r * a_row]);
-      });
-      unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
+      }
+      ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
         reg x = simd::reg_load(b + (v == Regs - 1 ? b_last : v * width));
         if constexpr (Rows > 1) {
           simd::reg_pin(x);
         }
-        unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+        ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
           acc[r][v] = simd::reg_madd(y[r], x, acc[r][v]);
-        });
-      });
+        }
+      }
     }
     a += a_col;
     b += b_row;
   }
 
-  unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-    unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
-      simd::reg_store(block.c + r * block.c_row + (v == Regs - 1 ? last : v * width), acc[r][v]);
-    });
-  });
+  ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
+    ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
+      simd::reg_store(block.c + r * block.c_row + place(v), acc[r][v]);
+    }
+  }
 }
 
 /// Shape of the register block for this machine.

@@ -26,16 +26,16 @@ void gemm_sweep(const gemm_block<T>& block) {
   constexpr int depth = gemm_sweep_depth;
   const std::int64_t b_row = block.b_row;
   reg y[depth];
-  unrolled<depth>([&](auto d) __attribute__((always_inline)) {
+  ASHLAR_DETAIL_UNROLL for (int d = 0; d < depth; ++d) {
     y[d] = simd::reg_broadcast(block.a[d * block.a_col]);
-  });
-  const auto start_at = [&](std::int64_t j) __attribute__((always_inline)) {
+  }
+  const auto start_at = [&](std::int64_t j) {
     return block.start == nullptr ? simd::reg_broadcast(T(0)) : simd::reg_load(block.start + j);
   };
-  const auto add = [&](std::int64_t j, reg acc) __attribute__((always_inline)) {
-    unrolled<depth>([&](auto d) __attribute__((always_inline)) {
+  const auto add = [&](std::int64_t j, reg acc) {
+    ASHLAR_DETAIL_UNROLL for (int d = 0; d < depth; ++d) {
       acc = simd::reg_madd(y[d], simd::reg_load(block.b + d * b_row + j), acc);
-    });
+    }
     return acc;
   };
   // The last register may overlap the one before: it starts from what C was before the sweep.
@@ -57,14 +57,15 @@ template <class T, int Rows, int Regs>
   const std::int64_t column = block.b_row;
   const std::int64_t a_row = block.a_row;
   const std::int64_t a_col = block.a_col;
+  const auto place = [last](int v) { return v == Regs - 1 ? last : v * width; };
   reg acc[Rows][Regs];
-  unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-    unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
-      acc[r][v] = block.start == nullptr ? simd::reg_broadcast(T(0))
-                                         : simd::reg_load(block.start + r * block.start_row +
-                                                          (v == Regs - 1 ? last : v * width));
-    });
-  });
+  ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
+    ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
+      acc[r][v] = block.start == nullptr
+                      ? simd::reg_broadcast(T(0))
+                      : simd::reg_load(block.start + r * block.start_row + place(v));
+    }
+  }
   const T* a = block.a;
   const T* b[Regs];
   for (int v = 0; v < Regs; ++v) {
@@ -72,34 +73,34 @@ template <class T, int Rows, int Regs>
   }
   std::int64_t k = block.k;
   for (; k >= step; k -= step) {
-    unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
+    ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
       reg x[step];
       simd::reg_load_turned(b[v], static_cast<std::ptrdiff_t>(column), x);
-      unrolled<step>([&](auto q) __attribute__((always_inline)) {
-        unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+      ASHLAR_DETAIL_UNROLL for (int q = 0; q < step; ++q) {
+        ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
           acc[r][v] =
               simd::reg_madd(simd::reg_broadcast(a[r * a_row + q * a_col]), x[q], acc[r][v]);
-        });
-      });
+        }
+      }
       b[v] += step;
-    });
+    }
     a += step * a_col;
   }
   for (; k > 0; --k) {
-    unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
+    ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
       const reg x = simd::reg_load_column(b[v], static_cast<std::ptrdiff_t>(column));
-      unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
+      ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
         acc[r][v] = simd::reg_madd(simd::reg_broadcast(a[r * a_row]), x, acc[r][v]);
-      });
+      }
       ++b[v];
-    });
+    }
     a += a_col;
   }
-  unrolled<Rows>([&](auto r) __attribute__((always_inline)) {
-    unrolled<Regs>([&](auto v) __attribute__((always_inline)) {
-      simd::reg_store(block.c + r * block.c_row + (v == Regs - 1 ? last : v * width), acc[r][v]);
-    });
-  });
+  ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
+    ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
+      simd::reg_store(block.c + r * block.c_row + place(v), acc[r][v]);
+    }
+  }
 }
 
 /// Rows and registers per block where B is stored by columns. Sixteen columns of B are sixteen
