@@ -4,6 +4,7 @@
 #include <concepts>
 
 #include "ashlar/core/dtype.hpp"
+#include "ashlar/simd/detail/half.hpp"
 #include "ashlar/simd/vec.hpp"
 
 namespace ashlar::simd {
@@ -95,11 +96,9 @@ ASHLAR_INLINE vec<T> load_as(const S* p) {
   if constexpr (std::same_as<S, T>) {
     return load(p);
   } else {
-    alignas(64) T buffer[lanes];
-    for (int i = 0; i < lanes; ++i) {
-      buffer[i] = static_cast<T>(p[i]);
-    }
-    return load(buffer);
+    return detail::by_part<vec<T>>([&](int i) __attribute__((always_inline)) {
+      return detail::native_load_as<T>(p + i * vec<T>::width);
+    });
   }
 }
 
@@ -109,11 +108,9 @@ ASHLAR_INLINE vec<T> load_as_partial(const S* p, int n, T fill = T(0)) {
   if constexpr (std::same_as<S, T>) {
     return load_partial(p, n, fill);
   } else {
-    alignas(64) T buffer[lanes];
-    for (int i = 0; i < lanes; ++i) {
-      buffer[i] = i < n ? static_cast<T>(p[i]) : fill;
-    }
-    return load(buffer);
+    S buffer[lanes] = {};
+    std::copy_n(p, n, buffer);
+    return select(first_lanes<T>(n), load_as<T>(buffer), broadcast(fill));
   }
 }
 
@@ -123,11 +120,9 @@ ASHLAR_INLINE void store_as(S* p, const vec<T>& v) {
   if constexpr (std::same_as<S, T>) {
     store(p, v);
   } else {
-    alignas(64) T buffer[lanes];
-    store(buffer, v);
-    for (int i = 0; i < lanes; ++i) {
-      p[i] = static_cast<S>(buffer[i]);
-    }
+    detail::for_parts<T>([&](int i) __attribute__((always_inline)) {
+      detail::native_store_as<S, T>(p + i * vec<T>::width, v.part[i]);
+    });
   }
 }
 
@@ -137,11 +132,9 @@ ASHLAR_INLINE void store_as_partial(S* p, int n, const vec<T>& v) {
   if constexpr (std::same_as<S, T>) {
     store_partial(p, n, v);
   } else {
-    alignas(64) T buffer[lanes];
-    store(buffer, v);
-    for (int i = 0; i < n; ++i) {
-      p[i] = static_cast<S>(buffer[i]);
-    }
+    S buffer[lanes];
+    store_as(buffer, v);
+    std::copy_n(buffer, n, p);
   }
 }
 

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "ashlar/config.hpp"
+#include "ashlar/core/dtype.hpp"
+#include "ashlar/simd/detail/native.hpp"
+
+/// One native register of floats from and to 16-bit formats; rounding is to nearest even.
+namespace ashlar::simd::detail {
+
+template <class T, class S>
+ASHLAR_INLINE native<T> native_load_as(const S* p) {
+  alignas(64) T buffer[native<T>::size];
+  for (std::size_t i = 0; i < native<T>::size; ++i) {
+    buffer[i] = static_cast<T>(p[i]);
+  }
+  return native<T>::load_aligned(buffer);
+}
+
+template <class S, class T>
+ASHLAR_INLINE void native_store_as(S* p, const native<T>& x) {
+  alignas(64) T buffer[native<T>::size];
+  x.store_aligned(buffer);
+  for (std::size_t i = 0; i < native<T>::size; ++i) {
+    p[i] = static_cast<S>(buffer[i]);
+  }
+}
+
+#if defined(__AVX512F__)
+
+ASHLAR_INLINE __m256i load_16_bits(const void* p) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+template <>
+ASHLAR_INLINE native<float> native_load_as<float, float16>(const float16* p) {
+  return native<float>(_mm512_cvtph_ps(load_16_bits(p)));
+}
+template <>
+ASHLAR_INLINE native<float> native_load_as<float, bfloat16>(const bfloat16* p) {
+  const __m512i wide = _mm512_cvtepu16_epi32(load_16_bits(p));
+  return native<float>(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+}
+template <>
+ASHLAR_INLINE void native_store_as<float16, float>(float16* p, const native<float>& x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+template <>
+ASHLAR_INLINE void native_store_as<bfloat16, float>(bfloat16* p, const native<float>& x) {
+  const __m512i bits = _mm512_castps_si512(x);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  const __m512i result = _mm512_mask_mov_epi32(rounded, nan, quiet);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtepi32_epi16(_mm512_srli_epi32(result, 16)));
+}
+
+#elif defined(__AVX2__)
+
+ASHLAR_INLINE __m128i load_16_bits(const void* p) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(p));
+}
+#if defined(__F16C__)
+template <>
+ASHLAR_INLINE native<float> native_load_as<float, float16>(const float16* p) {
+  return native<float>(_mm256_cvtph_ps(load_16_bits(p)));
+}
+template <>
+ASHLAR_INLINE void native_store_as<float16, float>(float16* p, const native<float>& x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+#endif
+template <>
+ASHLAR_INLINE native<float> native_load_as<float, bfloat16>(const bfloat16* p) {
+  const __m256i wide = _mm256_cvtepu16_epi32(load_16_bits(p));
+  return native<float>(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
+}
+template <>
+ASHLAR_INLINE void native_store_as<bfloat16, float>(bfloat16* p, const native<float>& x) {
+  const __m256 value = x;
+  const __m256i bits = _mm256_castps_si256(value);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
+  const __m256i result = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(p),
+      _mm_packus_epi32(_mm256_castsi256_si128(result), _mm256_extracti128_si256(result, 1)));
+}
+
+#endif
+
+}  // namespace ashlar::simd::detail
