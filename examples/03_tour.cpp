@@ -11,17 +11,17 @@ using tensor = stack::tensor<float>;
 
 void tensors() {
   const auto x = al::from_values<tensor>({2, 3}, {1, 2, 3, 4, 5, 6});
-  const auto t = al::transpose(x, 0, 1);         // a view: the same elements
-  const auto row = al::select(t, 0, 1);          // [2, 5]
+  const auto t = al::transpose(x, 0, 1);                          // a view: the same elements
+  const auto row = al::select(t, 0, 1);                           // [2, 5]
   const auto y = x + al::from_values<tensor>({3}, {10, 20, 30});  // broadcast
   std::printf("%g %g\n", row.view()(1), al::item(al::sum(y)));
 }
 
 void forms() {
   const auto x = al::ones<tensor>({4});
-  auto y = al::mul(x, x);   // functional: a new tensor
-  al::add.out(y, x, x);     // into elements that exist
-  al::add.in_place(y, x);   // over the first argument
+  auto y = al::mul(x, x);  // functional: a new tensor
+  al::add.out(y, x, x);    // into elements that exist
+  al::add.in_place(y, x);  // over the first argument
   std::printf("%g\n", al::to_vector(y)[0]);
 }
 
@@ -61,7 +61,8 @@ struct al::fallback<counted_calls> {
     return next(args...);
   }
 };
-using counted = al::tensor<float, al::make_key_set<counted_calls, al::keys::backend<al::chip::host>>>;
+using counted =
+    al::tensor<float, al::make_key_set<counted_calls, al::keys::backend<al::chip::host>>>;
 
 // An operator of one's own: a schema, a shape rule, a kernel, a derivative.
 struct cube {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Trains a language model on real text, saves it, loads it again and serves it; or serves a file.
+#include <ashlar/io.hpp>
+#include <ashlar/models/load.hpp>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -11,9 +13,6 @@
 #include "options.hpp"
 #include "serve.hpp"
 #include "train.hpp"
-
-#include <ashlar/io.hpp>
-#include <ashlar/models/load.hpp>
 
 namespace {
 

@@ -8,7 +8,8 @@ namespace demo {
 std::optional<options> parse(int argc, char** argv, int& exit_code) {
   options o;
   CLI::App app{
-      "Trains a small Llama-architecture language model on real text, saves it, loads it again and\n"
+      "Trains a small Llama-architecture language model on real text, saves it, loads it again "
+      "and\n"
       "serves it; with --model, serves a model from a file. Results go to stdout, progress and\n"
       "figures to stderr.",
       "ashlar demo"};
@@ -57,7 +58,10 @@ std::optional<options> parse(int argc, char** argv, int& exit_code) {
   number("--dim", o.dim, "width of the model; a multiple of twice --heads");
   number("--layers", o.layers, "layers of the model");
   number("--heads", o.heads, "query heads");
-  number("--kv-heads", o.kv_heads, "key-value heads; divides --heads (0: chosen)");
+  app.add_option("--kv-heads", o.kv_heads, "key-value heads; divides --heads (0: chosen)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->group(training);
   number("--vocabulary", o.vocabulary, "entries of the tokenizer");
   number("--learning-rate", o.learning_rate, "peak learning rate");
   number("--weight-decay", o.weight_decay, "of matrices");

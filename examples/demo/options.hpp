@@ -24,7 +24,7 @@ struct options {
   bool quick = false;
   int ranks = 2;
   int steps = 500;
-  int batch = 16;    ///< sequences per step, over all ranks
+  int batch = 16;  ///< sequences per step, over all ranks
   int context = 128;
   int dim = 160;
   int layers = 4;

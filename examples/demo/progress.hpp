@@ -22,9 +22,8 @@ class progress_bar {
     shown_ = now;
     constexpr int width = 24;
     const int full = total_ == 0 ? width : static_cast<int>(std::int64_t{width} * done / total_);
-    const std::string bar =
-        std::string(static_cast<std::size_t>(full), '#') +
-        std::string(static_cast<std::size_t>(width - full), '.');
+    const std::string bar = std::string(static_cast<std::size_t>(full), '#') +
+                            std::string(static_cast<std::size_t>(width - full), '.');
     std::fprintf(stderr, "%s[%s] step %d/%d  %s%s", terminal_ ? "\r\033[K" : "", bar.c_str(), done,
                  total_, figures.c_str(), terminal_ && !last ? "" : "\n");
     std::fflush(stderr);

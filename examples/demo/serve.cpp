@@ -36,10 +36,9 @@ void serve(serving_model& model, const al::io::tokenizer& tokenizer,
   std::vector<stream> streams;
 
   al::serve::engine_options settings;
-  settings.cache_tokens = o.cache_tokens != 0
-                              ? o.cache_tokens
-                              : model.context_length() *
-                                    std::max<std::int64_t>(4, std::ssize(prompts));
+  settings.cache_tokens =
+      o.cache_tokens != 0 ? o.cache_tokens
+                          : model.context_length() * std::max<std::int64_t>(4, std::ssize(prompts));
   settings.seed = o.seed;
   for (const std::int32_t end : {tokenizer.bos(), tokenizer.eos()}) {
     if (end >= 0 && end < model.vocabulary() && !std::ranges::count(settings.eos_tokens, end)) {
@@ -76,8 +75,8 @@ void serve(serving_model& model, const al::io::tokenizer& tokenizer,
     const auto room = static_cast<std::size_t>(model.context_length() - 1);
     if (r.tokens.size() > room) {  // the end of a long prompt matters most
       r.tokens.erase(r.tokens.begin(), r.tokens.end() - static_cast<std::ptrdiff_t>(room));
-      std::fprintf(stderr, "a prompt is longer than the model's context; its last %zu tokens count\n",
-                   room);
+      std::fprintf(
+          stderr, "a prompt is longer than the model's context; its last %zu tokens count\n", room);
     }
     r.max_tokens = most;
     r.sampling.temperature = o.temperature;

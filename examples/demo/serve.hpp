@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <ashlar/io.hpp>
 #include <string>
 #include <vector>
 
 #include "model.hpp"
 #include "options.hpp"
-
-#include <ashlar/io.hpp>
 
 namespace demo {
 

@@ -5,8 +5,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <stdexcept>
 #include <span>
+#include <stdexcept>
 #include <utility>
 
 #include "bigram.hpp"
@@ -53,10 +53,9 @@ double held_out_loss(const training_model& model, std::span<const std::int32_t> 
     const std::size_t n = std::min(step, text.size() - 1 - at);
     const auto in = text.subspan(at, n);
     const auto out = text.subspan(at + 1, n);
-    const auto logits =
-        model(al::from_values<integers>({1, static_cast<std::int64_t>(n)}, in));
-    const auto loss = al::cross_entropy(
-        logits, al::from_values<integers>({static_cast<std::int64_t>(n)}, out));
+    const auto logits = model(al::from_values<integers>({1, static_cast<std::int64_t>(n)}, in));
+    const auto loss =
+        al::cross_entropy(logits, al::from_values<integers>({static_cast<std::int64_t>(n)}, out));
     sum += static_cast<double>(al::item(loss)) * static_cast<double>(n);
     count += n;
   }

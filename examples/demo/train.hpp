@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <ashlar/io.hpp>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "model.hpp"
 #include "options.hpp"
-
-#include <ashlar/io.hpp>
 
 namespace demo {
 

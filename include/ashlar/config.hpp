@@ -12,10 +12,9 @@
 #ifdef NDEBUG
 #define ASHLAR_ASSERT(condition, message) static_cast<void>(0)
 #else
-#define ASHLAR_ASSERT(condition, message)                                            \
-  ((condition) ? static_cast<void>(0)                                                \
-               : (std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, message), \
-                  std::abort()))
+#define ASHLAR_ASSERT(condition, message) \
+  ((condition) ? static_cast<void>(0)     \
+               : (std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, message), std::abort()))
 #endif
 #endif
 

@@ -75,8 +75,7 @@ struct kind_of<P> {
   using type = typename P::kind;
 };
 template <class Kind, class... P>
-inline constexpr int policies_of =
-    (0 + ... + int{std::is_same_v<Kind, typename kind_of<P>::type>});
+inline constexpr int policies_of = (0 + ... + int{std::is_same_v<Kind, typename kind_of<P>::type>});
 
 template <class Kind, class Default, class... P>
 struct find_policy {
@@ -95,8 +94,8 @@ struct strip {
 template <class Kind, class... Kept, class First, class... P>
 struct strip<Kind, stack<Kept...>, First, P...>
     : strip<Kind,
-            std::conditional_t<std::is_same_v<Kind, typename kind_of<First>::type>,
-                               stack<Kept...>, stack<Kept..., First>>,
+            std::conditional_t<std::is_same_v<Kind, typename kind_of<First>::type>, stack<Kept...>,
+                               stack<Kept..., First>>,
             P...> {};
 
 }  // namespace detail
@@ -127,10 +126,9 @@ class stack {
   static constexpr bool has = given<Kind, P...>;
 
   using chip = typename policy<kinds::chip, on<ashlar::chip::meta>>::type;
-  using keys = std::conditional_t<
-      given<kinds::differentiate, P...>,
-      make_key_set<ashlar::keys::backend<chip>, ashlar::keys::autograd>,
-      make_key_set<ashlar::keys::backend<chip>>>;
+  using keys = std::conditional_t<given<kinds::differentiate, P...>,
+                                  make_key_set<ashlar::keys::backend<chip>, ashlar::keys::autograd>,
+                                  make_key_set<ashlar::keys::backend<chip>>>;
 
   template <class T>
   using tensor = ashlar::tensor<T, keys>;
@@ -140,8 +138,7 @@ class stack {
 
   /// The allocator of the stack's policy; it lives as long as the program.
   static memory::resource& allocator() {
-    using policy_type =
-        typename policy<kinds::allocate, allocate<memory::caching<>>>::type;
+    using policy_type = typename policy<kinds::allocate, allocate<memory::caching<>>>::type;
     return memory::shared_allocator<typename chip::memory, policy_type>();
   }
 

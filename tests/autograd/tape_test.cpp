@@ -30,7 +30,9 @@ real of(std::initializer_list<float> values) {
   return al::from_values<real>({static_cast<std::int64_t>(values.size())}, values);
 }
 real leaf(std::initializer_list<float> values) { return al::require_grad(of(values)); }
-float at(const real& x, std::int64_t i = 0) { return x.data()[i * (x.rank() == 0 ? 0 : x.spec().stride[0])]; }
+float at(const real& x, std::int64_t i = 0) {
+  return x.data()[i * (x.rank() == 0 ? 0 : x.spec().stride[0])];
+}
 
 }  // namespace
 
@@ -207,7 +209,8 @@ TEST_CASE("autograd/hooks: a hook that throws leaves the graph usable") {
   CHECK(at(al::gradient(x)) == 12);
 }
 
-TEST_CASE("autograd/node: a graph of a hundred thousand nodes is walked and freed without recursion") {
+TEST_CASE(
+    "autograd/node: a graph of a hundred thousand nodes is walked and freed without recursion") {
   const auto x = leaf({1});
   const auto one = of({1});
   auto y = x;
@@ -240,8 +243,8 @@ TEST_CASE("autograd/node: graphs on several threads do not meet") {
 TEST_CASE("autograd/gradcheck: accepts right gradients and refuses wrong ones") {
   const auto x = al::from_values<wide>({3}, {0.3, -0.7, 1.1});
   CHECK(al::gradcheck([](const wide& a) { return al::exp(al::mul(a, a)); }, x));
-  const auto wrong = al::gradcheck(
-      [](const wide& a) { return al::mul(a, al::detach(a)); }, x);  // half of the gradient
+  const auto wrong = al::gradcheck([](const wide& a) { return al::mul(a, al::detach(a)); },
+                                   x);  // half of the gradient
   CHECK_FALSE(wrong);
   CHECK(wrong.numeric == doctest::Approx(2 * wrong.analytic).epsilon(1e-4));
 }

@@ -56,9 +56,9 @@ TEST_CASE("core/dtype: every 16-bit value survives the way to float and back") {
 }
 
 TEST_CASE("core/dtype: float rounds to the nearest 16-bit value and ties to even") {
-  for (const float value :
-       {0.0f, 1.0f, 1.0f / 3, 1e-8f, 2.9802322e-8f, 5.9604645e-8f, 8.940697e-8f, 6.1e-5f, 6.0976e-5f,
-        1.0004883f, 1.0014648f, 2049.0f, 2051.0f, 65504.0f, 65519.0f, 65520.0f, 1e6f, 3.4e38f}) {
+  for (const float value : {0.0f, 1.0f, 1.0f / 3, 1e-8f, 2.9802322e-8f, 5.9604645e-8f, 8.940697e-8f,
+                            6.1e-5f, 6.0976e-5f, 1.0004883f, 1.0014648f, 2049.0f, 2051.0f, 65504.0f,
+                            65519.0f, 65520.0f, 1e6f, 3.4e38f}) {
     CAPTURE(value);
     CHECK(float16(value).bits == nearest(static_cast<double>(value), decode_half, 65536.0));
     CHECK(float16(-value).bits == (float16(value).bits | 0x8000u));

@@ -106,11 +106,16 @@ TEST_CASE("core/geometry: a reshape is a view exactly where the elements' order 
   CHECK_THROWS_AS(static_cast<void>(geometry::try_reshape(s, {5, -1})), shape_error);
   CHECK_THROWS_AS(static_cast<void>(geometry::try_reshape(s, {-1, -1})), shape_error);
   // Every way to cut every view: where there is an answer it must list the same elements.
-  const std::vector<tensor_spec> views{
-      s, geometry::slice(s, 0, 0, 4, 2), geometry::slice(s, 1, 1, 5), geometry::transpose(s, 0, 1),
-      geometry::expand(geometry::unsqueeze(s, 0), {3, 4, 6}), geometry::unsqueeze(s, 1),
-      geometry::permute(dense({2, 3, 4}), {1, 0, 2}), geometry::select(dense({3, 4, 2}), 2, 1),
-      dense({1, 1}), dense({0, 3})};
+  const std::vector<tensor_spec> views{s,
+                                       geometry::slice(s, 0, 0, 4, 2),
+                                       geometry::slice(s, 1, 1, 5),
+                                       geometry::transpose(s, 0, 1),
+                                       geometry::expand(geometry::unsqueeze(s, 0), {3, 4, 6}),
+                                       geometry::unsqueeze(s, 1),
+                                       geometry::permute(dense({2, 3, 4}), {1, 0, 2}),
+                                       geometry::select(dense({3, 4, 2}), 2, 1),
+                                       dense({1, 1}),
+                                       dense({0, 3})};
   int answers = 0;
   for (const tensor_spec& v : views) {
     for (std::int64_t a = 1; a <= 24; ++a) {

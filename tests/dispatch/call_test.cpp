@@ -167,8 +167,8 @@ TEST_CASE("dispatch/call: a chip's own kernel is taken, and its fallback for the
 }
 
 TEST_CASE("dispatch/call: keys above see every call, may fall through and are excluded by type") {
-  using traced = al::tensor<
-      float, al::make_key_set<quiet, logged, al::keys::backend<al::chip::host>>>;
+  using traced =
+      al::tensor<float, al::make_key_set<quiet, logged, al::keys::backend<al::chip::host>>>;
   const auto x = of<traced>({2}, {3, 4});
   logged::names.clear();
   const auto y = al::mul(al::add(x, x), x);
@@ -184,8 +184,7 @@ TEST_CASE("dispatch/call: keys above see every call, may fall through and are ex
 }
 
 TEST_CASE("dispatch/call: a key may set the element type of a call") {
-  using mixed =
-      al::tensor<double, al::make_key_set<narrow_mul, al::keys::backend<al::chip::host>>>;
+  using mixed = al::tensor<double, al::make_key_set<narrow_mul, al::keys::backend<al::chip::host>>>;
   const auto x = of<mixed>({1}, {3});
   static_assert(std::is_same_v<decltype(al::mul(x, x))::value_type, float>);
   static_assert(std::is_same_v<decltype(al::add(x, x))::value_type, double>);

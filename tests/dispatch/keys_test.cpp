@@ -49,7 +49,8 @@ TEST_CASE("dispatch/keys: a set has one form whatever the order it was written i
   CHECK(true);
 }
 
-TEST_CASE("dispatch/keys: union is commutative, idempotent, associative, with the empty set neutral") {
+TEST_CASE(
+    "dispatch/keys: union is commutative, idempotent, associative, with the empty set neutral") {
   using a = make_key_set<low, host>;
   using b = make_key_set<high, host>;
   using c = make_key_set<middle, also_middle>;

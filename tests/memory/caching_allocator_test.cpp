@@ -55,8 +55,9 @@ TEST_CASE("memory/caching_allocator: a freed block serves the next request of it
   CHECK(upstream::used == 0);  // the destructor gives everything back
 }
 
-TEST_CASE("memory/caching_allocator: size classes are monotone, idempotent and waste a quarter at "
-          "most") {
+TEST_CASE(
+    "memory/caching_allocator: size classes are monotone, idempotent and waste a quarter at "
+    "most") {
   std::size_t before = 0;
   for (std::size_t n = 1; n < 100000; n += 37) {
     const std::size_t r = memory::binned::rounded(n);

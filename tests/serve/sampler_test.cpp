@@ -196,4 +196,3 @@ TEST_CASE("serve/sampler: a draw depends on seed and position alone") {
   }
   CHECK(std::ranges::count(forward, forward[0]) < 20);
 }
-

@@ -30,8 +30,8 @@ class accumulate_grad final : public typed_node<Leaf> {
     this->sequence = ~std::uint64_t{0};
   }
   void apply(backward_pass&, tensor_handle& cotangent) override {
-    const bool ours = cotangent.body()->references == 1 && !cotangent.body()->base &&
-                      cotangent.contiguous();
+    const bool ours =
+        cotangent.body()->references == 1 && !cotangent.body()->base && cotangent.contiguous();
     const Leaf g(std::move(cotangent));
     if (!gradient) {
       gradient = ours ? g : call<ops::cast<typename Leaf::value_type>>(g);
@@ -51,8 +51,9 @@ template <Recorded X>
     throw undefined_tensor(who);
   }
   if (!detail::wants_gradient(x)) {
-    throw not_recordable(who, "no gradient of this tensor is wanted; call require_grad on what it "
-                              "is computed from");
+    throw not_recordable(who,
+                         "no gradient of this tensor is wanted; call require_grad on what it "
+                         "is computed from");
   }
   return *x.template state<keys::autograd>().gradient;
 }
@@ -111,7 +112,8 @@ void backward(const Root& root, const Root& seed, backward_options options = {})
   const ref<autograd::node> start =
       ref<autograd::node>::share(&autograd::node_of(root, "backward"));
   if (!same_shape(root.spec(), seed.spec())) {
-    throw shape_error("backward", root.shape(), seed.shape(), "the seed must have the root's shape");
+    throw shape_error("backward", root.shape(), seed.shape(),
+                      "the seed must have the root's shape");
   }
   const grad_mode mode(options.create_graph);
   autograd::backward_pass{}.run(*start, seed, options.retain_graph || options.create_graph, {});

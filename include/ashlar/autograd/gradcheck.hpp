@@ -13,17 +13,17 @@
 namespace ashlar {
 
 struct gradcheck_options {
-  double step = 1e-6;       ///< of the central difference
-  double absolute = 1e-6;   ///< allowed difference, plus
-  double relative = 1e-4;   ///< this share of the numeric gradient
+  double step = 1e-6;      ///< of the central difference
+  double absolute = 1e-6;  ///< allowed difference, plus
+  double relative = 1e-4;  ///< this share of the numeric gradient
 };
 
 /// Where analytic and numeric gradients differ most, measured in allowed differences.
 struct gradcheck_result {
   bool ok = true;
-  double worst = 0;            ///< 1 is just allowed
-  std::size_t input = 0;       ///< which argument
-  std::int64_t element = 0;    ///< counted row by row
+  double worst = 0;          ///< 1 is just allowed
+  std::size_t input = 0;     ///< which argument
+  std::int64_t element = 0;  ///< counted row by row
   double analytic = 0, numeric = 0;
 
   explicit operator bool() const { return ok; }
@@ -50,8 +50,7 @@ template <class X>
 [[nodiscard]] double read(const X& x, std::int64_t i) {
   double value = 0;
   chip_of<typename X::keys>::memory::copy_out(
-      &value, reinterpret_cast<const std::byte*>(x.data() + place_of(x.spec(), i)),
-      sizeof(double));
+      &value, reinterpret_cast<const std::byte*>(x.data() + place_of(x.spec(), i)), sizeof(double));
   return value;
 }
 template <class X>

@@ -31,7 +31,8 @@ class hook_handle {
 
 namespace autograd::detail {
 template <class X>
-hook_handle add_hook(const X& x, std::vector<std::pair<node::hook_id, node::hook>> node::hooks::*list,
+hook_handle add_hook(const X& x,
+                     std::vector<std::pair<node::hook_id, node::hook>> node::hooks::*list,
                      node::hook f) {
   node& n = node_of(x, "hook");
   if (!n.hooked) {
@@ -67,9 +68,8 @@ hook_handle register_post_accumulate_grad_hook(const Leaf& leaf, F f) {
   if (!autograd::node_of(leaf, "hook").is_leaf()) {
     throw not_recordable("hook", "only leaves accumulate; use register_hook");
   }
-  return autograd::detail::add_hook(
-      leaf, &autograd::node::hooks::post,
-      [f = std::move(f)](tensor_handle& g) mutable { f(Leaf(g)); });
+  return autograd::detail::add_hook(leaf, &autograd::node::hooks::post,
+                                    [f = std::move(f)](tensor_handle& g) mutable { f(Leaf(g)); });
 }
 
 }  // namespace ashlar

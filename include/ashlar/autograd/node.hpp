@@ -73,7 +73,7 @@ struct not_recordable final : error {
 /// A saved tensor that was changed in place before the backward pass needed it.
 struct modified_in_place final : error {
   std::string op;
-  std::string saved;  ///< name of the argument in the operator's schema, or `result`
+  std::string saved;              ///< name of the argument in the operator's schema, or `result`
   std::uint32_t expected, found;  ///< versions
 
   modified_in_place(std::string_view operation, std::string_view argument, std::uint32_t saved_at,
@@ -96,15 +96,19 @@ class node : public counted {
   using hook = std::function<void(tensor_handle&)>;
   using hook_id = std::uint64_t;
   struct hooks {
-    std::vector<std::pair<hook_id, hook>> tensor;  ///< may replace the cotangent before the node runs
-    std::vector<std::pair<hook_id, hook>> post;  ///< after it; a leaf's see the accumulated gradient
+    std::vector<std::pair<hook_id, hook>>
+        tensor;  ///< may replace the cotangent before the node runs
+    std::vector<std::pair<hook_id, hook>>
+        post;  ///< after it; a leaf's see the accumulated gradient
     hook_id last = 0;
   };
 
   std::string_view name;
-  std::uint64_t sequence = 0;  ///< greater than that of every node it leads to; leaves: the greatest
-  std::span<ref<node>> next;   ///< per tensor argument; null where no gradient is wanted
-  std::array<std::int64_t, max_rank> extent{};  ///< of the output; other cotangents are summed to it
+  std::uint64_t sequence =
+      0;                      ///< greater than that of every node it leads to; leaves: the greatest
+  std::span<ref<node>> next;  ///< per tensor argument; null where no gradient is wanted
+  std::array<std::int64_t, max_rank>
+      extent{};  ///< of the output; other cotangents are summed to it
   std::uint8_t rank = 0;
   std::unique_ptr<hooks> hooked;
 
@@ -140,9 +144,9 @@ class node : public counted {
  private:
   friend class backward_pass;
   node* next_to_free_ = nullptr;
-  std::uint32_t pass_ = 0;     ///< the pass that the members below belong to
-  std::uint32_t waiting_ = 0;  ///< cotangents still to come
-  bool needed_ = false;        ///< leads to something that the pass is after
+  std::uint32_t pass_ = 0;             ///< the pass that the members below belong to
+  std::uint32_t waiting_ = 0;          ///< cotangents still to come
+  bool needed_ = false;                ///< leads to something that the pass is after
   tensor_handle* captured_ = nullptr;  ///< who asked for this node's cotangent
   tensor_handle cotangent_;
 };

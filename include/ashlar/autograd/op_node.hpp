@@ -232,8 +232,7 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final : public typed_
     }
     auto all = Op::derivative::vjp_all(g, std::as_const(*this), wanted);
     [&]<std::size_t... J>(std::index_sequence<J...>) {
-      ((J < tensors && wanted[J] ? pass.deliver(*edges_[J], std::get<J>(std::move(all)))
-                                 : void()),
+      ((J < tensors && wanted[J] ? pass.deliver(*edges_[J], std::get<J>(std::move(all))) : void()),
        ...);
     }(std::make_index_sequence<std::tuple_size_v<decltype(all)>>{});
   }

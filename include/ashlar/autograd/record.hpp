@@ -45,8 +45,8 @@ void require_recordable_in_place(const auto& self) {
   }
   if (self.body()->base) {
     throw not_recordable(Op::name,
-                         "a view would be changed in place by a recorded call; change the tensor "
-                         "itself, or use the functional form");
+                         "a view, or a result that its own operator saved, would be changed in "
+                         "place by a recorded call; use the functional form");
   }
 }
 
@@ -96,7 +96,7 @@ struct kernel<Op, keys::autograd> {
     auto n = autograd::make_node<autograd::detail::node_for<
         Op, std::remove_const_t<Self>, std::remove_const_t<Self>,
         std::remove_const_t<std::remove_reference_t<decltype(args)>>...>>(self.spec(), before,
-                                                                           args...);
+                                                                          args...);
     next(self, args...);
     if constexpr (autograd::detail::ever_needed<Op, result_tag::bit>) {
       if (n->needs_result()) {

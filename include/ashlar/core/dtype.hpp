@@ -142,8 +142,8 @@ constexpr std::string_view name_of(dtype d) {
 
 /// The type in which sums and products of `T` are formed: `float` for the 16-bit formats.
 template <Scalar T>
-using compute_type = std::conditional_t<
-    std::same_as<T, float16> || std::same_as<T, bfloat16>, float, T>;
+using compute_type =
+    std::conditional_t<std::same_as<T, float16> || std::same_as<T, bfloat16>, float, T>;
 
 /// The element type of an operation on two tensors.
 ///

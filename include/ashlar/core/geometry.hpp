@@ -30,8 +30,7 @@ constexpr tensor_spec slice(tensor_spec s, std::int64_t axis, std::int64_t begin
                             std::int64_t step = 1) {
   const auto a = static_cast<std::size_t>(wrap_axis("slice", axis, s.rank));
   if (step < 1) {
-    throw argument_error("ashlar::slice",
-                         "step " + std::to_string(step) + "; give a positive one");
+    throw argument_error("ashlar::slice", "step " + std::to_string(step) + "; give a positive one");
   }
   const std::int64_t n = s.extent[a];
   const auto clip = [n](std::int64_t at) {

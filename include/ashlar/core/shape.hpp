@@ -85,8 +85,7 @@ struct shape_error final : error {
 
  private:
   [[nodiscard]] std::string message() const override {
-    std::string text =
-        "ashlar::" + op + ": shapes " + to_string(left) + " and " + to_string(right);
+    std::string text = "ashlar::" + op + ": shapes " + to_string(left) + " and " + to_string(right);
     return text + (rule.empty() ? " do not go together" : ": " + rule);
   }
 };

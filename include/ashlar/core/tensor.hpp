@@ -109,7 +109,9 @@ struct body_of<key_set<Keys...>> final : tensor_body, key_state<Keys>... {
   static body_of* alias(const tensor_spec& s, tensor_body& of, std::size_t element_bytes) {
     body_of* b = make(s);
     b->base = ref<tensor_body>::share(&of.root());
-    b->data = b->base->data + s.offset * static_cast<std::ptrdiff_t>(element_bytes);
+    if (b->base->data != nullptr) {  // a chip without memory has no elements to point to
+      b->data = b->base->data + s.offset * static_cast<std::ptrdiff_t>(element_bytes);
+    }
     (b->template take_state<Keys>(of), ...);
     return b;
   }

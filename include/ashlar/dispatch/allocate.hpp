@@ -37,7 +37,7 @@ inline void give_back(void* owner, std::byte* p, std::size_t bytes) noexcept {
 /// block from a thread's own list. More comes from the context's allocator.
 template <class Result>
 [[nodiscard]] Result allocate_tensor(context<chip_of<typename Result::keys>>& ctx,
-                              const tensor_spec& spec) {
+                                     const tensor_spec& spec) {
   using body = body_of<typename Result::keys>;
   using chip_memory = typename chip_of<typename Result::keys>::memory;
   constexpr std::size_t element = sizeof(typename Result::value_type);

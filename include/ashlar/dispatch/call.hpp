@@ -220,8 +220,7 @@ struct step {
     if constexpr (F == form::in_place && !Elementwise<Op>) {
       // The kernel may read an element after it wrote its neighbour: compute beside, then copy.
       const Out beside = make<Run, Out>(ctx, args...);
-      step<ops::copy, form::in_place, Full,
-           key_set<typename backend_of<Full>::key>>{}(out, beside);
+      step<ops::copy, form::in_place, Full, key_set<typename backend_of<Full>::key>>{}(out, beside);
       return out;
     } else {
       std::size_t place = 0;

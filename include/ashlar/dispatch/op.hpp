@@ -51,7 +51,8 @@ struct kernel_list<Key> {
 ///
 /// For a backend key it computes, with outputs first:
 /// `impl(context<Chip>&, view<T> out..., view<const T> in..., attributes...)`.
-/// For any other key it interposes: `impl(auto next, auto&... args)`; `next(args...)` goes on below.
+/// For any other key it interposes: `impl(auto next, auto&... args)`; `next(args...)` goes on
+/// below.
 template <class Op, class Key>
 struct kernel : detail::listed<Op, typename detail::kernel_list<Key>::type> {};
 

@@ -70,18 +70,19 @@ struct size_classes_of<Default, First, P...>
 
 /// Keeps freed blocks of a chip's memory for the next request of the same size class.
 ///
-/// The driver is asked only for what the cache lacks; when the driver has nothing left, the cache is
-/// given back and the driver asked once more. Thread-safe.
-/// Cost: one uncontended lock and a search over the size classes in use, from the class asked for.
-/// Source: PyTorch's CUDACachingAllocator, with exact classes in place of split blocks.
+/// The driver is asked only for what the cache lacks; when the driver has nothing left, the cache
+/// is given back and the driver asked once more. Thread-safe. Cost: one uncontended lock and a
+/// search over the size classes in use, from the class asked for. Source: PyTorch's
+/// CUDACachingAllocator, with exact classes in place of split blocks.
 template <class Upstream, class... Policies>
 class caching_allocator final : public resource {
   static_assert(Memory<Upstream>,
                 "ashlar::memory::caching_allocator<Upstream, Policies...>: Upstream must model "
                 "ashlar::memory::Memory (allocate, free, copy_in, copy_out)");
-  static_assert(((SizeClasses<Policies> || detail::is_alignment<Policies>) && ...),
-                "ashlar::memory::caching_allocator: a policy is neither size classes (`rounded(n)`) "
-                "nor an alignment (`aligned<N>`); remove it");
+  static_assert(
+      ((SizeClasses<Policies> || detail::is_alignment<Policies>)&&...),
+      "ashlar::memory::caching_allocator: a policy is neither size classes (`rounded(n)`) "
+      "nor an alignment (`aligned<N>`); remove it");
 
  public:
   using size_classes = typename detail::size_classes_of<binned, Policies...>::type;
@@ -137,8 +138,7 @@ class caching_allocator final : public resource {
       return;
     }
     const std::lock_guard lock(mutex_);
-    const std::size_t size =
-        (size_classes::rounded(bytes) + alignment - 1) / alignment * alignment;
+    const std::size_t size = (size_classes::rounded(bytes) + alignment - 1) / alignment * alignment;
     counts_.allocated -= size;
     find(size)->free.push_back(p);  // within the capacity that `from_upstream` saw to
   }

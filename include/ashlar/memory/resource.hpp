@@ -10,17 +10,18 @@ namespace ashlar::memory {
 
 /// The memory of a chip, as its driver gives it: what a chip's `memory` must model.
 ///
-/// `allocate` returns a multiple of `alignment`, nullptr where there is none left; sizes are positive.
-/// Addresses belong to the chip. `copy_in` and `copy_out` move bytes between the host and the chip and return when done.
+/// `allocate` returns a multiple of `alignment`, nullptr where there is none left; sizes are
+/// positive. Addresses belong to the chip. `copy_in` and `copy_out` move bytes between the host and
+/// the chip and return when done.
 template <class M>
-concept Memory = requires(std::byte* p, const std::byte* q, void* to, const void* from,
-                          std::size_t n) {
-  { M::alignment } -> std::convertible_to<std::size_t>;
-  { M::allocate(n) } -> std::same_as<std::byte*>;
-  { M::free(p, n) } noexcept;
-  M::copy_in(p, from, n);
-  M::copy_out(to, q, n);
-};
+concept Memory =
+    requires(std::byte* p, const std::byte* q, void* to, const void* from, std::size_t n) {
+      { M::alignment } -> std::convertible_to<std::size_t>;
+      { M::allocate(n) } -> std::same_as<std::byte*>;
+      { M::free(p, n) } noexcept;
+      M::copy_in(p, from, n);
+      M::copy_out(to, q, n);
+    };
 
 /// A memory whose addresses the host may read and write.
 template <class M>

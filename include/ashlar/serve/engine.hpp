@@ -244,7 +244,7 @@ class engine {
   [[nodiscard]] std::uint64_t seed_of(request_id id) const {
     const auto bits =
         philox({static_cast<std::uint32_t>(id), static_cast<std::uint32_t>(id >> 32), 0, 1},
-                       options_.seed);
+               options_.seed);
     return (std::uint64_t{bits[1]} << 32) | bits[0];
   }
 

@@ -16,8 +16,7 @@ struct silent {
 };
 template <>
 struct al::fallback<silent> : al::fallthrough {};
-using keyed_tensor =
-    al::tensor<float, al::make_key_set<silent, al::keys::backend<al::chip::host>>>;
+using keyed_tensor = al::tensor<float, al::make_key_set<silent, al::keys::backend<al::chip::host>>>;
 
 void kernel_body(al::context<al::chip::host>&, float* to, const float* from, double factor);
 

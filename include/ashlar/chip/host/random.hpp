@@ -10,8 +10,8 @@
 
 #include "ashlar/chip/host/detail/nest.hpp"
 #include "ashlar/chip/host/detail/threads.hpp"
-#include "ashlar/core/philox.hpp"
 #include "ashlar/core/dtype.hpp"
+#include "ashlar/core/philox.hpp"
 #include "ashlar/core/view.hpp"
 
 /// Random fills: element `i`, in row-major order, is a function of (seed, offset, i) alone.

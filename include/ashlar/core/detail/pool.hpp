@@ -19,8 +19,8 @@ namespace ashlar::detail {
 /// Free lists per thread for the small objects that every call makes: tensor bodies, tape nodes.
 ///
 /// One list per 64 bytes up to `largest`; more goes to `operator new`. A block may be given back on
-/// another thread. Off under the sanitizers, which must see every object. A thread's lists are freed
-/// when it ends; objects that die later still (other thread-local objects) skip the lists.
+/// another thread. Off under the sanitizers, which must see every object. A thread's lists are
+/// freed when it ends; objects that die later still (other thread-local objects) skip the lists.
 /// Cost: about 2 ns to take, 1 ns to give.
 class object_pool {
  public:
