@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string_view>
 
@@ -87,7 +88,10 @@ constexpr tensor_spec contiguous_spec(dtype type, std::span<const std::int64_t> 
   for (std::size_t i = extents.size(); i-- > 0;) {
     s.extent[i] = extents[i];
     s.stride[i] = step;
-    step *= std::max<std::int64_t>(extents[i], 1);
+    // Beside an extent of 0 the others may be of any size; their product need not be a number.
+    const std::int64_t n = std::max<std::int64_t>(extents[i], 1);
+    const bool fits = s.size != 0 || step <= std::numeric_limits<std::int64_t>::max() / n;
+    step = fits ? step * n : step;
   }
   return s;
 }
