@@ -143,7 +143,8 @@ TEST_CASE("nn/state_dict: a state goes back where it came from") {
   nn::load_state_dict(to, state);
   CHECK(to.first.weight.data() == place);
   CHECK(al::requires_grad(to.first.weight));
-  for (const auto& [name, x] : nn::state_dict(to)) {
+  for (const auto& [key, x] : nn::state_dict(to)) {
+    const std::string name = key;  // clang's OpenMP captures no structured binding
     CAPTURE(name);
     if (x.spec().type == al::dtype::float32) {
       CHECK(al::to_vector(training::tensor<float>(x)) ==

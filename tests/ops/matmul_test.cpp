@@ -60,7 +60,7 @@ void check(double allowed) {
     const auto y = al::matmul(a, b);
     REQUIRE(al::shape(y.shape()) == so);
     check_elements(
-        y, [&](std::int64_t i) { return product(a, b, so, i); }, allowed, allowed);
+        y, [&, &shape = so](std::int64_t i) { return product(a, b, shape, i); }, allowed, allowed);
     // Strides change no bit.
     check_same(al::matmul(scattered(a), b), y);
     check_same(al::matmul(a, scattered(b)), y);

@@ -421,7 +421,8 @@ TEST_CASE("serve/engine: a malformed request is refused with the name of its fie
       {"sampling.repetition_penalty", {.tokens = p, .sampling = {.repetition_penalty = 0}}},
       {"sampling.repetition_penalty", {.tokens = p, .sampling = {.repetition_penalty = nan}}},
   };
-  for (const auto& [field, r] : table) {
+  for (const auto& [name, r] : table) {
+    const std::string field(name);  // clang's OpenMP captures no structured binding
     CAPTURE(field);
     try {
       engine.submit(r);
