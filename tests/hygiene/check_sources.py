@@ -52,12 +52,12 @@ def complain(path, line, text):
 
 def reach(room):
     """Every room that `room` may include, itself first."""
-    found, todo = [], [room]
-    while todo:
-        here = todo.pop(0)
+    found, ahead = [], [room]
+    while ahead:
+        here = ahead.pop(0)
         if here not in found:
             found.append(here)
-            todo += ARROWS[here]
+            ahead += ARROWS[here]
     below = set()
     for used in ANY_ROOM_MAY_USE:
         below |= {used} | set(ARROWS[used])
