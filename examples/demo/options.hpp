@@ -20,7 +20,7 @@ struct options {
 
   // train
   std::string text;  ///< empty: the library's own headers and documentation
-  std::string save = "ashlar-demo-model";
+  std::string save = "build/demo-model";
   bool quick = false;
   int ranks = 2;
   int steps = 500;

@@ -10,7 +10,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def squeezed(text):
-    return "\n".join(line.strip() for line in text.strip().splitlines() if line.strip())
+    """Without what clang-format may change: indentation, blank lines, the columns of comments."""
+    return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
 
 
 def main():
