@@ -32,7 +32,7 @@ constexpr T select(bool condition, T yes, T no) {
 }
 
 template <class V>
-V call_abs(const V& x) {
+constexpr V call_abs(const V& x) {
   return abs(x);
 }
 template <class V>
@@ -56,7 +56,7 @@ V call_tanh(const V& x) {
   return tanh(x);
 }
 template <class M, class V>
-V call_select(const M& condition, const V& yes, const V& no) {
+constexpr V call_select(const M& condition, const V& yes, const V& no) {
   return select(condition, yes, no);
 }
 }  // namespace calls
@@ -305,6 +305,12 @@ struct tanh {
   template <class V>
   V operator()(const V& x) const {
     return detail::calls::call_tanh(x);
+  }
+};
+struct erf {
+  template <class V>
+  V operator()(const V& x) const {
+    return detail::calls::call_erf(x);
   }
 };
 struct sigmoid {

@@ -42,7 +42,8 @@ enum class opcode : std::uint8_t {
   erf,
   floor,
   bit_not,  ///< integers and bool
-  cast,     ///< index: `rounding`; float to integer goes towards zero and saturates, NaN gives 0
+  cast,     ///< index: `rounding`; float to integer goes towards zero and saturates, NaN gives 0;
+            ///< integer to integer keeps the low bits; anything to bool: whether it is not 0
   bitcast,  ///< element types of one size
 
   // Elementwise, two operands of one type.
@@ -50,14 +51,14 @@ enum class opcode : std::uint8_t {
   sub,
   mul,
   div,  ///< integers: towards zero, 0 where the divisor is 0
-  rem,  ///< integers: of `div`
+  rem,  ///< integers: a - div(a, b) * b, so a where the divisor is 0
   min,  ///< NaN if either is
   max,
   bit_and,
   bit_or,
   bit_xor,
-  shift_left,
-  shift_right,  ///< arithmetic for signed types
+  shift_left,   ///< amounts below 0 and of the width or more push every bit out
+  shift_right,  ///< arithmetic for signed types, which keep the sign when every bit is pushed out
   equal,        ///< comparisons give bool
   not_equal,
   less,
@@ -68,18 +69,19 @@ enum class opcode : std::uint8_t {
   select,  ///< bool, yes, no
 
   // Shape.
-  broadcast,      ///< see `broadcasts_to`
-  reshape,        ///< row-major order stays
-  transpose,      ///< value: the axes, 4 bits each, the first in the lowest
-  split,          ///< index 0 or 1: elements 0, 2, ... or 1, 3, ... of the last axis
-  join,           ///< two tiles, interleaved along the last axis: the reverse of both splits
-  unpack_nibbles, ///< int8 or uint8 [..., n] -> [..., 2n]: low half first, sign as the type says
+  broadcast,       ///< see `broadcasts_to`
+  reshape,         ///< row-major order stays
+  transpose,       ///< value: the axes, 4 bits each, the first in the lowest
+  split,           ///< index 0 or 1: elements 0, 2, ... or 1, 3, ... of the last axis
+  join,            ///< two tiles, interleaved along the last axis: the reverse of both splits
+  unpack_nibbles,  ///< int8 or uint8 [..., n] -> [..., 2n]: low half first, sign as the type says
 
   // Matrices. a[.., M, K], b[.., K, N], c[.., M, N]: c + a b, sequential in K with `fma`.
   dot,
   dot_scaled,  ///< a, scales of a [M, K/32], b, scales of b [K/32, N], c
 
-  random_bits,  ///< seed (int64 scalar), counters (int64): word 0 of each counter's Philox block; int32
+  random_bits,  ///< seed (int64 scalar), counters (int64): word 0 of each counter's Philox block;
+                ///< int32
 
   // Regions follow their instruction directly; each begins with `region_input`s, ends with `yield`.
   reduce,  ///< index: axis; tiles... ; region (a..., b...) -> combined, on scalars
