@@ -68,18 +68,19 @@ enum class opcode : std::uint8_t {
   select,  ///< bool, yes, no
 
   // Shape.
-  broadcast,      ///< see `broadcasts_to`
-  reshape,        ///< row-major order stays
-  transpose,      ///< value: the axes, 4 bits each, the first in the lowest
-  split,          ///< index 0 or 1: elements 0, 2, ... or 1, 3, ... of the last axis
-  join,           ///< two tiles, interleaved along the last axis: the reverse of both splits
-  unpack_nibbles, ///< int8 or uint8 [..., n] -> [..., 2n]: low half first, sign as the type says
+  broadcast,       ///< see `broadcasts_to`
+  reshape,         ///< row-major order stays
+  transpose,       ///< value: the axes, 4 bits each, the first in the lowest
+  split,           ///< index 0 or 1: elements 0, 2, ... or 1, 3, ... of the last axis
+  join,            ///< two tiles, interleaved along the last axis: the reverse of both splits
+  unpack_nibbles,  ///< int8 or uint8 [..., n] -> [..., 2n]: low half first, sign as the type says
 
   // Matrices. a[.., M, K], b[.., K, N], c[.., M, N]: c + a b, sequential in K with `fma`.
   dot,
   dot_scaled,  ///< a, scales of a [M, K/32], b, scales of b [K/32, N], c
 
-  random_bits,  ///< seed (int64 scalar), counters (int64): word 0 of each counter's Philox block; int32
+  random_bits,  ///< seed (int64 scalar), counters (int64): word 0 of each counter's Philox block;
+                ///< int32
 
   // Regions follow their instruction directly; each begins with `region_input`s, ends with `yield`.
   reduce,  ///< index: axis; tiles... ; region (a..., b...) -> combined, on scalars
