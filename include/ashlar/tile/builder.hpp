@@ -108,14 +108,11 @@ class builder {
   constexpr value_id begin_region(std::span<const tile_type> inputs) {
     const auto first = static_cast<value_id>(program_.size);
     for (std::size_t k = 0; k < inputs.size(); ++k) {
-      program_.push(
-          {.op = opcode::region_input, .index = static_cast<int>(k), .type = inputs[k]});
+      program_.push({.op = opcode::region_input, .index = static_cast<int>(k), .type = inputs[k]});
     }
     return first;
   }
-  constexpr void yield(std::span<const value_id> results) {
-    emit({.op = opcode::yield}, results);
-  }
+  constexpr void yield(std::span<const value_id> results) { emit({.op = opcode::yield}, results); }
   constexpr value_id result(value_id owner, int number, const tile_type& type) {
     return emit({.op = opcode::result, .index = number, .type = type}, {owner});
   }

@@ -6,8 +6,8 @@
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/program.hpp"
 
-/// What must hold of one instruction, given those before it. Each rule is the sentence that an error
-/// shows; no sentence means that all is well.
+/// What must hold of one instruction, given those before it. Each rule is the sentence that an
+/// error shows; no sentence means that all is well.
 namespace ashlar::tile::detail {
 
 using rule = std::string_view;
@@ -83,9 +83,7 @@ constexpr rule memory_rule(const program& p, const instruction& i) {
   return reads || !i.type.is_value() ? rule() : "memory: what writes has no result";
 }
 
-constexpr bool is_function(opcode op) {
-  return op >= opcode::exp && op <= opcode::floor;
-}
+constexpr bool is_function(opcode op) { return op >= opcode::exp && op <= opcode::floor; }
 
 constexpr rule unary_rule(const program& p, const instruction& i) {
   const tile_type& x = p.type_of(p.operands(i)[0]);

@@ -52,7 +52,7 @@ class verifier {
   /// A region that has begun: what it must take in and give.
   struct region {
     int owner = -1;
-    int number = 0;       ///< which of its owner's regions
+    int number = 0;  ///< which of its owner's regions
     int inputs_seen = 0;
     bool past_inputs = false;
   };
