@@ -40,4 +40,21 @@ ASHLAR_INLINE void store_mask(bool* p, const vec_mask<T>& m, int n = lanes) {
   }
 }
 
+/// The same truth values, for lanes of another type.
+template <Lane To, Lane From>
+ASHLAR_INLINE vec_mask<To> mask_cast(const vec_mask<From>& m) {
+  if constexpr (std::is_same_v<To, From>) {
+    return m;
+  } else if constexpr (sizeof(To) == sizeof(From)) {
+    return detail::each<vec_mask<To>>(
+        [](const auto& part)
+            __attribute__((always_inline)) { return xsimd::batch_bool_cast<To>(part); },
+        m);
+  } else {
+    bool buffer[lanes];
+    store_mask(buffer, m);
+    return load_mask<To>(buffer);
+  }
+}
+
 }  // namespace ashlar::simd
