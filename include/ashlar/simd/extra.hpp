@@ -48,7 +48,7 @@ ASHLAR_INLINE vec_mask<To> mask_cast(const vec_mask<From>& m) {
   } else if constexpr (sizeof(To) == sizeof(From)) {
     return detail::each<vec_mask<To>>(
         [](const auto& part)
-            __attribute__((always_inline)) { return xsimd::batch_bool_cast<To>(part); },
+            __attribute__((always_inline)) { return detail::native_mask_cast<To>(part); },
         m);
   } else {
     bool buffer[lanes];

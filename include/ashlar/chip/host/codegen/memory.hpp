@@ -12,6 +12,7 @@
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/simd/memory.hpp"
 #include "ashlar/tile/opcode.hpp"
+#include "ashlar/tile/scalar.hpp"
 #include "ashlar/tile/type.hpp"
 
 /// Blocks and single elements between tiles and bounded views.
@@ -20,11 +21,12 @@ namespace ashlar::chip::host_codegen {
 /// A block of a view: where its first element would be, and how much of it the view has.
 ///
 /// The tile lies along the view's last axes, as `row_axes` of it and the innermost.
-template <Scalar T, tile::tile_type Type>
+template <class T, tile::tile_type Type>
 struct block {
   static constexpr int rank = Type.rank;
-  T* first;
-  bool some;                                            ///< the leading offsets are inside
+  T* data;          ///< of the view
+  std::int64_t at;  ///< where the tile's first element would be
+  bool some;        ///< the leading offsets are inside
   std::array<std::int64_t, tile::max_rank> begin{};     ///< first place of the tile inside the view
   std::array<std::int64_t, tile::max_rank> end{};       ///< one past the last such place
   std::array<std::int64_t, tile::max_rank> stride{};
@@ -32,29 +34,30 @@ struct block {
 
   template <int ViewRank>
   ASHLAR_INLINE static block make(const bound_argument& a,
-                                  const std::array<std::int64_t, ViewRank>& offset) {
+                                  const std::array<std::int64_t, static_cast<std::size_t>(ViewRank)>& offset) {
     constexpr int lead = ViewRank - rank;
     block b;
     b.some = true;
     b.whole = true;
-    std::int64_t at = 0;
+    b.data = reinterpret_cast<T*>(a.data);
+    std::uint64_t at = 0;  // an offset outside the view may be any number
     for (int v = 0; v < ViewRank; ++v) {
       const auto axis = static_cast<std::size_t>(v);
-      at += offset[axis] * a.stride[axis];
+      at += static_cast<std::uint64_t>(offset[axis]) * static_cast<std::uint64_t>(a.stride[axis]);
       if (v < lead) {
         b.some = b.some && offset[axis] >= 0 && offset[axis] < a.extent[axis];
       } else {
         const auto t = static_cast<std::size_t>(v - lead);
         const std::int64_t n = Type.extents[t];
         b.stride[t] = a.stride[axis];
-        b.begin[t] = std::clamp<std::int64_t>(-offset[axis], 0, n);
-        b.end[t] = std::clamp<std::int64_t>(a.extent[axis] - offset[axis], 0, n);
+        const std::int64_t o = std::clamp<std::int64_t>(offset[axis], -n, a.extent[axis]);
+        b.begin[t] = std::max<std::int64_t>(-o, 0);
+        b.end[t] = std::min<std::int64_t>(a.extent[axis] - o, n);
         b.whole = b.whole && b.begin[t] == 0 && b.end[t] == n;
       }
     }
     b.whole = b.whole && b.some;
-    // A block that is not all there is only reached through offsets inside it.
-    b.first = reinterpret_cast<T*>(a.data) + at;
+    b.at = static_cast<std::int64_t>(at);
     return b;
   }
 
@@ -72,12 +75,12 @@ struct block {
     std::array<std::int64_t, tile::max_rank> i{};
     for (std::int64_t n = 0; n < Type.size(); ++n) {
       bool inside = some;
-      std::int64_t at = 0;
+      std::int64_t from_first = 0;
       for (std::size_t t = 0; t < static_cast<std::size_t>(rank); ++t) {
         inside = inside && i[t] >= begin[t] && i[t] < end[t];
-        at += i[t] * stride[t];
+        from_first += i[t] * stride[t];
       }
-      f(n, inside ? first + at : nullptr);
+      f(n, inside ? data + (at + from_first) : nullptr);
       for (int t = rank - 1; t >= 0; --t) {
         const auto axis = static_cast<std::size_t>(t);
         if (++i[axis] < Type.extents[axis]) {
@@ -132,7 +135,7 @@ ASHLAR_INLINE void load_block(tile_value<T, Type.size()>& to, const B& b, T fill
   if constexpr (detail::packets_fit_rows<Type> && Type.size() % lanes == 0) {
     if (b.whole && b.unit()) [[likely]] {
       each_vector<packets>([&](auto k) __attribute__((always_inline)) {
-        to.part[k] = load_packet<T>(b.first + detail::packet_place<Type>(b, k));
+        to.part[k] = load_packet<T>(b.data + (b.at + detail::packet_place<Type>(b, k)));
       });
       return;
     }
@@ -141,7 +144,7 @@ ASHLAR_INLINE void load_block(tile_value<T, Type.size()>& to, const B& b, T fill
     if (b.some && b.unit() && b.begin[0] == 0) {
       each_vector<packets>([&](auto k) __attribute__((always_inline)) {
         const auto n = static_cast<int>(std::clamp<std::int64_t>(b.end[0] - k * lanes, 0, lanes));
-        to.part[k] = simd::load_partial(b.first + std::min<std::int64_t>(k * lanes, b.end[0]), n, fill);
+        to.part[k] = simd::load_partial(b.data + (b.at + std::min<std::int64_t>(k * lanes, b.end[0])), n, fill);
       });
       return;
     }
@@ -157,7 +160,7 @@ ASHLAR_INLINE void store_block(const tile_value<T, Type.size()>& from, const B& 
   if constexpr (detail::packets_fit_rows<Type> && Type.size() % lanes == 0) {
     if (b.whole && b.unit()) [[likely]] {
       each_vector<packets>([&](auto k) __attribute__((always_inline)) {
-        store_packet<T>(b.first + detail::packet_place<Type>(b, k), from.part[k]);
+        store_packet<T>(b.data + (b.at + detail::packet_place<Type>(b, k)), from.part[k]);
       });
       return;
     }
@@ -166,7 +169,7 @@ ASHLAR_INLINE void store_block(const tile_value<T, Type.size()>& from, const B& 
     if (b.some && b.unit() && b.begin[0] == 0) {
       each_vector<packets>([&](auto k) __attribute__((always_inline)) {
         const auto n = static_cast<int>(std::clamp<std::int64_t>(b.end[0] - k * lanes, 0, lanes));
-        simd::store_partial(b.first + std::min<std::int64_t>(k * lanes, b.end[0]), n, from.part[k]);
+        simd::store_partial(b.data + (b.at + std::min<std::int64_t>(k * lanes, b.end[0])), n, from.part[k]);
       });
       return;
     }
@@ -176,7 +179,7 @@ ASHLAR_INLINE void store_block(const tile_value<T, Type.size()>& from, const B& 
 }
 
 /// The element at `index`, or null outside the view.
-template <Scalar T, std::size_t Rank>
+template <class T, std::size_t Rank>
 ASHLAR_INLINE T* element_at(const bound_argument& a, const std::array<std::int64_t, Rank>& index) {
   std::int64_t at = 0;
   for (std::size_t v = 0; v < Rank; ++v) {

@@ -69,7 +69,17 @@ struct facts {
                                                 : yield_of(owner + 1);
   }
 
-  /// A load that only `dot` uses, as a matrix of its own element type, before anything is written.
+  /// The type of result `k` of an instruction with regions.
+  static constexpr tile::tile_type result_type(int owner, int k) {
+    const tile::instruction& o = code.at(owner);
+    if (o.op != tile::opcode::reduce && o.op != tile::opcode::scan) {
+      return code.type_of(code.operand(last_yield(owner), k));
+    }
+    const tile::tile_type t = code.type_of(code.operand(owner, k));
+    return o.op == tile::opcode::reduce ? t.without(o.index) : t;
+  }
+
+  /// A load that only `dot` uses, in packets of C's rows, before anything is written.
   static constexpr bool is_direct(int i) {
     const tile::instruction& l = code.at(i);
     const bool floats = l.type.element == dtype::float32 || l.type.element == dtype::float64;
@@ -81,7 +91,8 @@ struct facts {
       const auto operands = code.operands(j);
       for (std::size_t k = 0; k < operands.size(); ++k) {
         if (operands[k] == i) {
-          if (code.at(j).op != tile::opcode::dot || k == 2) {
+          if (code.at(j).op != tile::opcode::dot || k == 2 ||
+              code.type_of(j).extent(1) % lanes != 0) {
             return false;
           }
           last = j;
@@ -99,31 +110,24 @@ struct facts {
 
 namespace detail {
 
-template <tile::tile_type Type>
-using plain_value =
-    std::conditional_t<Type.rank == 0, scalar_value<scalar_of<Type.element>>,
-                       tile_value<scalar_of<Type.element>, Type.size()>>;
-
-template <class Source, int I>
-consteval auto value_tag();
+template <dtype Element, int Rank, std::int64_t Size>
+struct plain_value {
+  using type = tile_value<scalar_of<Element>, Size>;
+};
+template <dtype Element, std::int64_t Size>
+struct plain_value<Element, 0, Size> {
+  using type = scalar_value<scalar_of<Element>>;
+};
 
 /// The results of an instruction with regions, side by side.
 template <class Source, int I>
 consteval auto results_tag() {
   using f = facts<Source>;
-  constexpr tile::instruction i = f::code.at(I);
-  constexpr int yield = f::last_yield(I);
   return []<int... K>(std::integer_sequence<int, K...>) {
-    constexpr bool folds = i.op == tile::opcode::reduce || i.op == tile::opcode::scan;
-    constexpr auto type = [](int k) {
-      if (!folds) {
-        return f::code.type_of(f::code.operand(yield, k));
-      }
-      const tile::tile_type t = f::code.type_of(f::code.operand(I, k));
-      return i.op == tile::opcode::reduce ? t.without(i.index) : t;
-    };
-    return std::type_identity<std::tuple<plain_value<type(K)>...>>{};
-  }(std::make_integer_sequence<int, f::code.at(yield).count>{});
+    return std::type_identity<std::tuple<
+        typename plain_value<f::result_type(I, K).element, f::result_type(I, K).rank,
+                             f::result_type(I, K).size()>::type...>>{};
+  }(std::make_integer_sequence<int, f::code.at(f::last_yield(I)).count>{});
 }
 
 template <class Source, int I>
@@ -138,7 +142,7 @@ consteval auto value_tag() {
   } else if constexpr (f::is_direct(I)) {
     return std::type_identity<direct_tile<scalar_of<i.type.element>, i.type.size()>>{};
   } else {
-    return std::type_identity<plain_value<i.type>>{};
+    return plain_value<i.type.element, i.type.rank, i.type.size()>{};
   }
 }
 

@@ -41,7 +41,7 @@ ASHLAR_INLINE void each_vector(const F& f) {
 }
 
 /// Sixteen elements, in the form in which they are computed with.
-template <Scalar T>
+template <class T>
 struct packet_of {
   struct type {
     alignas(16) T element[lanes];
