@@ -21,12 +21,15 @@ struct matrix_ref {
   std::int64_t column;
 };
 
-/// C in packets += A (any strides) times B (unit column stride), N a multiple of sixteen.
+/// C = `c` + A (any strides) times B (unit column stride), N a multiple of sixteen.
 template <int M, int N, int K, class T>
-ASHLAR_INLINE void dot_packets(tile_value<T, std::int64_t{M} * N>& c, const matrix_ref<T>& a,
+ASHLAR_INLINE void dot_packets(tile_value<T, std::int64_t{M} * N>& result,
+                               const tile_value<T, std::int64_t{M} * N>& c, const matrix_ref<T>& a,
                                const matrix_ref<T>& b) {
   constexpr int across = N / lanes;
-  const auto step = [&](int k) __attribute__((always_inline)) {
+  tile_value<T, std::int64_t{M} * N> sum;  // of its own, so that it stays in registers
+  assign(sum, c);
+  for (int k = 0; k < K; ++k) {
     simd::vec<T> columns[across];
     unrolled<across>([&](auto j) __attribute__((always_inline)) {
       columns[j] = simd::load(b.data + (k * b.row + j * lanes));
@@ -34,13 +37,11 @@ ASHLAR_INLINE void dot_packets(tile_value<T, std::int64_t{M} * N>& c, const matr
     each_vector<M>([&](auto m) __attribute__((always_inline)) {
       const simd::vec<T> x = simd::broadcast(a.data[m * a.row + k * a.column]);
       unrolled<across>([&](auto j) __attribute__((always_inline)) {
-        c.part[m * across + j] = simd::madd(x, columns[j], c.part[m * across + j]);
+        sum.part[m * across + j] = simd::madd(x, columns[j], sum.part[m * across + j]);
       });
     });
-  };
-  for (int k = 0; k < K; ++k) {
-    step(k);
   }
+  assign(result, sum);
 }
 
 /// Any types and extents, one element at a time.
@@ -87,11 +88,10 @@ ASHLAR_INLINE void dot(C& result, const A& a, const B& b, const C& c) {
   constexpr int m_end = CType.extent(r - 2);
   constexpr int n_end = CType.extent(r - 1);
   constexpr int k_end = AType.extent(r - 1);
-  result = c;
   if constexpr (r == 2 && n_end % lanes == 0 && std::is_same_v<T, R> && std::is_floating_point_v<T>) {
     const auto run = [&](const matrix_ref<T>& x, const matrix_ref<T>& y)
                          __attribute__((always_inline)) {
-      dot_packets<m_end, n_end, k_end>(result, x, y);
+      dot_packets<m_end, n_end, k_end>(result, c, x, y);
     };
     const auto with_a = [&](const matrix_ref<T>& x) __attribute__((always_inline)) {
       if constexpr (is_direct_value<B>) {

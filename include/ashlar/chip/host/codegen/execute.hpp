@@ -296,8 +296,14 @@ ASHLAR_INLINE void fold(frame<Source>& f) {
 template <class Source, int Yield, int To>
 ASHLAR_INLINE void carry(frame<Source>& f) {
   [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
-    [[maybe_unused]] const auto next = std::tuple(f.template operand<Yield, K>()...);
-    ((f.template get<To + K>() = std::get<K>(next)), ...);
+    if constexpr (((facts<Source>::code.operand(Yield, K) >= To &&
+                    facts<Source>::code.operand(Yield, K) < To + static_cast<int>(sizeof...(K))) ||
+                   ...)) {
+      const auto next = std::tuple(f.template operand<Yield, K>()...);  // they may change places
+      (assign(f.template get<To + K>(), std::get<K>(next)), ...);
+    } else {
+      (assign(f.template get<To + K>(), f.template operand<Yield, K>()), ...);
+    }
   }(std::make_integer_sequence<int, facts<Source>::code.at(Yield).count>{});
 }
 
@@ -306,7 +312,7 @@ ASHLAR_INLINE void loop(frame<Source>& f) {
   constexpr int carried = facts<Source>::code.at(I).count - 3;
   constexpr int yield = facts<Source>::yield_of(I + 1);
   [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
-    ((f.template get<I + 2 + K>() = f.template operand<I, 3 + K>()), ...);
+    (assign(f.template get<I + 2 + K>(), f.template operand<I, 3 + K>()), ...);
   }(std::make_integer_sequence<int, carried>{});
   const std::int64_t end = f.template operand<I, 1>().value;
   const std::int64_t step = f.template operand<I, 2>().value;
@@ -331,13 +337,13 @@ ASHLAR_INLINE void repeat(frame<Source>& f) {
   constexpr int body = ask + 1;
   constexpr int yield = facts<Source>::yield_of(body);
   const auto each = [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
-    ((f.template get<I + 1 + K>() = f.template operand<I, K>()), ...);
+    (assign(f.template get<I + 1 + K>(), f.template operand<I, K>()), ...);
     for (;;) {
       run_region<Source, I + 1, ask>(f);
       if (!f.template operand<ask, 0>().value) {
         return;
       }
-      ((f.template get<body + K>() = f.template get<I + 1 + K>()), ...);
+      (assign(f.template get<body + K>(), f.template get<I + 1 + K>()), ...);
       run_region<Source, body, yield>(f);
       carry<Source, yield, I + 1>(f);
     }
@@ -352,7 +358,7 @@ ASHLAR_INLINE void branch(frame<Source>& f) {
   const auto take = [&]<int Begin, int Yield, int... K>(std::integer_sequence<int, Begin, Yield>,
                                                         std::integer_sequence<int, K...>) {
     run_region<Source, Begin, Yield>(f);
-    ((std::get<K>(f.template get<I>()) = f.template operand<Yield, K>()), ...);
+    (assign(std::get<K>(f.template get<I>()), f.template operand<Yield, K>()), ...);
   };
   constexpr auto results = std::make_integer_sequence<int, facts<Source>::code.at(first).count>{};
   if (f.template operand<I, 0>().value) {
@@ -368,11 +374,11 @@ ASHLAR_INLINE void result(frame<Source>& f) {
   constexpr tile::instruction o = instruction_of<Source, owner>;
   constexpr int k = facts<Source>::code.at(I).index;
   if constexpr (o.op == opcode::loop) {
-    f.template get<I>() = f.template get<owner + 2 + k>();
+    assign(f.template get<I>(), f.template get<owner + 2 + k>());
   } else if constexpr (o.op == opcode::repeat) {
-    f.template get<I>() = f.template get<owner + 1 + k>();
+    assign(f.template get<I>(), f.template get<owner + 1 + k>());
   } else {
-    f.template get<I>() = std::get<static_cast<std::size_t>(k)>(f.template get<owner>());
+    assign(f.template get<I>(), std::get<static_cast<std::size_t>(k)>(f.template get<owner>()));
   }
 }
 

@@ -89,7 +89,7 @@ ASHLAR_INLINE void reshaped(R& to, const V& from) {
         to.value = elements_of<T>(from.part[0]).element[0];
       }
     } else {
-      to = from;
+      assign(to, from);
     }
   } else if constexpr (Op == opcode::broadcast && From.rank == 0) {
     const packet<T> x = full_packet<T>(from.value);

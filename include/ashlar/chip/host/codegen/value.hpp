@@ -67,6 +67,17 @@ struct tile_value {
   packet<T> part[static_cast<std::size_t>(packets)];
 };
 
+/// `to = from`, packet by packet: a structure that is copied whole ends up in memory.
+template <class V>
+ASHLAR_INLINE void assign(V& to, const V& from) {
+  if constexpr (requires { V::packets; }) {
+    each_vector<V::packets>(
+        [&](auto k) __attribute__((always_inline)) { to.part[k] = from.part[k]; });
+  } else {
+    to = from;
+  }
+}
+
 /// A tile of rank 0.
 template <Scalar T>
 struct scalar_value {
