@@ -48,8 +48,8 @@ ASHLAR_INLINE void dot_packets(tile_value<T, std::int64_t{M} * N>& result,
 template <class T, class C, class A>
 ASHLAR_INLINE C product_onto(C c, A a, A b) {
   if constexpr (std::is_integral_v<C>) {
-    return tile::eval::binary(opcode::add, c,
-                              tile::eval::binary(opcode::mul, static_cast<C>(a), static_cast<C>(b)));
+    return tile::eval::binary(
+        opcode::add, c, tile::eval::binary(opcode::mul, static_cast<C>(a), static_cast<C>(b)));
   } else {
     return simd::madd(static_cast<C>(a), static_cast<C>(b), c);
   }
@@ -88,9 +88,10 @@ ASHLAR_INLINE void dot(C& result, const A& a, const B& b, const C& c) {
   constexpr int m_end = CType.extent(r - 2);
   constexpr int n_end = CType.extent(r - 1);
   constexpr int k_end = AType.extent(r - 1);
-  if constexpr (r == 2 && n_end % lanes == 0 && std::is_same_v<T, R> && std::is_floating_point_v<T>) {
+  if constexpr (r == 2 && n_end % lanes == 0 && std::is_same_v<T, R> &&
+                std::is_floating_point_v<T>) {
     const auto run = [&](const matrix_ref<T>& x, const matrix_ref<T>& y)
-                         __attribute__((always_inline)) {
+        __attribute__((always_inline)) {
       dot_packets<m_end, n_end, k_end>(result, c, x, y);
     };
     const auto with_a = [&](const matrix_ref<T>& x) __attribute__((always_inline)) {

@@ -15,8 +15,8 @@
 #include "ashlar/tile/opcode.hpp"
 #include "ashlar/tile/scalar.hpp"
 
-/// Elementwise instructions on scalars and packets: the same functions on both, so that a scalar has
-/// the bits that it would have in a tile.
+/// Elementwise instructions on scalars and packets: the same functions on both, so that a scalar
+/// has the bits that it would have in a tile.
 namespace ashlar::chip::host_codegen {
 
 /// The functions of the host, for single elements with the bits of its vectors.

@@ -10,7 +10,6 @@
 
 #include "ashlar/chip/host/codegen/dot.hpp"
 #include "ashlar/chip/host/codegen/elementwise.hpp"
-#include "ashlar/chip/host/codegen/error.hpp"
 #include "ashlar/chip/host/codegen/memory.hpp"
 #include "ashlar/chip/host/codegen/reduce.hpp"
 #include "ashlar/chip/host/codegen/shape.hpp"
@@ -48,7 +47,7 @@ ASHLAR_INLINE void leaf(frame<Source>& f) {
   } else if constexpr (i.op == opcode::grid_size) {
     to.value = f.grid[static_cast<std::size_t>(i.index)];
   } else if constexpr (i.op == opcode::extent) {
-    to.value = f.arguments[i.index].extent[static_cast<std::size_t>(i.value)];
+    to.value = f.arguments[i.index].extents[static_cast<std::size_t>(i.value)];
   } else if constexpr (i.op == opcode::argument) {
     to.value = tile::constant_value<T>(f.arguments[i.index].bits);
   }
@@ -63,7 +62,8 @@ ASHLAR_INLINE auto offsets(frame<Source>& f) {
   return [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
     return std::array<std::int64_t, static_cast<std::size_t>(n)>{
         f.template operand<I, From + K>().value...};
-  }(std::make_integer_sequence<int, n>{});
+  }
+  (std::make_integer_sequence<int, n>{});
 }
 
 template <class Source, int I>
@@ -98,8 +98,8 @@ ASHLAR_INLINE void store(frame<Source>& f) {
   constexpr tile::tile_type type = facts<Source>::code.type_of(facts<Source>::code.operand(I, 0));
   using T = scalar_of<type.element>;
   constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
-  const auto b = block<T, type>::template make<view_rank>(f.arguments[i.index],
-                                                          offsets<Source, I, 1>(f));
+  const auto b =
+      block<T, type>::template make<view_rank>(f.arguments[i.index], offsets<Source, I, 1>(f));
   const auto& from = f.template operand<I, 0>();
   if constexpr (type.rank == 0) {
     if (b.some) {
@@ -235,16 +235,17 @@ ASHLAR_INLINE void fold(frame<Source>& f) {
   auto& results = f.template get<I>();
   if constexpr (i.op == opcode::reduce && single.has_value()) {
     reduce_packets<*single, type, i.index, scalar_of<type.element>>(f.template operand<I, 0>(),
-                                                                   std::get<0>(results));
+                                                                    std::get<0>(results));
   } else {
     constexpr int n = i.count;
     constexpr int yield = facts_of::yield_of(I + 1);
     constexpr axis_extents e = around(type, i.index);
     constexpr std::int64_t kept = i.op == opcode::reduce ? type.size() / e.n : type.size();
     [&]<int... K>(std::integer_sequence<int, K...>) {
-      const auto in = std::tuple(tile_memory<
-          typename std::remove_cvref_t<decltype(f.template operand<I, K>())>::value_type,
-          type.size()>(f.template operand<I, K>())...);
+      const auto in =
+          std::tuple(tile_memory<
+                     typename std::remove_cvref_t<decltype(f.template operand<I, K>())>::value_type,
+                     type.size()>(f.template operand<I, K>())...);
       std::tuple<tile_memory<
           typename std::remove_cvref_t<decltype(f.template operand<I, K>())>::value_type, kept>...>
           out;
@@ -267,8 +268,8 @@ ASHLAR_INLINE void fold(frame<Source>& f) {
             for (std::int64_t k = 0; k < e.n; ++k) {
               lane[k % lanes] = k < lanes ? read(k) : combine(lane[k % lanes], read(k));
             }
-            const values all = combined_lanes(
-                lane, static_cast<int>(std::min<std::int64_t>(e.n, lanes)), combine);
+            const values all =
+                combined_lanes(lane, static_cast<int>(std::min<std::int64_t>(e.n, lanes)), combine);
             ((std::get<K>(out).element[o * e.inner + c] = std::get<K>(all)), ...);
           } else {
             values all{};
@@ -304,7 +305,8 @@ ASHLAR_INLINE void carry(frame<Source>& f) {
     } else {
       (assign(f.template get<To + K>(), f.template operand<Yield, K>()), ...);
     }
-  }(std::make_integer_sequence<int, facts<Source>::code.at(Yield).count>{});
+  }
+  (std::make_integer_sequence<int, facts<Source>::code.at(Yield).count>{});
 }
 
 template <class Source, int I>
@@ -313,11 +315,12 @@ ASHLAR_INLINE void loop(frame<Source>& f) {
   constexpr int yield = facts<Source>::yield_of(I + 1);
   [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
     (assign(f.template get<I + 2 + K>(), f.template operand<I, 3 + K>()), ...);
-  }(std::make_integer_sequence<int, carried>{});
+  }
+  (std::make_integer_sequence<int, carried>{});
   const std::int64_t end = f.template operand<I, 1>().value;
   const std::int64_t step = f.template operand<I, 2>().value;
   if (step <= 0) [[unlikely]] {
-    throw kernel_error("loop: its step is not positive", I, -1);
+    throw tile::execution_error("loop: its step is not positive", I, f.place);
   }
   for (std::int64_t n = f.template operand<I, 0>().value; n < end;) {
     f.template get<I + 1>().value = n;
@@ -394,7 +397,7 @@ void say(frame<Source>& f) {
     if constexpr (i.op == opcode::require) {
       for (std::int64_t k = 0; k < n; ++k) {
         if (!p[k]) {
-          throw kernel_error("require: an element is false", I, i.index);
+          throw tile::execution_error("require: an element is false", I, f.place, i.index);
         }
       }
     } else {
@@ -490,15 +493,15 @@ ASHLAR_INLINE void run_region(frame<Source>& f) {
   constexpr auto& list = facts<Source>::template top_level<Begin, End>;
   [&]<std::size_t... K>(std::index_sequence<K...>) __attribute__((always_inline)) {
     (step<Source, list[K]>(f), ...);
-  }(std::make_index_sequence<list.size() - 1>{});
+  }
+  (std::make_index_sequence<list.size() - 1>{});
 }
 
 }  // namespace detail
 
 /// One program of the grid.
 template <class Source>
-void execute(const bound_argument* arguments, const std::array<std::int64_t, 3>& place,
-             const std::array<std::int64_t, 3>& grid) {
+void execute(const tile::argument* arguments, const tile::grid& place, const tile::grid& grid) {
   frame<Source> f;
   f.arguments = arguments;
   f.place = place;

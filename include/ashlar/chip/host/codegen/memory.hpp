@@ -24,17 +24,18 @@ namespace ashlar::chip::host_codegen {
 template <class T, tile::tile_type Type>
 struct block {
   static constexpr int rank = Type.rank;
-  T* data;          ///< of the view
-  std::int64_t at;  ///< where the tile's first element would be
-  bool some;        ///< the leading offsets are inside
-  std::array<std::int64_t, tile::max_rank> begin{};     ///< first place of the tile inside the view
-  std::array<std::int64_t, tile::max_rank> end{};       ///< one past the last such place
+  T* data;                                           ///< of the view
+  std::int64_t at;                                   ///< where the tile's first element would be
+  bool some;                                         ///< the leading offsets are inside
+  std::array<std::int64_t, tile::max_rank> begin{};  ///< first place of the tile inside the view
+  std::array<std::int64_t, tile::max_rank> end{};    ///< one past the last such place
   std::array<std::int64_t, tile::max_rank> stride{};
-  bool whole;                                           ///< every element is inside
+  bool whole;  ///< every element is inside
 
   template <int ViewRank>
-  ASHLAR_INLINE static block make(const bound_argument& a,
-                                  const std::array<std::int64_t, static_cast<std::size_t>(ViewRank)>& offset) {
+  ASHLAR_INLINE static block make(
+      const tile::argument& a,
+      const std::array<std::int64_t, static_cast<std::size_t>(ViewRank)>& offset) {
     constexpr int lead = ViewRank - rank;
     block b;
     b.some = true;
@@ -43,16 +44,16 @@ struct block {
     std::uint64_t at = 0;  // an offset outside the view may be any number
     for (int v = 0; v < ViewRank; ++v) {
       const auto axis = static_cast<std::size_t>(v);
-      at += static_cast<std::uint64_t>(offset[axis]) * static_cast<std::uint64_t>(a.stride[axis]);
+      at += static_cast<std::uint64_t>(offset[axis]) * static_cast<std::uint64_t>(a.strides[axis]);
       if (v < lead) {
-        b.some = b.some && offset[axis] >= 0 && offset[axis] < a.extent[axis];
+        b.some = b.some && offset[axis] >= 0 && offset[axis] < a.extents[axis];
       } else {
         const auto t = static_cast<std::size_t>(v - lead);
         const std::int64_t n = Type.extents[t];
-        b.stride[t] = a.stride[axis];
-        const std::int64_t o = std::clamp<std::int64_t>(offset[axis], -n, a.extent[axis]);
+        b.stride[t] = a.strides[axis];
+        const std::int64_t o = std::clamp<std::int64_t>(offset[axis], -n, a.extents[axis]);
         b.begin[t] = std::max<std::int64_t>(-o, 0);
-        b.end[t] = std::min<std::int64_t>(a.extent[axis] - o, n);
+        b.end[t] = std::min<std::int64_t>(a.extents[axis] - o, n);
         b.whole = b.whole && b.begin[t] == 0 && b.end[t] == n;
       }
     }
@@ -104,7 +105,7 @@ inline constexpr bool packets_fit_rows = row_length<Type> % lanes == 0 || Type.r
 template <tile::tile_type Type, class B>
 ASHLAR_INLINE std::int64_t packet_place(const B& b, std::int64_t k) {
   std::int64_t row = k * lanes / row_length<Type>;
-  std::int64_t at = (k * lanes % row_length<Type>) * b.stride[Type.rank - 1];
+  std::int64_t at = (k * lanes % row_length<Type>)*b.stride[Type.rank - 1];
   for (int t = Type.rank - 2; t >= 0; --t) {
     const auto axis = static_cast<std::size_t>(t);
     at += row % Type.extents[axis] * b.stride[axis];
@@ -144,7 +145,8 @@ ASHLAR_INLINE void load_block(tile_value<T, Type.size()>& to, const B& b, T fill
     if (b.some && b.unit() && b.begin[0] == 0) {
       each_vector<packets>([&](auto k) __attribute__((always_inline)) {
         const auto n = static_cast<int>(std::clamp<std::int64_t>(b.end[0] - k * lanes, 0, lanes));
-        to.part[k] = simd::load_partial(b.data + (b.at + std::min<std::int64_t>(k * lanes, b.end[0])), n, fill);
+        to.part[k] = simd::load_partial(
+            b.data + (b.at + std::min<std::int64_t>(k * lanes, b.end[0])), n, fill);
       });
       return;
     }
@@ -169,7 +171,8 @@ ASHLAR_INLINE void store_block(const tile_value<T, Type.size()>& from, const B& 
     if (b.some && b.unit() && b.begin[0] == 0) {
       each_vector<packets>([&](auto k) __attribute__((always_inline)) {
         const auto n = static_cast<int>(std::clamp<std::int64_t>(b.end[0] - k * lanes, 0, lanes));
-        simd::store_partial(b.data + (b.at + std::min<std::int64_t>(k * lanes, b.end[0])), n, from.part[k]);
+        simd::store_partial(b.data + (b.at + std::min<std::int64_t>(k * lanes, b.end[0])), n,
+                            from.part[k]);
       });
       return;
     }
@@ -180,13 +183,13 @@ ASHLAR_INLINE void store_block(const tile_value<T, Type.size()>& from, const B& 
 
 /// The element at `index`, or null outside the view.
 template <class T, std::size_t Rank>
-ASHLAR_INLINE T* element_at(const bound_argument& a, const std::array<std::int64_t, Rank>& index) {
+ASHLAR_INLINE T* element_at(const tile::argument& a, const std::array<std::int64_t, Rank>& index) {
   std::int64_t at = 0;
   for (std::size_t v = 0; v < Rank; ++v) {
-    if (index[v] < 0 || index[v] >= a.extent[v]) {
+    if (index[v] < 0 || index[v] >= a.extents[v]) {
       return nullptr;
     }
-    at += index[v] * a.stride[v];
+    at += index[v] * a.strides[v];
   }
   return reinterpret_cast<T*>(a.data) + at;
 }

@@ -18,11 +18,10 @@ namespace ashlar::chip::host_codegen::detail {
 /// The one operation of a region that combines its two inputs in order; nothing for other regions.
 constexpr std::optional<opcode> single_combine(const tile::program& p, int owner) {
   const int begin = owner + 1;
-  const bool plain = p.at(owner).count == 1 && begin + 3 < p.size &&
-                     p.at(begin + 3).op == opcode::yield &&
-                     info(p.at(begin + 2).op).kind == opcode_kind::binary &&
-                     p.operand(begin + 2, 0) == begin && p.operand(begin + 2, 1) == begin + 1 &&
-                     p.operand(begin + 3, 0) == begin + 2;
+  const bool plain =
+      p.at(owner).count == 1 && begin + 3 < p.size && p.at(begin + 3).op == opcode::yield &&
+      info(p.at(begin + 2).op).kind == opcode_kind::binary && p.operand(begin + 2, 0) == begin &&
+      p.operand(begin + 2, 1) == begin + 1 && p.operand(begin + 3, 0) == begin + 2;
   return plain ? std::optional(p.at(begin + 2).op) : std::nullopt;
 }
 
@@ -88,8 +87,7 @@ ASHLAR_INLINE void reduce_packets(const tile_value<T, Type.size()>& x, Result& t
         }
       }
       if constexpr (rest > 0) {
-        const packet<bool> there =
-            simd::mask_cast<float>(simd::first_lanes<float>(rest));
+        const packet<bool> there = simd::mask_cast<float>(simd::first_lanes<float>(rest));
         acc = apply_select<T>(there, apply<Op>(as, acc, x.part[whole]), acc);
       }
       return combined_packet<Op, T>(acc);

@@ -105,8 +105,7 @@ ASHLAR_INLINE void reshaped(R& to, const V& from) {
   } else if constexpr (Op == opcode::broadcast && To.extent(To.rank - 1) % lanes == 0) {
     const tile_memory<T, From.size()> memory(from);
     each_vector<R::packets>([&](auto k) __attribute__((always_inline)) {
-      to.part[k] =
-          full_packet<T>(memory.element[source_of<Op, From, To, Attribute>(k * lanes)]);
+      to.part[k] = full_packet<T>(memory.element[source_of<Op, From, To, Attribute>(k * lanes)]);
     });
   } else if constexpr (Op == opcode::unpack_nibbles) {
     const tile_memory<T, From.size()> memory(from);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -10,19 +11,12 @@
 #include "ashlar/chip/host/codegen/value.hpp"
 #include "ashlar/config.hpp"
 #include "ashlar/core/dtype.hpp"
+#include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/program.hpp"
 
 /// What the code generator asks of a program while it writes code: regions, uses, and the C++ type
 /// of each value. A `Source` is a type with `static constexpr tile::program code`.
 namespace ashlar::chip::host_codegen {
-
-/// A view of a launch, as the kernel sees it.
-struct bound_argument {
-  std::byte* data = nullptr;
-  std::array<std::int64_t, tile::max_rank> extent{};
-  std::array<std::int64_t, tile::max_rank> stride{};
-  std::int64_t bits = 0;  ///< of a scalar, as `tile::constant_bits`
-};
 
 /// A matrix operand that `dot` reads where it lies, or from `copy` where it is not all there.
 template <Scalar T, std::int64_t Size>
@@ -41,6 +35,19 @@ template <class Source>
 struct facts {
   static constexpr const tile::program& code = Source::code;
   static constexpr int size = code.size;
+
+  /// Programs of the grid for which a second thread pays.
+  static constexpr std::int64_t grain = [] {
+    std::int64_t elements = 1;
+    bool loops = false;
+    for (int i = 0; i < size; ++i) {
+      const tile::instruction& x = code.at(i);
+      elements += x.type.is_value() ? x.type.size() : 0;
+      loops = loops || x.op == tile::opcode::loop || x.op == tile::opcode::repeat;
+    }
+    constexpr std::int64_t enough = 1 << 17;  // elements computed while threads start
+    return std::max<std::int64_t>(enough / (loops ? elements * 32 : elements), 1);
+  }();
 
   static constexpr int yield_of(int begin) { return tile::region_end(code, begin); }
 
@@ -124,9 +131,9 @@ template <class Source, int I>
 consteval auto results_tag() {
   using f = facts<Source>;
   return []<int... K>(std::integer_sequence<int, K...>) {
-    return std::type_identity<std::tuple<
-        typename plain_value<f::result_type(I, K).element, f::result_type(I, K).rank,
-                             f::result_type(I, K).size()>::type...>>{};
+    return std::type_identity<
+        std::tuple<typename plain_value<f::result_type(I, K).element, f::result_type(I, K).rank,
+                                        f::result_type(I, K).size()>::type...>>{};
   }(std::make_integer_sequence<int, f::code.at(f::last_yield(I)).count>{});
 }
 
@@ -161,9 +168,9 @@ struct slots<Source, std::integer_sequence<int, I...>> : slot<Source, I>... {};
 /// All values of one program of the grid, and where it stands.
 template <class Source>
 struct frame : detail::slots<Source, std::make_integer_sequence<int, facts<Source>::size>> {
-  const bound_argument* arguments;
-  std::array<std::int64_t, 3> place;
-  std::array<std::int64_t, 3> grid;
+  const tile::argument* arguments;
+  tile::grid place;
+  tile::grid grid;
 
   template <int I>
   ASHLAR_INLINE auto& get() {

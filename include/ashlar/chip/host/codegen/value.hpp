@@ -23,7 +23,8 @@ template <int N, class F>
 ASHLAR_INLINE void unrolled(const F& f) {
   [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
     (f(std::integral_constant<int, K>{}), ...);
-  }(std::make_integer_sequence<int, N>{});
+  }
+  (std::make_integer_sequence<int, N>{});
 }
 
 /// Up to so many vectors an operation is written out; above, it is a loop over memory.
@@ -58,7 +59,8 @@ struct packet_of<bool> {
 template <Scalar T>
 using packet = typename packet_of<T>::type;
 
-/// A tile in row-major order, sixteen elements to a packet; what fills the last packet is arbitrary.
+/// A tile in row-major order, sixteen elements to a packet; what fills the last packet is
+/// arbitrary.
 template <Scalar T, std::int64_t Size>
 struct tile_value {
   using value_type = T;
@@ -71,8 +73,8 @@ struct tile_value {
 template <class V>
 ASHLAR_INLINE void assign(V& to, const V& from) {
   if constexpr (requires { V::packets; }) {
-    each_vector<V::packets>(
-        [&](auto k) __attribute__((always_inline)) { to.part[k] = from.part[k]; });
+    each_vector<V::packets>([&](auto k)
+                                __attribute__((always_inline)) { to.part[k] = from.part[k]; });
   } else {
     to = from;
   }
