@@ -40,7 +40,7 @@ constexpr axis_extents around(const tile::tile_type& t, int axis) {
 }
 
 /// The first `n` of sixteen lanes, combined by the tree.
-template <Scalar T, class F>
+template <class T, class F>
 ASHLAR_INLINE T combined_lanes(T* lane, int n, const F& combine) {
   for (int half = lanes / 2; half > 0; half /= 2) {
     for (int i = 0; i < half && i + half < n; ++i) {
