@@ -10,7 +10,7 @@ namespace ashlar::simd {
 
 /// The same number in every lane; found by generic code that knows its value type only.
 template <Lane T>
-ASHLAR_INLINE vec<T> constant_of(std::type_identity<vec<T>>, double value) {
+ASHLAR_INLINE vec<T> constant_like(const vec<T>&, double value) {
   return broadcast(static_cast<T>(value));
 }
 
