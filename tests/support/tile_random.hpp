@@ -63,6 +63,7 @@ struct random_options {
   bool folds = true;      ///< reduce, scan
   bool control = true;    ///< loop, repeat, branch
   bool random = true;     ///< random_bits
+  bool speech = false;    ///< print, and a require that holds
   int moves = 14;         ///< about how many things the program does
 };
 
@@ -228,11 +229,20 @@ class program_maker {
     if (t.rank > 0 && dice_.chance(50)) {
       return {load(t), 2};
     }
+    if (t.rank == 0 && dice_.chance(30) && more_parameters(6)) {
+      return {argument(t.element), 2};
+    }
     const double c = ashlar::is_floating(t.element) ? dice_.between(-16, 16) / 4.0
                      : t.element == dtype::boolean  ? dice_.between(0, 1)
                      : t.element == dtype::uint8    ? dice_.between(0, 8)
                                                     : dice_.between(-8, 8);
     return {constant_of(t, c), 4};
+  }
+
+  /// A scalar parameter of its own.
+  value_id argument(dtype element) {
+    const int n = b_.add_parameter({element, -1, false});
+    return b_.emit({.op = opcode::argument, .index = n, .type = tile::scalar_type(element)});
   }
 
   // --- memory ------------------------------------------------------------------------------------
@@ -360,6 +370,8 @@ class program_maker {
       options_.matrices ? matrix() : elementwise();
     } else if (d < 85) {
       options_.folds ? fold() : elementwise();
+    } else if (d < 86 && options_.speech) {
+      speak();
     } else if (d < 88) {
       options_.random ? random_bits() : elementwise();
     } else if (!options_.control || depth >= 2) {
@@ -561,6 +573,16 @@ class program_maker {
     add(b_.emit({.op = opcode::random_bits, .type = type_of(counters.id).with(dtype::int32)},
                 {seed, counters.id}),
         0);
+  }
+
+  void speak() {
+    const value_id x = pick().id;
+    if (dice_.chance(50) || type_of(x).element == dtype::boolean) {
+      b_.emit({.op = opcode::print, .index = dice_.between(0, 9)}, {x});
+    } else {
+      b_.emit({.op = opcode::require, .index = dice_.between(0, 9)},
+              {b_.binary(opcode::less_equal, x, x)});
+    }
   }
 
   // --- regions -----------------------------------------------------------------------------------
