@@ -8,14 +8,7 @@
 /// Elementwise functions beside those of `tile::fn`, by the same rules.
 namespace ashlar::ops::detail {
 
-template <class V>
-constexpr V constant(double value) {
-  if constexpr (std::is_arithmetic_v<V>) {
-    return static_cast<V>(value);
-  } else {
-    return constant_of(std::type_identity<V>{}, value);
-  }
-}
+using tile::fn::detail::constant;
 
 struct sign_function {
   template <class V>
