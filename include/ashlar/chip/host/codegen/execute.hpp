@@ -311,8 +311,8 @@ ASHLAR_INLINE void carry(frame<Source>& f) {
   (std::make_integer_sequence<int, facts<Source>::code.at(Yield).count>{});
 }
 
-/// A product of matrices, as the blocked and packed kernel that gives the same bits: each element is
-/// one chain of `madd` in the order of K there, too.
+/// A product of matrices, as the blocked and packed kernel that gives the same bits: each element
+/// is one chain of `madd` in the order of K there, too.
 template <class Source, int I>
 ASHLAR_INLINE void multiply(frame<Source>& f) {
   using facts_of = facts<Source>;
@@ -346,8 +346,8 @@ ASHLAR_INLINE void loop(frame<Source>& f) {
   if constexpr (product.found) {
     constexpr tile::tile_type c = facts<Source>::code.type_of(I + 2);
     if constexpr (c.size() > lanes * most_unrolled) {
-      if (f.template operand<I, 2>().value ==
-          facts<Source>::code.type_of(product.a).extent(1)) [[likely]] {
+      if (f.template operand<I, 2>().value == facts<Source>::code.type_of(product.a).extent(1))
+          [[likely]] {
         multiply<Source, I>(f);
         return;
       }

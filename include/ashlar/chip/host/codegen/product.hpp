@@ -14,6 +14,8 @@
 /// A loop of `dot` over large tiles: one product of matrices with packed operands.
 namespace ashlar::chip::host_codegen::detail {
 
+struct product_scratch;
+
 /// A matrix among the arguments, and what it reads as outside.
 template <class T>
 struct product_operand {
@@ -41,8 +43,8 @@ struct product_operand {
     product_operand b = *this;
     b.rows = n;
     b.columns = m;
-    const bool whole = i >= 0 && j >= 0 && n <= rows && m <= columns && i <= rows - n &&
-                       j <= columns - m;
+    const bool whole =
+        i >= 0 && j >= 0 && n <= rows && m <= columns && i <= rows - n && j <= columns - m;
     if (whole) {
       b.data = data + (i * row + j * column);
       return b;
@@ -83,13 +85,15 @@ template <int M, int N, int K, class T>
     return;
   }
   const std::uint64_t length = static_cast<std::uint64_t>(end) - static_cast<std::uint64_t>(first);
-  const auto rounds = static_cast<std::int64_t>((length - 1) / static_cast<std::uint64_t>(step)) + 1;
+  const auto rounds =
+      static_cast<std::int64_t>((length - 1) / static_cast<std::uint64_t>(step)) + 1;
   // In pieces, so that a copy of what reaches over the edge has a bound.
   constexpr std::int64_t rounds_at_once = std::max(1, 2048 / K);
   for (std::int64_t at = 0; at < rounds; at += rounds_at_once) {
     const std::int64_t depth = std::min(rounds_at_once, rounds - at) * K;
     const std::int64_t k = first + at * step;
-    T* const room = chip::detail::scratch<T, codegen_scratch>(depth * (M + N));
+    const std::int64_t elements = depth * (M + N);
+    T* const room = chip::detail::gemm_scratch<T, product_scratch>(elements);
     const product_operand<T> x = a.block(i, k, M, depth, room);
     const product_operand<T> y = b.block(k, j, depth, N, room + depth * M);
     T* const to = reinterpret_cast<T*>(result.part);
