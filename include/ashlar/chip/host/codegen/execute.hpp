@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -178,50 +179,117 @@ void scatter(frame<Source>& f) {
 
 // --- elementwise ---------------------------------------------------------------------------------
 
-template <class Source, int I>
-ASHLAR_INLINE void elementwise(frame<Source>& f) {
+/// One packet of an elementwise instruction; `operand(k)` gives the packet of its operand `k`.
+template <class Source, int I, class Operand>
+ASHLAR_INLINE auto elementwise_packet(const Operand& operand) {
   constexpr tile::instruction i = instruction_of<Source, I>;
-  constexpr tile::opcode_kind kind = info(i.op).kind;
-  auto& to = f.template get<I>();
-  const auto& a = f.template operand<I, 0>();
-  using A = typename std::remove_cvref_t<decltype(a)>::value_type;
+  using A = scalar_of<facts<Source>::code.type_of(facts<Source>::code.operand(I, 0)).element>;
   using R = scalar_of<i.type.element>;
   constexpr auto how = static_cast<tile::rounding>(i.index);
   constexpr std::type_identity<A> as{};
-  if constexpr (i.type.rank == 0) {
-    if constexpr (i.op == opcode::cast) {
-      to.value = tile::eval::cast<R>(a.value, how);
-    } else if constexpr (i.op == opcode::bitcast) {
-      to.value = tile::eval::bitcast<R>(a.value);
-    } else if constexpr (kind == opcode_kind::unary) {
-      to.value = apply<i.op>(as, a.value);
-    } else if constexpr (i.op == opcode::select) {
-      to.value = a.value ? f.template operand<I, 1>().value : f.template operand<I, 2>().value;
-    } else if constexpr (i.op == opcode::fma) {
-      to.value = tile::eval::fma<host_math>(a.value, f.template operand<I, 1>().value,
-                                            f.template operand<I, 2>().value);
-    } else {
-      to.value = apply<i.op>(as, a.value, f.template operand<I, 1>().value);
-    }
+  constexpr std::integral_constant<int, 0> first{};
+  constexpr std::integral_constant<int, 1> second{};
+  constexpr std::integral_constant<int, 2> third{};
+  if constexpr (i.op == opcode::cast) {
+    return apply_cast<R, A>(operand(first), how);
+  } else if constexpr (i.op == opcode::bitcast) {
+    return apply_bitcast<R, A>(operand(first));
+  } else if constexpr (info(i.op).kind == opcode_kind::unary) {
+    return apply<i.op>(as, operand(first));
+  } else if constexpr (i.op == opcode::select) {
+    return apply_select<R>(operand(first), operand(second), operand(third));
+  } else if constexpr (i.op == opcode::fma) {
+    return apply_fma<R>(operand(first), operand(second), operand(third));
   } else {
+    return apply<i.op>(as, operand(first), operand(second));
+  }
+}
+
+template <class Source, int I>
+ASHLAR_INLINE void elementwise(frame<Source>& f) {
+  constexpr tile::instruction i = instruction_of<Source, I>;
+  auto& to = f.template get<I>();
+  if constexpr (i.type.rank > 0) {
     constexpr int packets = std::remove_cvref_t<decltype(to)>::packets;
     each_vector<packets>([&](auto k) __attribute__((always_inline)) {
-      if constexpr (i.op == opcode::cast) {
-        to.part[k] = apply_cast<R, A>(a.part[k], how);
-      } else if constexpr (i.op == opcode::bitcast) {
-        to.part[k] = apply_bitcast<R, A>(a.part[k]);
-      } else if constexpr (kind == opcode_kind::unary) {
-        to.part[k] = apply<i.op>(as, a.part[k]);
-      } else if constexpr (i.op == opcode::select) {
-        to.part[k] = apply_select<R>(a.part[k], f.template operand<I, 1>().part[k],
-                                     f.template operand<I, 2>().part[k]);
-      } else if constexpr (i.op == opcode::fma) {
-        to.part[k] = apply_fma<R>(a.part[k], f.template operand<I, 1>().part[k],
-                                  f.template operand<I, 2>().part[k]);
-      } else {
-        to.part[k] = apply<i.op>(as, a.part[k], f.template operand<I, 1>().part[k]);
-      }
+      to.part[k] =
+          elementwise_packet<Source, I>([&]<int K>(std::integral_constant<int, K>)
+                                            __attribute__((always_inline))
+                                                ->const auto& {
+                                                  return f.template operand<I, K>().part[k];
+                                                });
     });
+  } else {
+    using R = scalar_of<i.type.element>;
+    const auto a = f.template operand<I, 0>().value;
+    constexpr std::type_identity<std::remove_const_t<decltype(a)>> as{};
+    constexpr auto how = static_cast<tile::rounding>(i.index);
+    if constexpr (i.op == opcode::cast) {
+      to.value = tile::eval::cast<R>(a, how);
+    } else if constexpr (i.op == opcode::bitcast) {
+      to.value = tile::eval::bitcast<R>(a);
+    } else if constexpr (info(i.op).kind == opcode_kind::unary) {
+      to.value = apply<i.op>(as, a);
+    } else if constexpr (i.op == opcode::select) {
+      to.value = a ? f.template operand<I, 1>().value : f.template operand<I, 2>().value;
+    } else if constexpr (i.op == opcode::fma) {
+      to.value = tile::eval::fma<host_math>(a, f.template operand<I, 1>().value,
+                                            f.template operand<I, 2>().value);
+    } else {
+      to.value = apply<i.op>(as, a, f.template operand<I, 1>().value);
+    }
+  }
+}
+
+// --- large tiles: what follows one another is done packet by packet
+// ---------------------------------
+
+/// The packets of one step through a group of instructions.
+template <class Source, int I>
+struct packet_slot {
+  packet<scalar_of<facts<Source>::code.type_of(I).element>> value;
+};
+template <class Source, class Members>
+struct packet_slots;
+template <class Source, int... I>
+struct packet_slots<Source, std::integer_sequence<int, I...>> : packet_slot<Source, I>... {
+  static constexpr bool has(int i) { return ((i == I) || ...); }
+};
+
+template <class Source, int I, class Slots>
+ASHLAR_INLINE void packet_step(frame<Source>& f, Slots& now, int k) {
+  constexpr tile::instruction i = instruction_of<Source, I>;
+  auto& to = static_cast<packet_slot<Source, I>&>(now).value;
+  if constexpr (i.op == opcode::broadcast) {
+    constexpr tile::tile_type from = facts<Source>::code.type_of(facts<Source>::code.operand(I, 0));
+    to = broadcast_packet<from, i.type>(f.template operand<I, 0>(), k);
+  } else {
+    to =
+        elementwise_packet<Source, I>([&]<int K>(std::integral_constant<int, K>)
+                                          __attribute__((always_inline))
+                                              ->const auto& {
+                                                constexpr int o = facts<Source>::code.operand(I, K);
+                                                if constexpr (Slots::has(o)) {
+                                                  return static_cast<const packet_slot<Source, o>&>(
+                                                             now)
+                                                      .value;
+                                                } else {
+                                                  return f.template get<o>().part[k];
+                                                }
+                                              });
+  }
+  if constexpr (facts<Source>::used_beside(I, [](int user) { return Slots::has(user); })) {
+    f.template get<I>().part[k] = to;
+  }
+}
+
+template <class Source, int... I>
+ASHLAR_INLINE void run_group(frame<Source>& f, std::integer_sequence<int, I...> members) {
+  constexpr int first = std::min({I...});
+  constexpr std::int64_t size = facts<Source>::code.type_of(first).size();
+  for (int k = 0; k < tile_value<float, size>::packets; ++k) {
+    packet_slots<Source, decltype(members)> now;
+    (packet_step<Source, I>(f, now, k), ...);
   }
 }
 
@@ -530,13 +598,36 @@ ASHLAR_INLINE void step(frame<Source>& f) {
   }
 }
 
+/// The instructions `list[At] ...` of a region: groups of packet-wise ones, else one by one.
+template <class Source, auto& List, std::size_t At>
+ASHLAR_INLINE void run_from(frame<Source>& f) {
+  constexpr std::size_t end = List.size() - 1;
+  if constexpr (At < end) {
+    constexpr std::size_t length = facts<Source>::group_length(List, At);
+    if constexpr (length > 1) {
+      [&]<std::size_t... K>(std::index_sequence<K...>) __attribute__((always_inline)) {
+        run_group(f, std::integer_sequence<int, List[At + K]...>{});
+      }
+      (std::make_index_sequence<length>{});
+      run_from<Source, List, At + length>(f);
+    } else {
+      step<Source, List[At]>(f);
+      run_from<Source, List, At + 1>(f);
+    }
+  }
+}
+
 template <class Source, int Begin, int End>
 ASHLAR_INLINE void run_region(frame<Source>& f) {
   constexpr auto& list = facts<Source>::template top_level<Begin, End>;
-  [&]<std::size_t... K>(std::index_sequence<K...>) __attribute__((always_inline)) {
-    (step<Source, list[K]>(f), ...);
+  if constexpr (facts<Source>::has_groups(list)) {
+    run_from<Source, facts<Source>::template top_level<Begin, End>, 0>(f);
+  } else {
+    [&]<std::size_t... K>(std::index_sequence<K...>) __attribute__((always_inline)) {
+      (step<Source, list[K]>(f), ...);
+    }
+    (std::make_index_sequence<list.size() - 1>{});
   }
-  (std::make_index_sequence<list.size() - 1>{});
 }
 
 }  // namespace detail

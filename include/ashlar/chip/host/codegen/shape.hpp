@@ -77,6 +77,19 @@ constexpr std::int64_t source_of(std::int64_t k) {
   return from.place();
 }
 
+/// Packet `k` of a broadcast of one element, or of whole rows of packets.
+template <tile::tile_type From, tile::tile_type To, class V>
+ASHLAR_INLINE auto broadcast_packet(const V& from, int k) {
+  using T = typename V::value_type;
+  if constexpr (From.rank == 0) {
+    return full_packet<T>(from.value);
+  } else if constexpr (From.size() == 1) {
+    return full_packet<T>(elements_of<T>(from.part[0]).element[0]);
+  } else {
+    return from.part[source_of<opcode::broadcast, From, To, 0>(k * lanes) / lanes];
+  }
+}
+
 template <opcode Op, tile::tile_type From, tile::tile_type To, std::int64_t Attribute, class R,
           class V>
 ASHLAR_INLINE void reshaped(R& to, const V& from) {
@@ -91,16 +104,13 @@ ASHLAR_INLINE void reshaped(R& to, const V& from) {
     } else {
       assign(to, from);
     }
-  } else if constexpr (Op == opcode::broadcast && From.rank == 0) {
-    const packet<T> x = full_packet<T>(from.value);
-    each_vector<R::packets>([&](auto k) __attribute__((always_inline)) { to.part[k] = x; });
   } else if constexpr (Op == opcode::broadcast && From.size() == 1) {
-    const packet<T> x = full_packet<T>(elements_of<T>(from.part[0]).element[0]);
+    const packet<T> x = broadcast_packet<From, To>(from, 0);
     each_vector<R::packets>([&](auto k) __attribute__((always_inline)) { to.part[k] = x; });
   } else if constexpr (Op == opcode::broadcast && To.extent(To.rank - 1) % lanes == 0 &&
                        From.extent(From.rank - 1) == To.extent(To.rank - 1)) {
     each_vector<R::packets>([&](auto k) __attribute__((always_inline)) {
-      to.part[k] = from.part[source_of<Op, From, To, Attribute>(k * lanes) / lanes];
+      to.part[k] = broadcast_packet<From, To>(from, k);
     });
   } else if constexpr (Op == opcode::broadcast && To.extent(To.rank - 1) % lanes == 0) {
     const tile_memory<T, From.size()> memory(from);

@@ -117,6 +117,61 @@ struct facts {
     return p;
   }
 
+  /// A large tile whose packet `k` comes of packets `k` (or of rows): see `run_group`.
+  static constexpr bool is_packetwise(int i) {
+    const tile::instruction& x = code.at(i);
+    if (x.type.size() <= lanes * most_unrolled || x.type.rank < 1) {
+      return false;
+    }
+    if (x.op == tile::opcode::broadcast) {
+      const tile::tile_type& from = code.type_of(code.operand(i, 0));
+      const std::int32_t row = x.type.extent(x.type.rank - 1);
+      return from.size() == 1 ||
+             (from.rank > 0 && from.extent(from.rank - 1) == row && row % lanes == 0);
+    }
+    const auto kind = info(x.op).kind;
+    return kind == tile::opcode_kind::unary || kind == tile::opcode_kind::binary ||
+           kind == tile::opcode_kind::compare || kind == tile::opcode_kind::ternary;
+  }
+
+  /// How many instructions from `list[at]` on go packet by packet together.
+  static constexpr std::size_t group_length(const auto& list, std::size_t at) {
+    std::size_t n = 0;
+    while (at + n + 1 < list.size() && is_packetwise(list[at + n]) &&
+           code.type_of(list[at + n]).size() == code.type_of(list[at]).size()) {
+      // A broadcast reads its operand as a whole: that must be there before the group begins.
+      if (code.at(list[at + n]).op == tile::opcode::broadcast) {
+        for (std::size_t k = 0; k < n; ++k) {
+          if (code.operand(list[at + n], 0) == list[at + k]) {
+            return n;
+          }
+        }
+      }
+      ++n;
+    }
+    return std::max<std::size_t>(n, 1);
+  }
+  static constexpr bool has_groups(const auto& list) {
+    for (std::size_t k = 0; k + 1 < list.size(); ++k) {
+      if (group_length(list, k) > 1) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  /// Whether an instruction for which `inside` is false uses the value.
+  static constexpr bool used_beside(int value, const auto& inside) {
+    for (int j = value + 1; j < size; ++j) {
+      for (const tile::value_id o : code.operands(j)) {
+        if (o == value && !inside(j)) {
+          return true;
+        }
+      }
+    }
+    return false;
+  }
+
   /// The type of result `k` of an instruction with regions.
   static constexpr tile::tile_type result_type(int owner, int k) {
     const tile::instruction& o = code.at(owner);
