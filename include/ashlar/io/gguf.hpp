@@ -7,13 +7,11 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <limits>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "ashlar/core/dtype.hpp"
@@ -105,9 +103,9 @@ class gguf {
     if (found == nullptr) {
       return std::nullopt;
     }
-    auto converted = detail::gguf_convert<T>(*found);
+    auto converted = found->template as<T>();
     if (!converted) {
-      fail(key, "its type, " + detail::gguf_type_name(static_cast<std::uint32_t>(found->index())) +
+      fail(key, "its type, " + std::string(name_of(found->type())) +
                     ", or its number does not fit what is read");
     }
     return converted;
@@ -157,8 +155,8 @@ inline void gguf::read(std::span<const std::byte> bytes) {
   }
   read_metadata(in, pairs);
   if (const gguf_value* given = value("general.alignment")) {
-    const auto* number = std::get_if<std::uint32_t>(given);
-    if (number == nullptr || !std::has_single_bit(*number)) {
+    const auto number = given->as<std::uint32_t>();
+    if (given->type() != gguf_type::uint32 || !std::has_single_bit(*number)) {
       in.fail("general.alignment", "it is not a uint32 that is a power of two");
     }
     alignment_ = *number;
