@@ -95,8 +95,9 @@ class tokenizer_json_reader {
 
   void read_vocabulary(const json_field& vocab) {
     const bool sentence = parts_.model == tokenizer_model::sentencepiece;
-    const json& entries = vocab.object();
-    for (const auto& [text, number] : entries.items()) {
+    const std::vector<json_value>& entries = vocab.members();
+    for (const json_value& number : entries) {
+      const std::string& text = number.key;
       const json_field field(number, format_, vocab.path() + "." + printable(text));
       const std::int32_t id = reserve_id(field, entries.size());
       if (at(id).kind != token_kind::unused) {
@@ -117,14 +118,15 @@ class tokenizer_json_reader {
     std::unordered_map<std::string_view, std::int32_t> ids(ids_.begin(), ids_.end());
     for (std::size_t i = 0; i < merges.size(); ++i) {
       const json_field merge = merges[i];
-      if (merge.value().is_string()) {  // how files were written before tokenizers 0.20
+      if (merge.value().kind ==
+          json_kind::string) {  // how files were written before tokenizers 0.20
         const auto [left, right] = split_merge(merge.text(), format_, merge.path());
         add_merge(parts_, ids, left, right, format_, merge.path());
       } else {
         if (merge.size() != 2) {
           merge.fail("it is not two tokens");
         }
-        const std::string& left = merge[0].text();
+        const std::string& left = merge[std::size_t{0}].text();
         add_merge(parts_, ids, left, merge[1].text(), format_, merge.path());
       }
     }
@@ -172,7 +174,7 @@ class tokenizer_json_reader {
     if (type != "Sequence" || pre["pretokenizers"].size() != 2) {
       pre.fail("only ByteLevel, or a Sequence of Split or Digits and ByteLevel is supported");
     }
-    const json_field first = pre["pretokenizers"][0];
+    const json_field first = pre["pretokenizers"][std::size_t{0}];
     const word_pattern rest = byte_level_pattern(pre["pretokenizers"][1]);
     const std::string& cut = first["type"].text();
     if (cut == "Digits" && rest == word_pattern::gpt2 && first["individual_digits"].boolean()) {
@@ -297,7 +299,7 @@ class tokenizer_json_reader {
 /// Throws: `format_error` naming the field that is malformed or not supported.
 inline tokenizer read_tokenizer_json(std::string_view text) {
   const std::string format = "tokenizer.json";
-  const detail::json document = detail::parse_json(text, format, "document");
+  const detail::json_value document = detail::parse_json(text, format, "document");
   return tokenizer(detail::tokenizer_json_reader({document, format}).read());
 }
 
