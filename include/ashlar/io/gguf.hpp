@@ -203,7 +203,6 @@ inline void gguf::read(std::span<const std::byte> bytes) {
 }
 
 inline void gguf::read_metadata(detail::gguf_cursor& in, std::uint64_t count) {
-  std::vector<std::pair<std::string, std::size_t>> keys;
   for (std::size_t i = 0; i < count; ++i) {
     const std::string field = "metadata[" + std::to_string(i) + "]";
     std::string key(in.text(field + ".key"));
@@ -211,14 +210,21 @@ inline void gguf::read_metadata(detail::gguf_cursor& in, std::uint64_t count) {
       in.fail(field + ".key", "it is empty");
     }
     const auto type = in.type(field + ".type");
-    keys.emplace_back(key, i);
     metadata_.push_back({std::move(key), in.value(type, field + ".value")});
   }
-  std::sort(keys.begin(), keys.end());
-  for (std::size_t i = 1; i < keys.size(); ++i) {
-    if (keys[i].first == keys[i - 1].first) {
-      in.fail("metadata[" + std::to_string(keys[i].second) + "].key",
-              "'" + keys[i].first.substr(0, 60) + "' is there twice");
+  std::vector<std::size_t> order(metadata_.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    order[i] = i;
+  }
+  std::sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) {
+    const int by_key = metadata_[a].key.compare(metadata_[b].key);
+    return by_key != 0 ? by_key < 0 : a < b;
+  });
+  for (std::size_t i = 1; i < order.size(); ++i) {
+    const std::string& key = metadata_[order[i]].key;
+    if (key == metadata_[order[i - 1]].key) {
+      in.fail("metadata[" + std::to_string(order[i]) + "].key",
+              "'" + key.substr(0, 60) + "' is there twice");
     }
   }
 }

@@ -129,7 +129,8 @@ inline void safetensors::read(std::span<const std::byte> bytes) {
     found.push_back(read_entry(info.key, {info, format, field}, data));
   }
   std::sort(found.begin(), found.end(), [](const tensor_entry& a, const tensor_entry& b) {
-    return std::pair(a.bytes.data(), a.bytes.size()) < std::pair(b.bytes.data(), b.bytes.size());
+    return a.bytes.data() != b.bytes.data() ? a.bytes.data() < b.bytes.data()
+                                            : a.bytes.size() < b.bytes.size();
   });
   std::size_t end = 0;
   for (const tensor_entry& entry : found) {

@@ -103,7 +103,7 @@ class tokenizer_json_reader {
       if (at(id).kind != token_kind::unused) {
         field.fail("another token has id " + std::to_string(id));
       }
-      ids_.emplace(text, id);
+      ids_.try_emplace(text, id);
       const auto byte = sentence ? named_byte(text) : std::nullopt;
       if (byte) {
         at(id) = {std::string(1, *byte), token_kind::byte};
@@ -115,19 +115,18 @@ class tokenizer_json_reader {
   }
 
   void read_merges(const json_field& merges) {
-    std::unordered_map<std::string_view, std::int32_t> ids(ids_.begin(), ids_.end());
     for (std::size_t i = 0; i < merges.size(); ++i) {
       const json_field merge = merges[i];
       if (merge.value().kind ==
           json_kind::string) {  // how files were written before tokenizers 0.20
         const auto [left, right] = split_merge(merge.text(), format_, merge.path());
-        add_merge(parts_, ids, left, right, format_, merge.path());
+        add_merge(parts_, ids_, left, right, format_, merge.path());
       } else {
         if (merge.size() != 2) {
           merge.fail("it is not two tokens");
         }
         const std::string& left = merge[std::size_t{0}].text();
-        add_merge(parts_, ids, left, merge[1].text(), format_, merge.path());
+        add_merge(parts_, ids_, left, merge[1].text(), format_, merge.path());
       }
     }
   }
@@ -149,7 +148,7 @@ class tokenizer_json_reader {
       if (moved || (known == ids_.end() && at(id).kind != token_kind::unused)) {
         number.fail("the vocabulary gives this id or this text to another token");
       }
-      ids_.emplace(content, id);
+      ids_.try_emplace(content, id);
       if (id != parts_.unknown) {
         const bool special = entry.has("special") && entry["special"].boolean();
         at(id) = {content, special ? token_kind::control : token_kind::user_defined};
@@ -286,7 +285,7 @@ class tokenizer_json_reader {
   json_field root_;
   const std::string format_ = "tokenizer.json";
   tokenizer_parts parts_;
-  std::unordered_map<std::string, std::int32_t> ids_;  // by the text in the file
+  std::unordered_map<std::string_view, std::int32_t> ids_;  // by the text in the document
 };
 
 }  // namespace detail
