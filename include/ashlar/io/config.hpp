@@ -105,19 +105,19 @@ inline std::int64_t default_head_dim(std::int64_t dim, std::int64_t heads,
 inline model_config read_config_json(std::string_view text) {
   static const std::string format = "config.json";
   constexpr std::int64_t most = std::int64_t{1} << 40;  // `check` knows the narrow bounds
-  const detail::json document = detail::parse_json(text, format, "document");
+  const detail::json_value document = detail::parse_json(text, format, "document");
   const detail::json_field root(document, format);
-  const auto only = [&](const char* key, const detail::json& allowed) {
-    if (root.has(key) && root[key].value() != allowed) {
-      root[key].fail(detail::printable(root[key].value().dump()) + " is not supported, only " +
-                     allowed.dump());
+  const auto only = [&](const char* key, auto allowed, const char* shown) {
+    if (root.has(key) && !root[key].value().is(allowed)) {
+      root[key].fail(detail::printable(detail::to_text(root[key].value())) +
+                     " is not supported, only " + shown);
     }
   };
-  only("model_type", "llama");
-  only("hidden_act", "silu");
-  only("attention_bias", false);
-  only("mlp_bias", false);
-  only("partial_rotary_factor", 1.0);
+  only("model_type", std::string_view("llama"), "\"llama\"");
+  only("hidden_act", std::string_view("silu"), "\"silu\"");
+  only("attention_bias", false, "false");
+  only("mlp_bias", false, "false");
+  only("partial_rotary_factor", 1.0, "1.0");
 
   const auto integer = [&](const char* key) { return root[key].integer(0, most); };
   model_config c;
@@ -159,7 +159,8 @@ inline model_config read_config_json(std::string_view text) {
       return -1;
     }
     const detail::json_field id = root[key];  // several ends of text are allowed; the first counts
-    const detail::json_field first = id.value().is_array() && id.size() > 0 ? id[0] : id;
+    const bool list = id.value().kind == detail::json_kind::array && id.size() > 0;
+    const detail::json_field first = list ? id[std::size_t{0}] : id;
     return static_cast<std::int32_t>(first.integer(-1, (std::int64_t{1} << 31) - 1));
   };
   c.bos = token("bos_token_id");

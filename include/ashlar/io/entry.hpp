@@ -122,8 +122,9 @@ class entry_list {
     for (std::size_t i = 0; i < by_name_.size(); ++i) {
       by_name_[i] = i;
     }
-    std::stable_sort(by_name_.begin(), by_name_.end(), [this](std::size_t a, std::size_t b) {
-      return entries_[a].name < entries_[b].name;
+    std::sort(by_name_.begin(), by_name_.end(), [this](std::size_t a, std::size_t b) {
+      const int order = entries_[a].name.compare(entries_[b].name);
+      return order != 0 ? order < 0 : a < b;
     });
   }
 

@@ -7,13 +7,11 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
-#include <limits>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "ashlar/core/dtype.hpp"
@@ -105,9 +103,9 @@ class gguf {
     if (found == nullptr) {
       return std::nullopt;
     }
-    auto converted = detail::gguf_convert<T>(*found);
+    auto converted = found->template as<T>();
     if (!converted) {
-      fail(key, "its type, " + detail::gguf_type_name(static_cast<std::uint32_t>(found->index())) +
+      fail(key, "its type, " + std::string(name_of(found->type())) +
                     ", or its number does not fit what is read");
     }
     return converted;
@@ -157,8 +155,8 @@ inline void gguf::read(std::span<const std::byte> bytes) {
   }
   read_metadata(in, pairs);
   if (const gguf_value* given = value("general.alignment")) {
-    const auto* number = std::get_if<std::uint32_t>(given);
-    if (number == nullptr || !std::has_single_bit(*number)) {
+    const auto number = given->as<std::uint32_t>();
+    if (given->type() != gguf_type::uint32 || !std::has_single_bit(*number)) {
       in.fail("general.alignment", "it is not a uint32 that is a power of two");
     }
     alignment_ = *number;
@@ -205,7 +203,6 @@ inline void gguf::read(std::span<const std::byte> bytes) {
 }
 
 inline void gguf::read_metadata(detail::gguf_cursor& in, std::uint64_t count) {
-  std::vector<std::pair<std::string, std::size_t>> keys;
   for (std::size_t i = 0; i < count; ++i) {
     const std::string field = "metadata[" + std::to_string(i) + "]";
     std::string key(in.text(field + ".key"));
@@ -213,14 +210,21 @@ inline void gguf::read_metadata(detail::gguf_cursor& in, std::uint64_t count) {
       in.fail(field + ".key", "it is empty");
     }
     const auto type = in.type(field + ".type");
-    keys.emplace_back(key, i);
     metadata_.push_back({std::move(key), in.value(type, field + ".value")});
   }
-  std::sort(keys.begin(), keys.end());
-  for (std::size_t i = 1; i < keys.size(); ++i) {
-    if (keys[i].first == keys[i - 1].first) {
-      in.fail("metadata[" + std::to_string(keys[i].second) + "].key",
-              "'" + keys[i].first.substr(0, 60) + "' is there twice");
+  std::vector<std::size_t> order(metadata_.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    order[i] = i;
+  }
+  std::sort(order.begin(), order.end(), [this](std::size_t a, std::size_t b) {
+    const int by_key = metadata_[a].key.compare(metadata_[b].key);
+    return by_key != 0 ? by_key < 0 : a < b;
+  });
+  for (std::size_t i = 1; i < order.size(); ++i) {
+    const std::string& key = metadata_[order[i]].key;
+    if (key == metadata_[order[i - 1]].key) {
+      in.fail("metadata[" + std::to_string(order[i]) + "].key",
+              "'" + key.substr(0, 60) + "' is there twice");
     }
   }
 }

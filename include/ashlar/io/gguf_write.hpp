@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -12,8 +11,6 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <variant>
-#include <vector>
 
 #include "ashlar/core/error.hpp"
 #include "ashlar/io/entry.hpp"
@@ -26,37 +23,20 @@ namespace ashlar::io {
 namespace detail {
 
 /// Appends values to the header of a GGUF file.
-template <class Value>
 class gguf_sink {
  public:
   template <class T>
     requires std::is_arithmetic_v<T>
   void put(T number) {
-    const auto bytes = std::bit_cast<std::array<char, sizeof(T)>>(number);
-    bytes_.append(bytes.data(), bytes.size());
+    gguf_append(bytes_, number);
   }
   void put(const std::string& text) {
     put(std::uint64_t{text.size()});
     bytes_ += text;
   }
-  void put(const gguf_array& array) {
-    put(static_cast<std::uint32_t>(array.elements.index()));
-    std::visit(
-        [this](const auto& elements) {
-          put(std::uint64_t{elements.size()});
-          for (const auto& element : elements) {
-            if constexpr (std::is_same_v<decltype(elements), const std::vector<bool>&>) {
-              put(static_cast<bool>(element));
-            } else {
-              put(element);
-            }
-          }
-        },
-        array.elements);
-  }
-  void put(const Value& value) {
-    put(static_cast<std::uint32_t>(value.index()));
-    std::visit([this](const auto& v) { this->put(v); }, value);
+  void put(const gguf_value& value) {
+    put(static_cast<std::uint32_t>(value.type()));
+    bytes_ += value.bytes();
   }
   void pad(std::uint64_t alignment) {
     bytes_.resize((bytes_.size() + alignment - 1) / alignment * alignment, '\0');
@@ -68,10 +48,10 @@ class gguf_sink {
 };
 
 /// Everything before the data of a GGUF file, padded to `alignment`.
-template <class Value>
-std::string gguf_header(std::span<const gguf_pair> metadata, std::span<const tensor_entry> entries,
-                        std::uint64_t alignment, std::uint32_t version) {
-  gguf_sink<Value> out;
+inline std::string gguf_header(std::span<const gguf_pair> metadata,
+                               std::span<const tensor_entry> entries, std::uint64_t alignment,
+                               std::uint32_t version) {
+  gguf_sink out;
   out.put(std::uint32_t{0x46554747});
   out.put(version);
   out.put(std::uint64_t{entries.size()});
@@ -106,9 +86,8 @@ std::string gguf_header(std::span<const gguf_pair> metadata, std::span<const ten
 /// Throws:  `argument_error` for repeated or empty keys and names, names above 63 bytes, more than
 ///          4 dimensions, bytes that do not match the extents, `uint8` and `boolean` tensors (the
 ///          format has no number for them), an alignment that is no power of two; `file_error`.
-template <class Value = gguf_value>
-void write_gguf(const std::filesystem::path& path, std::span<const gguf_pair> metadata,
-                std::span<const tensor_entry> entries) {
+inline void write_gguf(const std::filesystem::path& path, std::span<const gguf_pair> metadata,
+                       std::span<const tensor_entry> entries) {
   const auto refuse = [](const std::string& why) {
     throw argument_error("ashlar::io::write_gguf", why);
   };
@@ -119,8 +98,8 @@ void write_gguf(const std::filesystem::path& path, std::span<const gguf_pair> me
       refuse("key '" + pair.key + "' is empty or there twice");
     }
     if (pair.key == "general.alignment") {
-      const auto* number = std::get_if<std::uint32_t>(&pair.value);
-      if (number == nullptr || !std::has_single_bit(*number)) {
+      const auto number = pair.value.as<std::uint32_t>();
+      if (pair.value.type() != gguf_type::uint32 || !std::has_single_bit(*number)) {
         refuse("general.alignment is not a uint32 that is a power of two");
       }
       alignment = *number;
@@ -142,7 +121,7 @@ void write_gguf(const std::filesystem::path& path, std::span<const gguf_pair> me
     }
   }
   file_writer file(path);
-  file.write(detail::gguf_header<Value>(metadata, entries, alignment, 3));
+  file.write(detail::gguf_header(metadata, entries, alignment, 3));
   for (const tensor_entry& entry : entries) {
     file.write(entry.bytes);
     const std::uint64_t tail = entry.bytes.size() % alignment;

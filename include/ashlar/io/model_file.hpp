@@ -220,19 +220,23 @@ inline std::vector<std::filesystem::path> safetensors_files(const std::filesyste
   const std::string format = "model.safetensors.index.json";
   const mapped_file file(index);
   return naming(index.string(), [&] {
-    const json document = parse_json(file.text(), format, "document");
+    const json_value document = parse_json(file.text(), format, "document");
     const json_field map = json_field(document, format)["weight_map"];
-    std::vector<std::filesystem::path> files;
-    for (const auto& [tensor, shard] : map.object().items()) {
-      const json_field name(shard, format, "weight_map." + printable(tensor));
+    std::vector<std::string> names;
+    for (const json_value& shard : map.members()) {
+      const json_field name(shard, format, "weight_map." + printable(shard.key));
       const std::filesystem::path relative(name.text());
       if (relative.empty() || relative.filename() != relative || relative == "..") {
         name.fail("'" + printable(name.text()) + "' is not a file of the same folder");
       }
-      files.push_back(folder / relative);
+      names.push_back(name.text());
     }
-    std::sort(files.begin(), files.end());
-    files.erase(std::unique(files.begin(), files.end()), files.end());
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+    std::vector<std::filesystem::path> files;
+    for (const std::string& name : names) {
+      files.push_back(folder / name);
+    }
     return files;
   });
 }

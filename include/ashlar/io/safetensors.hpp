@@ -109,27 +109,28 @@ inline void safetensors::read(std::span<const std::byte> bytes) {
   }
   const auto header_bytes = bytes.subspan(8, static_cast<std::size_t>(length));
   const auto data = bytes.subspan(8 + static_cast<std::size_t>(length));
-  const detail::json header = detail::parse_json(
+  const detail::json_value header = detail::parse_json(
       {reinterpret_cast<const char*>(header_bytes.data()), header_bytes.size()}, format, "header");
 
   std::vector<tensor_entry> found;
-  for (const auto& [name, info] : header.items()) {
-    if (name == "__metadata__") {
-      if (info.is_null()) {
+  for (const detail::json_value& info : header.items) {
+    if (info.key == "__metadata__") {
+      if (info.kind == detail::json_kind::null) {
         continue;
       }
-      const detail::json_field map(info, format, name);
-      for (const auto& [key, value] : map.object().items()) {
-        metadata_[key] =
-            detail::json_field(value, format, name + "." + detail::printable(key)).text();
+      const detail::json_field map(info, format, info.key);
+      for (const detail::json_value& value : map.members()) {
+        metadata_[value.key] =
+            detail::json_field(value, format, info.key + "." + detail::printable(value.key)).text();
       }
       continue;
     }
-    const std::string field = "tensors[\"" + detail::printable(name) + "\"]";
-    found.push_back(read_entry(name, {info, format, field}, data));
+    const std::string field = "tensors[\"" + detail::printable(info.key) + "\"]";
+    found.push_back(read_entry(info.key, {info, format, field}, data));
   }
   std::sort(found.begin(), found.end(), [](const tensor_entry& a, const tensor_entry& b) {
-    return std::pair(a.bytes.data(), a.bytes.size()) < std::pair(b.bytes.data(), b.bytes.size());
+    return a.bytes.data() != b.bytes.data() ? a.bytes.data() < b.bytes.data()
+                                            : a.bytes.size() < b.bytes.size();
   });
   std::size_t end = 0;
   for (const tensor_entry& entry : found) {
@@ -183,7 +184,7 @@ inline tensor_entry safetensors::read_entry(const std::string& name, const detai
   if (offsets.size() != 2) {
     offsets.fail("it has " + std::to_string(offsets.size()) + " numbers, not 2");
   }
-  const auto begin = static_cast<std::uint64_t>(offsets[0].integer(0));
+  const auto begin = static_cast<std::uint64_t>(offsets[std::size_t{0}].integer(0));
   const auto end = static_cast<std::uint64_t>(offsets[1].integer(0));
   if (begin > end || end > data.size()) {
     offsets.fail("[" + std::to_string(begin) + ", " + std::to_string(end) + ") is not inside the " +

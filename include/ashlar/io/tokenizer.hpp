@@ -229,9 +229,10 @@ inline tokenizer::state::state(tokenizer_parts given) : parts(std::move(given)) 
     }
   }
   for (std::vector<std::int32_t>& same_start : whole) {
-    std::stable_sort(same_start.begin(), same_start.end(), [this](std::int32_t a, std::int32_t b) {
-      return parts.tokens[static_cast<std::size_t>(a)].text.size() >
-             parts.tokens[static_cast<std::size_t>(b)].text.size();
+    std::sort(same_start.begin(), same_start.end(), [this](std::int32_t a, std::int32_t b) {
+      const std::size_t size_a = parts.tokens[static_cast<std::size_t>(a)].text.size();
+      const std::size_t size_b = parts.tokens[static_cast<std::size_t>(b)].text.size();
+      return size_a != size_b ? size_a > size_b : a < b;
     });
   }
   merges.reserve(parts.merges.size());
@@ -245,12 +246,14 @@ inline tokenizer::state::state(tokenizer_parts given) : parts(std::move(given)) 
       merges[key] = {m.rank, m.result};
     }
   }
-  for (const auto& [part, id] : {std::pair("bos", parts.bos), std::pair("eos", parts.eos),
-                                 std::pair("unknown", parts.unknown)}) {
+  const auto check = [&](const char* part, std::int32_t id) {
     if (id != -1 && !exists(id)) {
       refuse(part);
     }
-  }
+  };
+  check("bos", parts.bos);
+  check("eos", parts.eos);
+  check("unknown", parts.unknown);
 }
 
 inline std::int32_t tokenizer::whole_token(std::string_view text, control_names names) const {
@@ -302,10 +305,14 @@ inline std::vector<std::int32_t> tokenizer::encode(std::string_view text,
 inline void tokenizer::encode_words(std::string_view text, id_list& out) const {
   detail::merger merge;
   id_list word_ids;
-  std::unordered_map<std::string_view, std::pair<std::size_t, std::size_t>> seen;  // place in `out`
+  struct place {
+    std::size_t begin, end;  // in `out`
+  };
+  std::vector<place> places;
+  std::unordered_map<std::string_view, std::int32_t> seen;  // the word's index in `places`
   detail::each_word(text, parts().pattern, [&](std::string_view word) {
     if (const auto known = seen.find(word); known != seen.end()) {
-      const auto [begin, end] = known->second;
+      const auto [begin, end] = places[static_cast<std::size_t>(known->second)];
       for (std::size_t i = begin; i < end; ++i) {
         out.push_back(out[i]);
       }
@@ -321,7 +328,8 @@ inline void tokenizer::encode_words(std::string_view text, id_list& out) const {
       }
       merge(word_ids, state_->merges);
     }
-    seen.emplace(word, std::pair(out.size(), out.size() + word_ids.size()));
+    seen.try_emplace(word, static_cast<std::int32_t>(places.size()));
+    places.push_back({out.size(), out.size() + word_ids.size()});
     out.insert(out.end(), word_ids.begin(), word_ids.end());
   });
 }

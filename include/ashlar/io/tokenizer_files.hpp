@@ -12,7 +12,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -64,7 +63,9 @@ inline std::vector<merge_rule> merges_from_scores(std::span<const token> tokens,
     }
   }
   std::sort(merges.begin(), merges.end(), [](const merge_rule& a, const merge_rule& b) {
-    return std::tie(a.rank, a.left, a.right) < std::tie(b.rank, b.left, b.right);
+    return a.rank != b.rank   ? a.rank < b.rank
+           : a.left != b.left ? a.left < b.left
+                              : a.right < b.right;
   });
   return merges;
 }

@@ -95,14 +95,15 @@ class tokenizer_json_reader {
 
   void read_vocabulary(const json_field& vocab) {
     const bool sentence = parts_.model == tokenizer_model::sentencepiece;
-    const json& entries = vocab.object();
-    for (const auto& [text, number] : entries.items()) {
+    const std::vector<json_value>& entries = vocab.members();
+    for (const json_value& number : entries) {
+      const std::string& text = number.key;
       const json_field field(number, format_, vocab.path() + "." + printable(text));
       const std::int32_t id = reserve_id(field, entries.size());
       if (at(id).kind != token_kind::unused) {
         field.fail("another token has id " + std::to_string(id));
       }
-      ids_.emplace(text, id);
+      ids_.try_emplace(text, id);
       const auto byte = sentence ? named_byte(text) : std::nullopt;
       if (byte) {
         at(id) = {std::string(1, *byte), token_kind::byte};
@@ -114,18 +115,18 @@ class tokenizer_json_reader {
   }
 
   void read_merges(const json_field& merges) {
-    std::unordered_map<std::string_view, std::int32_t> ids(ids_.begin(), ids_.end());
     for (std::size_t i = 0; i < merges.size(); ++i) {
       const json_field merge = merges[i];
-      if (merge.value().is_string()) {  // how files were written before tokenizers 0.20
+      if (merge.value().kind ==
+          json_kind::string) {  // how files were written before tokenizers 0.20
         const auto [left, right] = split_merge(merge.text(), format_, merge.path());
-        add_merge(parts_, ids, left, right, format_, merge.path());
+        add_merge(parts_, ids_, left, right, format_, merge.path());
       } else {
         if (merge.size() != 2) {
           merge.fail("it is not two tokens");
         }
-        const std::string& left = merge[0].text();
-        add_merge(parts_, ids, left, merge[1].text(), format_, merge.path());
+        const std::string& left = merge[std::size_t{0}].text();
+        add_merge(parts_, ids_, left, merge[1].text(), format_, merge.path());
       }
     }
   }
@@ -147,7 +148,7 @@ class tokenizer_json_reader {
       if (moved || (known == ids_.end() && at(id).kind != token_kind::unused)) {
         number.fail("the vocabulary gives this id or this text to another token");
       }
-      ids_.emplace(content, id);
+      ids_.try_emplace(content, id);
       if (id != parts_.unknown) {
         const bool special = entry.has("special") && entry["special"].boolean();
         at(id) = {content, special ? token_kind::control : token_kind::user_defined};
@@ -172,7 +173,7 @@ class tokenizer_json_reader {
     if (type != "Sequence" || pre["pretokenizers"].size() != 2) {
       pre.fail("only ByteLevel, or a Sequence of Split or Digits and ByteLevel is supported");
     }
-    const json_field first = pre["pretokenizers"][0];
+    const json_field first = pre["pretokenizers"][std::size_t{0}];
     const word_pattern rest = byte_level_pattern(pre["pretokenizers"][1]);
     const std::string& cut = first["type"].text();
     if (cut == "Digits" && rest == word_pattern::gpt2 && first["individual_digits"].boolean()) {
@@ -284,7 +285,7 @@ class tokenizer_json_reader {
   json_field root_;
   const std::string format_ = "tokenizer.json";
   tokenizer_parts parts_;
-  std::unordered_map<std::string, std::int32_t> ids_;  // by the text in the file
+  std::unordered_map<std::string_view, std::int32_t> ids_;  // by the text in the document
 };
 
 }  // namespace detail
@@ -297,7 +298,7 @@ class tokenizer_json_reader {
 /// Throws: `format_error` naming the field that is malformed or not supported.
 inline tokenizer read_tokenizer_json(std::string_view text) {
   const std::string format = "tokenizer.json";
-  const detail::json document = detail::parse_json(text, format, "document");
+  const detail::json_value document = detail::parse_json(text, format, "document");
   return tokenizer(detail::tokenizer_json_reader({document, format}).read());
 }
 
