@@ -19,6 +19,7 @@
 #include "ashlar/tile/detail/tile_value.hpp"
 #include "ashlar/tile/print.hpp"
 #include "ashlar/tile/program.hpp"
+#include "ashlar/tile/rules.hpp"
 #include "ashlar/tile/scalar.hpp"
 
 namespace ashlar::tile {
