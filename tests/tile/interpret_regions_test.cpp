@@ -556,3 +556,50 @@ TEST_CASE("tile/interpret: random programs are well, run to finite numbers, and 
   }
   CHECK(changed > 1400);
 }
+
+// What `verify` lets through, the interpreter can run: no field of a program makes it read what is
+// not there.
+TEST_CASE("tile/interpret: damaged programs that are still well run or say why not") {
+  int ran = 0;
+  for (std::uint64_t seed = 0; seed < 6000; ++seed) {
+    tile::program p = tile_test::random_program(seed % 100, {.moves = 8});
+    tile_test::dice d(seed);
+    for (int k = d.between(1, 2); k > 0; --k) {
+      tile::instruction& i = p.at(d.between(0, p.size - 1));
+      switch (d.between(0, 5)) {
+        case 0:
+          i.op = static_cast<tile::opcode>(d.between(0, tile::opcode_count - 1));
+          break;
+        case 1:
+          i.index = d.between(-1, 9);
+          break;
+        case 2:
+          i.value = static_cast<i64>(d.bits());
+          break;
+        case 3:
+          i.type.element = static_cast<dtype>(d.between(0, ashlar::dtype_count - 1));
+          break;
+        case 4:
+          i.type.extents[static_cast<std::size_t>(d.between(0, 3))] = d.between(1, 40);
+          break;
+        default: {
+          const int at = d.between(0, p.operand_count - 1);
+          p.operand_list[static_cast<std::size_t>(at)] =
+              static_cast<tile::value_id>(d.between(0, p.size - 1));
+        }
+      }
+    }
+    if (!tile::verify(p)) {
+      continue;
+    }
+    tile_test::random_launch launch(p, seed);
+    try {
+      tile::interpret(p, {1, 2, 1}, launch.arguments(),
+                      {.repeat_limit = 10, .instruction_limit = 20000});
+      ++ran;
+    } catch (const tile::execution_error& e) {
+      REQUIRE(!e.reason.empty());
+    }
+  }
+  CHECK(ran > 1000);
+}

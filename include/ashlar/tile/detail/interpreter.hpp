@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <ostream>
 #include <span>
 #include <string>
@@ -27,6 +28,8 @@ namespace ashlar::tile {
 struct interpret_options {
   std::ostream* out = nullptr;  ///< what `print` writes to; nothing, where null
   std::int64_t repeat_limit = std::int64_t{1} << 24;  ///< most rounds of one `repeat`
+  /// Most instructions that are carried out, over all programs and rounds of loops.
+  std::int64_t instruction_limit = std::numeric_limits<std::int64_t>::max();
 };
 
 namespace detail {
@@ -82,6 +85,9 @@ class interpreter {
   }
 
   void step(int at) {
+    if (++steps_ > options_.instruction_limit) {
+      throw execution_error("more instructions than the limit allows", at, place_);
+    }
     const instruction& i = p_.at(at);
     tile_value& out = value(at);
     if (i.type.is_value()) {
@@ -93,7 +99,9 @@ class interpreter {
       case opcode_kind::memory:
         return i.op == opcode::load || i.op == opcode::store ? block(at) : scattered(at);
       case opcode_kind::unary:
-        return apply_unary<Math>(i, operand(at, 0), out);
+        return i.op == opcode::cast || i.op == opcode::bitcast
+                   ? apply_cast(i, operand(at, 0), out)
+                   : apply_unary<Math>(i, operand(at, 0), out);
       case opcode_kind::binary:
       case opcode_kind::compare:
         return apply_binary(i.op, operand(at, 0), operand(at, 1), out);
@@ -483,6 +491,7 @@ class interpreter {
   std::span<const argument> arguments_;
   const interpret_options& options_;
   grid place_{};
+  std::int64_t steps_ = 0;
   std::vector<tile_value> values_;
   std::vector<std::vector<tile_value>> results_;
   std::vector<std::array<int, 2>> ends_;  // the yields of an instruction's regions
