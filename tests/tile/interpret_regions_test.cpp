@@ -232,7 +232,8 @@ TEST_CASE("tile/interpret: reduce combines in the order that the IR states") {
         std::string text;
         for (int a = 0; a < 3; ++a) {
           if (a != without) {
-            text += (text.empty() ? "" : ", ") + std::to_string(shape[static_cast<std::size_t>(a)]);
+            text += std::string(text.empty() ? "" : ", ") +
+                    std::to_string(shape[static_cast<std::size_t>(a)]);
           }
         }
         return text;
@@ -292,7 +293,7 @@ TEST_CASE("tile/interpret: several tiles reduce as one") {
 TEST_CASE("tile/interpret: scan goes one by one, from either end") {
   for (const i64 n : {1, 2, 5, 17, 33}) {
     for (const bool from_end : {false, true}) {
-      const std::string t = "f32[3, " + std::to_string(n) + "]";
+      const std::string t = std::string("f32[3, ") + std::to_string(n) + "]";
       const tile::program p =
           kernel("x: f32[?, ?], y: f32[?, ?] written",
                  "%x = load x, %0, %0 : " + t + "\n%r = scan %x, axis=1, from_end=" +

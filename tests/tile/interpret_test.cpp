@@ -65,16 +65,17 @@ std::string elementwise(std::string_view op, dtype in, dtype out, int inputs) {
   const std::string r = short_name(out);
   std::string text = "kernel \"e\"(";
   for (int k = 0; k < inputs; ++k) {
-    text += "x" + std::to_string(k) + ": " + t + "[?], ";
+    text += std::string("x") + std::to_string(k) + ": " + t + "[?], ";
   }
   text += "y: " + r + "[?] written) {\n%i = program_id axis=0 : i64\n%n = constant 16 : i64\n" +
           "%at = mul %i, %n : i64\n";
   for (int k = 0; k < inputs; ++k) {
-    text += "%" + std::to_string(k) + " = load x" + std::to_string(k) + ", %at : " + t + "[16]\n";
+    text += std::string("%") + std::to_string(k) + " = load x" + std::to_string(k) +
+            ", %at : " + t + "[16]\n";
   }
-  text += "%r = " + std::string(op);
+  text += std::string("%r = ") + std::string(op);
   for (int k = 0; k < inputs; ++k) {
-    text += (k == 0 ? " %" : ", %") + std::to_string(k);
+    text += std::string(k == 0 ? " %" : ", %") + std::to_string(k);
   }
   return text + " : " + r + "[16]\nstore y, %r, %at\n}";
 }
@@ -389,8 +390,8 @@ TEST_CASE("tile/interpret: transpose takes any order of three axes") {
   const std::array<i64, 3> n{2, 3, 5};
   do {
     const auto at = [&](std::size_t a) { return n[static_cast<std::size_t>(axes[a])]; };
-    const std::string to = "i32[" + std::to_string(at(0)) + ", " + std::to_string(at(1)) + ", " +
-                           std::to_string(at(2)) + "]";
+    const std::string to = std::string("i32[") + std::to_string(at(0)) + ", " +
+                           std::to_string(at(1)) + ", " + std::to_string(at(2)) + "]";
     array<std::int32_t> y({at(0), at(1), at(2)});
     tile::interpret(
         tile::parse("kernel \"t\"(x: i32[?, ?, ?], y: i32[?, ?, ?] written) {\n%0 = constant 0 : "

@@ -284,13 +284,13 @@ class interpreter {
   }
 
   void show(int number, const tile_value& x) {
-    std::string text = "print " + std::to_string(number) + " (" + std::to_string(place_[0]) + ", " +
-                       std::to_string(place_[1]) + ", " + std::to_string(place_[2]) +
-                       "): " + to_string(x.type) + " {";
+    std::string text = std::string("print ") + std::to_string(number) + " (" +
+                       std::to_string(place_[0]) + ", " + std::to_string(place_[1]) + ", " +
+                       std::to_string(place_[2]) + "): " + to_string(x.type) + " {";
     eval::with_scalar(x.type.element, [&]<class T>(std::type_identity<T>) {
       for (std::int64_t k = 0; k < x.type.size(); ++k) {
         const auto v = static_cast<compute_type<T>>(x.at<T>(k));
-        text += (k == 0 ? "" : ", ") + scalar_text(x.type.element, constant_bits(v));
+        text += std::string(k == 0 ? "" : ", ") + scalar_text(x.type.element, constant_bits(v));
       }
     });
     *options_.out << text + "}\n";
