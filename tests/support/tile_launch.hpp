@@ -2,9 +2,11 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/detail/tile_value.hpp"
+#include "ashlar/tile/print.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/scalar.hpp"
 
@@ -23,21 +26,21 @@ using ashlar::dtype;
 
 class dice {
  public:
-  explicit dice(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
+  constexpr explicit dice(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
 
-  std::uint64_t bits() {  // splitmix64
+  constexpr std::uint64_t bits() {  // splitmix64
     std::uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
   }
   /// From `low` to `high`, both included.
-  int between(int low, int high) {
+  constexpr int between(int low, int high) {
     return low + static_cast<int>(bits() % static_cast<std::uint64_t>(high - low + 1));
   }
-  bool chance(int percent) { return between(1, 100) <= percent; }
+  constexpr bool chance(int percent) { return between(1, 100) <= percent; }
   template <class T>
-  T one_of(std::initializer_list<T> all) {
+  constexpr T one_of(std::initializer_list<T> all) {
     return all.begin()[between(0, static_cast<int>(all.size()) - 1)];
   }
 
@@ -129,5 +132,34 @@ class random_launch {
 
   std::vector<tile::argument> arguments_{};
 };
+
+/// Where two runs of `p` differ: `p3, element 5: 1.5 and 1.25`. Nothing where they do not: equal
+/// bits, or both NaN, or floating-point numbers within `relative` of the larger one.
+inline std::string difference(const tile::program& p, const std::vector<std::vector<std::byte>>& a,
+                              const std::vector<std::vector<std::byte>>& b, double relative = 0) {
+  std::string text;
+  for (std::size_t k = 0; k < a.size() && text.empty(); ++k) {
+    const dtype e = p.parameters[k].element;
+    tile::eval::with_scalar(e, [&]<class T>(std::type_identity<T>) {
+      const auto n = static_cast<std::int64_t>(a[k].size() / sizeof(T));
+      for (std::int64_t i = 0; i < n && text.empty(); ++i) {
+        const auto x =
+            static_cast<ashlar::compute_type<T>>(tile::detail::element_at<T>(a[k].data(), i));
+        const auto y =
+            static_cast<ashlar::compute_type<T>>(tile::detail::element_at<T>(b[k].data(), i));
+        const auto u = static_cast<double>(x);
+        const auto v = static_cast<double>(y);
+        const bool near = ashlar::Floating<T> && relative > 0 &&
+                          std::abs(u - v) <= relative * std::max(std::abs(u), std::abs(v));
+        const auto bits = [](auto z) { return tile::constant_bits(z); };
+        if (bits(x) != bits(y) && !near && !(x != x && y != y)) {
+          text = std::string("p") + std::to_string(k) + ", element " + std::to_string(i) + ": " +
+                 tile::scalar_text(e, bits(x)) + " and " + tile::scalar_text(e, bits(y));
+        }
+      }
+    });
+  }
+  return text;
+}
 
 }  // namespace tile_test
