@@ -4,53 +4,27 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <initializer_list>
-#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "ashlar/core/dtype.hpp"
-#include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/builder.hpp"
 #include "ashlar/tile/interpret.hpp"
 #include "ashlar/tile/program.hpp"
+#include "ashlar/tile/rules.hpp"
 #include "ashlar/tile/scalar.hpp"
+#include "ashlar/tile/type.hpp"
 #include "ashlar/tile/verify.hpp"
+#include "support/tile_launch.hpp"
 
-/// Programs and arguments by chance, the same for one seed everywhere.
+/// Programs by chance, the same for one seed everywhere.
 namespace tile_test {
 
-namespace tile = ashlar::tile;
-using ashlar::dtype;
 using tile::opcode;
 using tile::tile_type;
 using tile::value_id;
-
-class dice {
- public:
-  explicit dice(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
-
-  std::uint64_t bits() {  // splitmix64
-    std::uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
-  /// From `low` to `high`, both included.
-  int between(int low, int high) {
-    return low + static_cast<int>(bits() % static_cast<std::uint64_t>(high - low + 1));
-  }
-  bool chance(int percent) { return between(1, 100) <= percent; }
-  template <class T>
-  T one_of(std::initializer_list<T> all) {
-    return all.begin()[between(0, static_cast<int>(all.size()) - 1)];
-  }
-
- private:
-  std::uint64_t state_;
-};
 
 /// What a program may contain: a chip that lacks something switches it off.
 struct random_options {
@@ -74,10 +48,10 @@ struct random_options {
 /// places, or integers that add up in any order.
 class program_maker {
  public:
-  program_maker(std::uint64_t seed, const random_options& options)
+  constexpr program_maker(std::uint64_t seed, const random_options& options)
       : dice_(seed), options_(options), b_("random") {}
 
-  tile::program run() {
+  constexpr tile::program run() {
     const value_id x = b_.emit({.op = opcode::program_id, .index = 0, .type = tile::index_type});
     const value_id y = b_.emit({.op = opcode::program_id, .index = 1, .type = tile::index_type});
     const value_id n = b_.emit({.op = opcode::grid_size, .index = 0, .type = tile::index_type});
@@ -108,32 +82,34 @@ class program_maker {
     double bound;  ///< of a floating-point value's magnitude
   };
 
-  [[nodiscard]] const tile_type& type_of(value_id v) const { return b_.type_of(v); }
-  [[nodiscard]] bool is_float(value_id v) const { return ashlar::is_floating(type_of(v).element); }
-  [[nodiscard]] bool room() const {
+  [[nodiscard]] constexpr const tile_type& type_of(value_id v) const { return b_.type_of(v); }
+  [[nodiscard]] constexpr bool is_float(value_id v) const {
+    return ashlar::is_floating(type_of(v).element);
+  }
+  [[nodiscard]] constexpr bool room() const {
     return b_.so_far().size < 220 && b_.so_far().operand_count < 600;
   }
-  [[nodiscard]] bool more_parameters(int kept) const {
+  [[nodiscard]] constexpr bool more_parameters(int kept) const {
     return b_.so_far().parameter_count < tile::program::max_parameters - kept;
   }
 
   // --- types and values --------------------------------------------------------------------------
 
-  dtype random_float() {
+  constexpr dtype random_float() {
     const int d = dice_.between(0, 9);
     return d == 0 && options_.doubles         ? dtype::float64
            : d == 1 && options_.narrow_floats ? dtype::float16
            : d == 2 && options_.narrow_floats ? dtype::bfloat16
                                               : dtype::float32;
   }
-  dtype random_integer() {
+  constexpr dtype random_integer() {
     const int d = dice_.between(0, 5);
     return d == 0 && options_.bytes   ? dtype::int8
            : d == 1 && options_.bytes ? dtype::uint8
            : d == 2                   ? dtype::int64
                                       : dtype::int32;
   }
-  tile_type random_type(dtype element) {
+  constexpr tile_type random_type(dtype element) {
     tile_type t = tile::scalar_type(element);
     const int rank = dice_.one_of({1, 1, 2, 2, 2, 3});
     for (int a = 0; a < rank; ++a) {
@@ -146,26 +122,26 @@ class program_maker {
   }
 
   /// Into the pool, made smaller where it could grow without end.
-  void add(value_id v, double bound) {
+  constexpr void add(value_id v, double bound) {
     if (is_float(v) && bound > most) {
       v = tamed({v, bound}, 4);
       bound = 4;
     }
     pool_.push_back({v, bound});
   }
-  known pick() {
+  constexpr known pick() {
     // Late values more often, so that chains form.
     const int n = static_cast<int>(pool_.size());
     return pool_[static_cast<std::size_t>(
         std::max(dice_.between(0, n - 1), dice_.between(0, n - 1)))];
   }
 
-  value_id constant(dtype e, double value) { return b_.constant(e, value); }
-  value_id constant_of(const tile_type& t, double value) {
+  constexpr value_id constant(dtype e, double value) { return b_.constant(e, value); }
+  constexpr value_id constant_of(const tile_type& t, double value) {
     return b_.broadcast(constant(t.element, value), t);
   }
   /// A floating-point value within `limit`; any other as it is.
-  value_id tamed(known x, double limit) {
+  constexpr value_id tamed(known x, double limit) {
     if (!is_float(x.id) || x.bound <= limit) {
       return x.id;
     }
@@ -173,15 +149,16 @@ class program_maker {
       return b_.unary(opcode::tanh, x.id);
     }
     const tile_type t = type_of(x.id);
-    return b_.binary(opcode::max, b_.binary(opcode::min, x.id, constant_of(t, limit)),
-                     constant_of(t, -limit));
+    // One call at a time: compilers differ in the order of a call's arguments.
+    const value_id below = b_.binary(opcode::min, x.id, constant_of(t, limit));
+    return b_.binary(opcode::max, below, constant_of(t, -limit));
   }
-  known tame(known x, double limit) {
+  constexpr known tame(known x, double limit) {
     return {tamed(x, limit), is_float(x.id) ? std::min(x.bound, limit) : x.bound};
   }
 
   /// Any value as one of the element type `to`.
-  known cast(known x, dtype to) {
+  constexpr known cast(known x, dtype to) {
     const dtype from = type_of(x.id).element;
     if (from == to) {
       return x;
@@ -201,7 +178,7 @@ class program_maker {
   }
 
   /// A value of exactly this type.
-  known make(const tile_type& t) {
+  constexpr known make(const tile_type& t) {
     const int start = dice_.between(0, static_cast<int>(pool_.size()) - 1);
     const auto at = [&](std::size_t k) {
       return pool_[(static_cast<std::size_t>(start) + k) % pool_.size()];
@@ -240,7 +217,7 @@ class program_maker {
   }
 
   /// A scalar parameter of its own.
-  value_id argument(dtype element) {
+  constexpr value_id argument(dtype element) {
     const int n = b_.add_parameter({element, -1, false});
     return b_.emit({.op = opcode::argument, .index = n, .type = tile::scalar_type(element)});
   }
@@ -248,7 +225,7 @@ class program_maker {
   // --- memory ------------------------------------------------------------------------------------
 
   /// A small offset, sometimes below 0.
-  value_id offset() {
+  constexpr value_id offset() {
     switch (dice_.between(0, 4)) {
       case 0:
         return b_.index(dice_.between(-4, 12));
@@ -265,7 +242,7 @@ class program_maker {
   }
 
   /// A view to read: one that is there, or a new one.
-  int input(dtype element, int least_rank) {
+  constexpr int input(dtype element, int least_rank) {
     const tile::program& p = b_.so_far();
     for (int k = 0; k < p.parameter_count; ++k) {
       const tile::parameter& x = p.parameter_at(k);
@@ -281,7 +258,7 @@ class program_maker {
     return b_.add_parameter({element, static_cast<std::int8_t>(rank), false});
   }
 
-  value_id load(const tile_type& t) {
+  constexpr value_id load(const tile_type& t) {
     const int view = input(t.element, t.rank);
     if (view < 0) {
       return constant_of(t, 1);
@@ -299,7 +276,7 @@ class program_maker {
   }
 
   /// To a view of its own, whose first axis belongs to the place in the grid.
-  void store(value_id v) {
+  constexpr void store(value_id v) {
     const tile_type t = type_of(v);
     if (!more_parameters(0) || t.rank == tile::max_rank) {
       return;
@@ -314,12 +291,12 @@ class program_maker {
   }
 
   /// Indices of these extents, mostly inside a small view.
-  value_id indices(const tile_type& like) {
+  constexpr value_id indices(const tile_type& like) {
     const known x = make(like.with(dtype::int64));
     return b_.binary(opcode::rem, x.id, constant_of(type_of(x.id), dice_.between(5, 19)));
   }
 
-  void gather_or_scatter() {
+  constexpr void gather_or_scatter() {
     const known x = pick();
     const tile_type t = type_of(x.id);
     if (dice_.chance(50)) {
@@ -354,7 +331,7 @@ class program_maker {
 
   // --- what a program does -----------------------------------------------------------------------
 
-  void move(int depth) {
+  constexpr void move(int depth) {
     const int d = dice_.between(0, 99);
     if (d < 42) {
       elementwise();
@@ -385,7 +362,7 @@ class program_maker {
     }
   }
 
-  void elementwise() {
+  constexpr void elementwise() {
     const known x = pick();
     const int d = dice_.between(0, 9);
     if (d == 0) {
@@ -408,7 +385,7 @@ class program_maker {
     is_float(x.id) ? floats(x) : integers(x);
   }
 
-  void integers(known x) {
+  constexpr void integers(known x) {
     const opcode op = dice_.one_of({opcode::add, opcode::sub, opcode::mul, opcode::div, opcode::rem,
                                     opcode::min, opcode::max, opcode::bit_and, opcode::bit_or,
                                     opcode::bit_xor, opcode::shift_left, opcode::shift_right,
@@ -426,10 +403,11 @@ class program_maker {
         0);
   }
 
-  void floats(known x) {
+  constexpr void floats(known x) {
     const tile_type t = type_of(x.id);
     const auto magnitude_and = [&](known v, double c) {
-      return b_.binary(opcode::add, b_.unary(opcode::abs, v.id), constant_of(t, c));
+      const value_id a = b_.unary(opcode::abs, v.id);
+      return b_.binary(opcode::add, a, constant_of(t, c));
     };
     switch (dice_.between(0, options_.functions ? 15 : 10)) {
       case 0:
@@ -476,7 +454,7 @@ class program_maker {
     }
   }
 
-  void shape() {
+  constexpr void shape() {
     const known x = pick();
     const tile_type t = type_of(x.id);
     const int last = t.rank - 1;
@@ -537,7 +515,7 @@ class program_maker {
     }
   }
 
-  void matrix() {
+  constexpr void matrix() {
     const bool scaled = dice_.chance(20);
     const std::int32_t m = dice_.one_of({1, 2, 3, 5, 8});
     const std::int32_t n = dice_.one_of({1, 2, 4, 7, 16});
@@ -567,7 +545,7 @@ class program_maker {
     add(b_.emit({.op = opcode::dot, .type = type_of(c.id)}, {a.id, b.id, c.id}), c.bound + 16 * k);
   }
 
-  void random_bits() {
+  constexpr void random_bits() {
     const known counters = make(random_type(dtype::int64));
     const value_id seed = dice_.chance(50) ? place_ : b_.index(dice_.between(0, 1 << 30));
     add(b_.emit({.op = opcode::random_bits, .type = type_of(counters.id).with(dtype::int32)},
@@ -575,7 +553,7 @@ class program_maker {
         0);
   }
 
-  void speak() {
+  constexpr void speak() {
     const value_id x = pick().id;
     if (dice_.chance(50) || type_of(x).element == dtype::boolean) {
       b_.emit({.op = opcode::print, .index = dice_.between(0, 9)}, {x});
@@ -587,7 +565,7 @@ class program_maker {
 
   // --- regions -----------------------------------------------------------------------------------
 
-  void fold() {
+  constexpr void fold() {
     known x = pick();
     if (type_of(x.id).rank == 0 || type_of(x.id).element == dtype::boolean) {
       x = {load(random_type(random_float())), 2};
@@ -626,13 +604,13 @@ class program_maker {
   }
 
   /// A few moves inside a region; what they made is gone afterwards.
-  void moves(int depth) {
+  constexpr void moves(int depth) {
     for (int i = dice_.between(1, 4); i > 0 && room(); --i) {
       move(depth + 1);
     }
   }
 
-  std::vector<known> pick_carried() {
+  constexpr std::vector<known> pick_carried() {
     std::vector<known> carried;
     for (int k = dice_.between(1, 3); k > 0; --k) {
       carried.push_back(tame(pick(), 4));
@@ -640,20 +618,20 @@ class program_maker {
     return carried;
   }
   /// What a region gives for `carried`: of its types, within its bounds.
-  std::vector<value_id> next_of(const std::vector<known>& carried) {
+  constexpr std::vector<value_id> next_of(const std::vector<known>& carried) {
     std::vector<value_id> next;
     for (const known& x : carried) {
       next.push_back(tamed(make(type_of(x.id)), 4));
     }
     return next;
   }
-  void add_results(value_id owner, const std::vector<known>& carried, int from) {
+  constexpr void add_results(value_id owner, const std::vector<known>& carried, int from) {
     for (std::size_t k = 0; k < carried.size(); ++k) {
       add(b_.result(owner, static_cast<int>(k) + from, type_of(carried[k].id)), 4);
     }
   }
 
-  void loop(int depth) {
+  constexpr void loop(int depth) {
     const std::vector<known> carried = pick_carried();
     const value_id step = b_.index(dice_.between(1, 3));
     const value_id first = b_.index(dice_.between(-2, 1));
@@ -681,7 +659,7 @@ class program_maker {
     add_results(owner, carried, 0);
   }
 
-  void repeat(int depth) {
+  constexpr void repeat(int depth) {
     const std::vector<known> carried = pick_carried();
     std::vector<value_id> operands{zero_};
     std::vector<tile_type> inputs{tile::index_type};
@@ -707,7 +685,7 @@ class program_maker {
     add_results(owner, carried, 1);
   }
 
-  void branch(int depth) {
+  constexpr void branch(int depth) {
     const std::vector<known> like = pick_carried();
     const known x = make(tile::index_type);
     const value_id condition =
@@ -731,94 +709,9 @@ class program_maker {
 };
 
 /// Returns: a program that `verify` accepts.
-inline tile::program random_program(std::uint64_t seed, const random_options& options = {}) {
+constexpr tile::program random_program(std::uint64_t seed, const random_options& options = {}) {
   return program_maker(seed, options).run();
 }
-
-/// Memory and scalars for a program: small floating-point numbers, small integers, views of any
-/// extents from 0 on, dense or not. The contents are the same for one seed.
-class random_launch {
- public:
-  random_launch(const tile::program& p, std::uint64_t seed) {
-    dice d(seed ^ 0x5bd1e995u);
-    size = {d.between(1, 3), d.between(1, 2), 1};
-    for (int k = 0; k < p.parameter_count; ++k) {
-      add(p.parameter_at(k), d);
-    }
-  }
-
-  [[nodiscard]] std::vector<tile::argument> arguments() {
-    std::vector<tile::argument> all = arguments_;
-    for (std::size_t k = 0; k < all.size(); ++k) {
-      if (all[k].rank >= 0) {
-        all[k].data = buffers[k].data();
-      }
-    }
-    return all;
-  }
-
-  tile::grid size{};
-  std::vector<std::vector<std::byte>> buffers{};  ///< one per parameter; of scalars, empty
-
- private:
-  static double number(dtype e, dice& d) {
-    return ashlar::is_floating(e) ? d.between(-512, 512) / 256.0
-           : e == dtype::boolean  ? d.between(0, 1)
-           : e == dtype::uint8    ? d.between(0, 255)
-           : e == dtype::int8     ? d.between(-128, 127)
-                                  : d.between(-20, 20);
-  }
-
-  void add(const tile::parameter& p, dice& d) {
-    tile::argument x;
-    x.element = p.element;
-    x.rank = p.rank;
-    x.writable = p.written;
-    buffers.emplace_back();
-    if (p.rank < 0) {
-      const double v = number(p.element, d);
-      x.bits = ashlar::is_floating(p.element) ? tile::constant_bits(v)
-                                              : tile::constant_bits(static_cast<std::int64_t>(v));
-      arguments_.push_back(x);
-      return;
-    }
-    // Axes from the fastest to the slowest in memory, with gaps now and then.
-    std::array<std::size_t, 4> order{3, 2, 1, 0};
-    if (d.chance(30)) {
-      std::swap(order[static_cast<std::size_t>(d.between(0, 3))], order[3]);
-    }
-    std::int64_t step = 1;
-    for (const std::size_t a : order) {
-      if (a >= static_cast<std::size_t>(p.rank)) {
-        continue;
-      }
-      const bool row = p.written && a == 0 && p.rank > 1;
-      x.extents[a] = row && d.chance(80) ? size[0] * size[1]
-                     : d.chance(3)       ? 0
-                                         : d.between(1, p.rank < 3 ? 20 : 5);
-      x.strides[a] = step;
-      step *= std::max<std::int64_t>(x.extents[a], 1);
-      step += d.chance(15) ? 3 : 0;
-    }
-    std::vector<std::byte>& memory = buffers.back();
-    memory.resize(static_cast<std::size_t>(step) * ashlar::size_of(p.element));
-    tile::eval::with_scalar(p.element, [&]<class T>(std::type_identity<T>) {
-      for (std::int64_t i = 0; i < step; ++i) {
-        const double v = number(p.element, d);
-        T element{};
-        if constexpr (std::same_as<T, ashlar::float16> || std::same_as<T, ashlar::bfloat16>) {
-          element = T(static_cast<float>(v));
-        } else {
-          element = static_cast<T>(v);
-        }
-        tile::detail::set_element(memory.data(), i, element);
-      }
-    });
-    arguments_.push_back(x);
-  }
-
-  std::vector<tile::argument> arguments_{};
-};
 
 /// Runs a program on the interpreter. Returns: every buffer afterwards.
 template <class Math = tile::eval::std_math>

@@ -427,6 +427,10 @@ const std::vector<broken>& regions() {
   return all;
 }
 
+// Random programs can be made by the compiler, for chips that want them as constants.
+constexpr tile::program by_compiler = tile_test::random_program(6);
+static_assert(tile::verify(by_compiler));
+
 std::set<std::string> tripped;
 
 void check(const std::vector<broken>& all) {
@@ -496,6 +500,10 @@ TEST_CASE("tile/verify: a program of one instruction too many says so") {
   const std::vector<value_id> many(256, 0);
   CHECK_THROWS_AS(p.push({.op = opcode::yield}, many), tile::program_error);
   CHECK(p.size == 0);
+}
+
+TEST_CASE("tile/verify: a random program is the same from the compiler and at run time") {
+  CHECK(tile_test::random_program(6) == by_compiler);
 }
 
 // No pass may trust what it was given: whatever the fields hold, the answer is a sentence.
