@@ -78,16 +78,26 @@ enum class opcode : std::uint8_t {
 
   // Matrices. a[.., M, K], b[.., K, N], c[.., M, N]: c + a b, sequential in K with `fma`.
   dot,
-  dot_scaled,  ///< a, scales of a [M, K/32], b, scales of b [K/32, N], c
+  dot_scaled,  ///< a, scales of a [M, K/32], b, scales of b [K/32, N], c: each group of 32 adds up
+               ///< from 0 as in `dot`, then c = fma(group, scale of a * scale of b, c)
 
   random_bits,  ///< seed (int64 scalar), counters (int64): word 0 of each counter's Philox block;
                 ///< int32
 
   // Regions follow their instruction directly; each begins with `region_input`s, ends with `yield`.
-  reduce,  ///< index: axis; tiles... ; region (a..., b...) -> combined, on scalars
-  scan,    ///< index: axis, value: 1 for from the end; like reduce, inclusive
-  loop,    ///< first, end, step, carried...; region (counter, carried...) -> carried
-  repeat,  ///< carried...; region (carried...) -> bool, then region (carried...) -> carried
+  /// index: axis; tiles... ; region (a..., b...) -> combined, on scalars.
+  ///
+  /// The order is the same on every chip, so that results are. Element e along the axis belongs to
+  /// lane e mod 16; a lane begins with its first element and takes in the others by increasing e:
+  /// lane = combine(lane, element). Then, for h = 8, 4, 2, 1, lane l < h becomes
+  /// combine(lane l, lane l + h) where there is a lane l + h, that is l + h < min(extent, 16).
+  /// Lane 0 is the result: the tree of `simd::sum`.
+  reduce,
+  scan,    ///< index: axis, value: 1 for from the end; inclusive; sum = combine(sum, next), in turn
+  loop,    ///< first, end, step, carried...; region (counter, carried...) -> carried; the counter
+           ///< stays below end; a step of 0 or less is an error where there is somebody to tell
+  repeat,  ///< carried...; region (carried...) -> bool, then region (carried...) -> carried, while
+           ///< the first gives true
   branch,  ///< bool; two regions () -> results
 
   yield,   ///< ends a region; its operands are the region's results

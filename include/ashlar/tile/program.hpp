@@ -137,7 +137,7 @@ struct program {
   ///
   /// Throws: `program_error` where the program is full. Checks nothing else: see `verify`.
   constexpr value_id push(instruction i, std::span<const value_id> operands = {}) {
-    if (size == max_instructions ||
+    if (size == max_instructions || operands.size() > 255 ||
         operand_count + static_cast<std::int32_t>(operands.size()) > max_operands) {
       throw program_error("the program is longer than a tile::program holds; split the kernel",
                           size);

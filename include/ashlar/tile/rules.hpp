@@ -87,10 +87,10 @@ constexpr bool is_function(opcode op) { return op >= opcode::exp && op <= opcode
 
 constexpr rule unary_rule(const program& p, const instruction& i) {
   const tile_type& x = p.type_of(p.operands(i)[0]);
-  if (!x.is_value()) {
-    return "an operand has no value";
-  }
   if (i.op == opcode::cast) {
+    if (i.index < 0 || i.index > static_cast<int>(rounding::toward_zero)) {
+      return "cast: there is no such rounding";
+    }
     return i.type.same_extents(x) ? rule() : "cast: the extents stay";
   }
   if (i.op == opcode::bitcast) {
@@ -115,7 +115,7 @@ constexpr rule unary_rule(const program& p, const instruction& i) {
 constexpr rule binary_rule(const program& p, const instruction& i) {
   const tile_type& a = p.type_of(p.operands(i)[0]);
   const tile_type& b = p.type_of(p.operands(i)[1]);
-  if (!a.is_value() || a != b) {
+  if (a != b) {
     return "two operands of one type; broadcast or cast";
   }
   if (info(i.op).kind == opcode_kind::compare) {
@@ -138,7 +138,7 @@ constexpr rule ternary_rule(const program& p, const instruction& i) {
   const tile_type& b = p.type_of(p.operands(i)[1]);
   const tile_type& c = p.type_of(p.operands(i)[2]);
   if (i.op == opcode::select) {
-    return b.is_value() && b == c && a == b.with(dtype::boolean) && i.type == b
+    return b == c && a == b.with(dtype::boolean) && i.type == b
                ? rule()
                : "select: a bool tile and two tiles of the result's type, all of one shape";
   }
@@ -150,7 +150,7 @@ constexpr rule ternary_rule(const program& p, const instruction& i) {
 constexpr rule shape_rule(const program& p, const instruction& i) {
   const tile_type& x = p.type_of(p.operands(i)[0]);
   const tile_type& t = i.type;
-  if (!x.is_value() || !t.is_value() || x.element != t.element) {
+  if (!t.is_value() || x.element != t.element) {
     return "shape: the element type stays";
   }
   switch (i.op) {
@@ -167,7 +167,9 @@ constexpr rule shape_rule(const program& p, const instruction& i) {
         }
         seen |= 1u << from;
       }
-      return seen == (1u << x.rank) - 1 ? rule() : "transpose: each axis once";
+      return seen == (1u << x.rank) - 1 && i.value >> (4 * x.rank) == 0
+                 ? rule()
+                 : "transpose: each axis once";
     }
     case opcode::split:
       if (x.rank < 1 || t.rank != x.rank || t.extent(t.rank - 1) * 2 != x.extent(x.rank - 1) ||
@@ -248,10 +250,22 @@ constexpr rule broken_rule(const program& p, const instruction& i) {
   if (about.operands >= 0 && i.count != about.operands) {
     return "it has another number of operands";
   }
+  if (i.op != opcode::result) {
+    for (const value_id o : p.operands(i)) {
+      if (!p.type_of(o).is_value()) {
+        return "an operand has no value";
+      }
+    }
+  }
+  std::int64_t room = max_elements;
   for (int a = 0; a < i.type.rank; ++a) {
     if (i.type.extent(a) < 1) {
       return "a tile's extents are at least 1";
     }
+    room /= i.type.extent(a);
+  }
+  if (room == 0) {
+    return "a tile has at most 2^24 elements";
   }
   switch (about.kind) {
     case opcode_kind::leaf:

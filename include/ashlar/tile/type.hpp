@@ -10,6 +10,8 @@ namespace ashlar::tile {
 
 /// Most axes of a tile; a view in memory may have as many.
 inline constexpr int max_rank = 4;
+/// Most elements of a tile.
+inline constexpr std::int64_t max_elements = std::int64_t{1} << 24;
 
 /// Element type and extents of a tile, as a value. Rank 0 is a scalar; rank -1 is no value at all.
 struct tile_type {
@@ -59,6 +61,21 @@ struct tile_type {
       }
     }
     return t;
+  }
+  /// Whether it is a type at all; one without a value is `tile_type()`, so that == is memberwise.
+  [[nodiscard]] constexpr bool well_formed() const {
+    if (rank < 0) {
+      return *this == tile_type();
+    }
+    if (rank > max_rank || static_cast<int>(element) >= dtype_count) {
+      return false;
+    }
+    for (int a = rank; a < max_rank; ++a) {
+      if (extent(a) != 0) {
+        return false;
+      }
+    }
+    return true;
   }
   [[nodiscard]] constexpr bool same_extents(const tile_type& o) const {
     return rank == o.rank && extents == o.extents;

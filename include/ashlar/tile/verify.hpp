@@ -30,8 +30,12 @@ class verifier {
       return {"it says to be longer than a program can be", -1};
     }
     for (int i = 0; i < p_.parameter_count; ++i) {
-      if (p_.parameter_at(i).rank > max_rank) {
+      const parameter& view = p_.parameter_at(i);
+      if (view.rank < -1 || view.rank > max_rank) {
         return {"a view has at most 4 axes", -1};
+      }
+      if (static_cast<int>(view.element) >= dtype_count) {
+        return {"there is no such type", -1};
       }
     }
     for (at_ = 0; at_ < p_.size; ++at_) {
@@ -61,8 +65,7 @@ class verifier {
     if (static_cast<int>(i.op) >= opcode_count) {
       return "there is no such operation";
     }
-    if (i.type.rank < -1 || i.type.rank > max_rank ||
-        static_cast<int>(i.type.element) >= dtype_count) {
+    if (!i.type.well_formed()) {
       return "there is no such type";
     }
     if (i.first + i.count > p_.operand_count) {
@@ -154,11 +157,6 @@ class verifier {
         if (!p_.type_of(o).same_extents(p_.type_of(operands[0]))) {
           return "reduce, scan: all operands have the same extents";
         }
-      }
-    }
-    for (const value_id o : operands) {
-      if (!p_.type_of(o).is_value()) {
-        return "an operand has no value";
       }
     }
     return open_region({at_, 0, 0, false});
