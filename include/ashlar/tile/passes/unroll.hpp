@@ -114,9 +114,10 @@ class unroller {
     const room all = size_of_range(input, end);
     for (int r = 0; r < rounds; ++r) {
       // Unsigned: from the first counter to the last may be further than an int64 holds.
-      const auto counter = static_cast<std::int64_t>(
-          static_cast<std::uint64_t>(p_.at(p_.operand(i, 0)).value) +
-          static_cast<std::uint64_t>(r) * static_cast<std::uint64_t>(p_.at(p_.operand(i, 2)).value));
+      const auto counter =
+          static_cast<std::int64_t>(static_cast<std::uint64_t>(p_.at(p_.operand(i, 0)).value) +
+                                    static_cast<std::uint64_t>(r) *
+                                        static_cast<std::uint64_t>(p_.at(p_.operand(i, 2)).value));
       out_.replace(input,
                    out_.emit({.op = opcode::constant, .value = counter, .type = index_type}));
       for (int k = 0; k < carried; ++k) {
