@@ -11,6 +11,7 @@
 #include "ashlar/tile/passes/fold.hpp"
 #include "ashlar/tile/passes/identities.hpp"
 #include "ashlar/tile/passes/rewriter.hpp"
+#include "ashlar/tile/structure.hpp"
 
 namespace ashlar::tile::passes {
 

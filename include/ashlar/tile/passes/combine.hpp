@@ -6,6 +6,7 @@
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/passes/fold.hpp"
 #include "ashlar/tile/passes/rewriter.hpp"
+#include "ashlar/tile/structure.hpp"
 
 namespace ashlar::tile::passes {
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "ashlar/tile/passes/rewriter.hpp"
+#include "ashlar/tile/structure.hpp"
 
 namespace ashlar::tile::passes {
 

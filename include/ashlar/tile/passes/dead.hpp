@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "ashlar/tile/passes/rewriter.hpp"
+#include "ashlar/tile/structure.hpp"
 
 namespace ashlar::tile::passes {
 

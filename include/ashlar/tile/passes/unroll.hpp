@@ -6,6 +6,7 @@
 #include <span>
 
 #include "ashlar/tile/passes/rewriter.hpp"
+#include "ashlar/tile/structure.hpp"
 
 namespace ashlar::tile::passes {
 
