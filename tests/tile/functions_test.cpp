@@ -30,7 +30,7 @@ number exp(number a) { return {std::exp(a.value)}; }
 number erf(number a) { return {std::erf(a.value)}; }
 number tanh(number a) { return {std::tanh(a.value)}; }
 number select(bool m, number a, number b) { return m ? a : b; }
-number constant_of(std::type_identity<number>, double c) { return {c}; }
+number constant_like(const number&, double c) { return {c}; }
 }  // namespace other
 
 /// Whether `gradient(x or y, 2)` is twice the slope of `f`, by central differences in double.

@@ -10,7 +10,7 @@ namespace ashlar::simd {
 
 /// The same number in every lane; found by generic code that knows its value type only.
 template <Lane T>
-ASHLAR_INLINE vec<T> constant_of(std::type_identity<vec<T>>, double value) {
+ASHLAR_INLINE vec<T> constant_like(const vec<T>&, double value) {
   return broadcast(static_cast<T>(value));
 }
 
@@ -37,6 +37,23 @@ ASHLAR_INLINE void store_mask(bool* p, const vec_mask<T>& m, int n = lanes) {
   store(buffer, select(m, broadcast(T(1)), broadcast(T(0))));
   for (int i = 0; i < n; ++i) {
     p[i] = buffer[i] != T(0);
+  }
+}
+
+/// The same truth values, for lanes of another type.
+template <Lane To, Lane From>
+ASHLAR_INLINE vec_mask<To> mask_cast(const vec_mask<From>& m) {
+  if constexpr (std::is_same_v<To, From>) {
+    return m;
+  } else if constexpr (sizeof(To) == sizeof(From)) {
+    return detail::each<vec_mask<To>>(
+        [](const auto& part)
+            __attribute__((always_inline)) { return detail::native_mask_cast<To>(part); },
+        m);
+  } else {
+    bool buffer[lanes];
+    store_mask(buffer, m);
+    return load_mask<To>(buffer);
   }
 }
 

@@ -33,6 +33,28 @@ struct launch_error final : error {
   }
 };
 
+/// Programs along the axes 0, 1 and 2.
+using grid = std::array<std::int64_t, 3>;
+
+/// A program that stopped while it ran.
+struct execution_error final : error {
+  std::string_view reason;  ///< a sentence
+  int instruction;          ///< its place in the program
+  grid place;               ///< of the program in the grid
+  int number;               ///< of a `require`: the one that the kernel gave it
+
+  execution_error(std::string_view why, int at, const grid& program_id, int id = 0,
+                  std::source_location where = std::source_location::current())
+      : error(where), reason(why), instruction(at), place(program_id), number(id) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return "ashlar::tile::interpret: %" + std::to_string(instruction) + " of program (" +
+           std::to_string(place[0]) + ", " + std::to_string(place[1]) + ", " +
+           std::to_string(place[2]) + "): " + std::string(reason);
+  }
+};
+
 /// What a kernel is run with: a view in memory, or a scalar. Owns nothing.
 struct argument {
   std::byte* data = nullptr;  ///< of a view: its element at (0, 0 ...)

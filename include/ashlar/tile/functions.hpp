@@ -9,10 +9,20 @@
 ///
 /// A functor takes scalars, `simd::vec` or any later tile value `V`: it uses the operators of `V`
 /// and calls `exp`, `log`, `sqrt`, `tanh`, `erf`, `abs`, `select(mask, yes, no)` and
-/// `constant_of(std::type_identity<V>, double)` unqualified, so that they are found beside `V`.
+/// `constant_like(value, double)` unqualified, so that they are found beside `V`.
 /// Attributes are the functor's members. NaN travels as in PyTorch: through
 /// arithmetic, `maximum`, `minimum` and `relu`; comparisons with NaN are false except `not_equal`.
 namespace ashlar::tile::fn {
+
+/// A number of the kind of `like`.
+template <class V>
+constexpr V constant(const V& like, double value) {
+  if constexpr (std::is_arithmetic_v<V>) {
+    return static_cast<V>(value);
+  } else {
+    return constant_like(like, value);
+  }
+}
 
 namespace detail {
 
@@ -36,23 +46,23 @@ constexpr V call_abs(const V& x) {
   return abs(x);
 }
 template <class V>
-V call_erf(const V& x) {
+constexpr V call_erf(const V& x) {
   return erf(x);
 }
 template <class V>
-V call_exp(const V& x) {
+constexpr V call_exp(const V& x) {
   return exp(x);
 }
 template <class V>
-V call_log(const V& x) {
+constexpr V call_log(const V& x) {
   return log(x);
 }
 template <class V>
-V call_sqrt(const V& x) {
+constexpr V call_sqrt(const V& x) {
   return sqrt(x);
 }
 template <class V>
-V call_tanh(const V& x) {
+constexpr V call_tanh(const V& x) {
   return tanh(x);
 }
 template <class M, class V>
@@ -60,15 +70,6 @@ constexpr V call_select(const M& condition, const V& yes, const V& no) {
   return select(condition, yes, no);
 }
 }  // namespace calls
-
-template <class V>
-constexpr V constant(double value) {
-  if constexpr (std::is_arithmetic_v<V>) {
-    return static_cast<V>(value);
-  } else {
-    return constant_of(std::type_identity<V>{}, value);
-  }
-}
 
 /// Integers wrap around, as on every chip we know; `bool` adds as `or` and multiplies as `and`.
 template <std::integral V, class Operation>
@@ -195,7 +196,7 @@ struct affine {
 
   template <class V>
   constexpr V operator()(const V& x) const {
-    return add{}(mul{}(x, detail::constant<V>(alpha)), detail::constant<V>(beta));
+    return add{}(mul{}(x, constant(x, alpha)), constant(x, beta));
   }
 };
 
@@ -204,7 +205,7 @@ struct scale {
 
   template <class V>
   constexpr V operator()(const V& x) const {
-    return mul{}(x, detail::constant<V>(alpha));
+    return mul{}(x, constant(x, alpha));
   }
 };
 
@@ -213,7 +214,7 @@ struct add_scalar {
 
   template <class V>
   constexpr V operator()(const V& x) const {
-    return add{}(x, detail::constant<V>(beta));
+    return add{}(x, constant(x, beta));
   }
 };
 
@@ -223,7 +224,7 @@ struct add_scaled {
 
   template <class V>
   constexpr V operator()(const V& a, const V& b) const {
-    return add{}(a, mul{}(b, detail::constant<V>(alpha)));
+    return add{}(a, mul{}(b, constant(a, alpha)));
   }
 };
 
@@ -278,58 +279,58 @@ struct where {
 
 struct exp {
   template <class V>
-  V operator()(const V& x) const {
+  constexpr V operator()(const V& x) const {
     return detail::calls::call_exp(x);
   }
 };
 struct log {
   template <class V>
-  V operator()(const V& x) const {
+  constexpr V operator()(const V& x) const {
     return detail::calls::call_log(x);
   }
 };
 struct sqrt {
   template <class V>
-  V operator()(const V& x) const {
+  constexpr V operator()(const V& x) const {
     return detail::calls::call_sqrt(x);
   }
 };
 /// `1 / sqrt(x)`, with the rounding of both.
 struct rsqrt {
   template <class V>
-  V operator()(const V& x) const {
-    return detail::constant<V>(1.0) / detail::calls::call_sqrt(x);
+  constexpr V operator()(const V& x) const {
+    return constant(x, 1.0) / detail::calls::call_sqrt(x);
   }
 };
 struct tanh {
   template <class V>
-  V operator()(const V& x) const {
+  constexpr V operator()(const V& x) const {
     return detail::calls::call_tanh(x);
   }
 };
 struct erf {
   template <class V>
-  V operator()(const V& x) const {
+  constexpr V operator()(const V& x) const {
     return detail::calls::call_erf(x);
   }
 };
 struct sigmoid {
   template <class V>
-  V operator()(const V& x) const {
-    const V one = detail::constant<V>(1.0);
+  constexpr V operator()(const V& x) const {
+    const V one = constant(x, 1.0);
     return one / (one + detail::calls::call_exp(-x));
   }
 };
 struct silu {
   template <class V>
-  V operator()(const V& x) const {
-    return x / (detail::constant<V>(1.0) + detail::calls::call_exp(-x));
+  constexpr V operator()(const V& x) const {
+    return x / (constant(x, 1.0) + detail::calls::call_exp(-x));
   }
 };
 struct relu {
   template <class V>
   constexpr V operator()(const V& x) const {
-    const V zero = detail::constant<V>(0.0);
+    const V zero = constant(x, 0.0);
     return detail::calls::call_select(x < zero, zero, x);
   }
 };
@@ -337,10 +338,9 @@ struct relu {
 /// `x * Phi(x)` with the normal distribution's Phi.
 struct gelu {
   template <class V>
-  V operator()(const V& x) const {
-    const V root = detail::constant<V>(1.0 / std::numbers::sqrt2);
-    return detail::constant<V>(0.5) * x *
-           (detail::constant<V>(1.0) + detail::calls::call_erf(x * root));
+  constexpr V operator()(const V& x) const {
+    const V root = constant(x, 1.0 / std::numbers::sqrt2);
+    return constant(x, 0.5) * x * (constant(x, 1.0) + detail::calls::call_erf(x * root));
   }
 };
 
@@ -350,10 +350,10 @@ struct gelu_tanh {
   static constexpr double cubic = 0.044715;
 
   template <class V>
-  V operator()(const V& x) const {
-    const V one = detail::constant<V>(1.0);
-    const V inner = detail::constant<V>(slope) * (x + detail::constant<V>(cubic) * (x * x * x));
-    return detail::constant<V>(0.5) * x * (one + detail::calls::call_tanh(inner));
+  constexpr V operator()(const V& x) const {
+    const V one = constant(x, 1.0);
+    const V inner = constant(x, slope) * (x + constant(x, cubic) * (x * x * x));
+    return constant(x, 0.5) * x * (one + detail::calls::call_tanh(inner));
   }
 };
 
@@ -362,53 +362,53 @@ struct gelu_tanh {
 
 struct sigmoid_grad {
   template <class V>
-  V operator()(const V& y, const V& g) const {
-    return g * (y * (detail::constant<V>(1.0) - y));
+  constexpr V operator()(const V& y, const V& g) const {
+    return g * (y * (constant(y, 1.0) - y));
   }
 };
 struct tanh_grad {
   template <class V>
-  V operator()(const V& y, const V& g) const {
-    return g * (detail::constant<V>(1.0) - y * y);
+  constexpr V operator()(const V& y, const V& g) const {
+    return g * (constant(y, 1.0) - y * y);
   }
 };
 struct relu_grad {
   template <class V>
-  V operator()(const V& y, const V& g) const {
-    const V zero = detail::constant<V>(0.0);
+  constexpr V operator()(const V& y, const V& g) const {
+    const V zero = constant(y, 0.0);
     return detail::calls::call_select(y <= zero, zero, g);
   }
 };
 struct silu_grad {
   template <class V>
-  V operator()(const V& x, const V& g) const {
-    const V one = detail::constant<V>(1.0);
+  constexpr V operator()(const V& x, const V& g) const {
+    const V one = constant(x, 1.0);
     const V s = sigmoid{}(x);
     return g * (s * (one + x * (one - s)));
   }
 };
 struct gelu_grad {
   template <class V>
-  V operator()(const V& x, const V& g) const {
-    const V half = detail::constant<V>(0.5);
-    const V root = detail::constant<V>(1.0 / std::numbers::sqrt2);
+  constexpr V operator()(const V& x, const V& g) const {
+    const V half = constant(x, 0.5);
+    const V root = constant(x, 1.0 / std::numbers::sqrt2);
     // 1 / sqrt(2 pi)
-    const V peak = detail::constant<V>(0.5 * std::numbers::sqrt2 * std::numbers::inv_sqrtpi);
-    const V phi = half * (detail::constant<V>(1.0) + detail::calls::call_erf(x * root));
+    const V peak = constant(x, 0.5 * std::numbers::sqrt2 * std::numbers::inv_sqrtpi);
+    const V phi = half * (constant(x, 1.0) + detail::calls::call_erf(x * root));
     const V density = peak * detail::calls::call_exp(-(half * (x * x)));
     return g * (phi + x * density);
   }
 };
 struct gelu_tanh_grad {
   template <class V>
-  V operator()(const V& x, const V& g) const {
-    const V one = detail::constant<V>(1.0);
-    const V half = detail::constant<V>(0.5);
-    const V slope = detail::constant<V>(gelu_tanh::slope);
-    const V cubic = detail::constant<V>(gelu_tanh::cubic);
+  constexpr V operator()(const V& x, const V& g) const {
+    const V one = constant(x, 1.0);
+    const V half = constant(x, 0.5);
+    const V slope = constant(x, gelu_tanh::slope);
+    const V cubic = constant(x, gelu_tanh::cubic);
     const V squared = x * x;
     const V t = detail::calls::call_tanh(slope * (x + cubic * (squared * x)));
-    const V inner = slope * (one + detail::constant<V>(3.0) * cubic * squared);
+    const V inner = slope * (one + constant(x, 3.0) * cubic * squared);
     return g * (half * (one + t) + half * x * (one - t * t) * inner);
   }
 };

@@ -64,9 +64,7 @@ struct out : detail::memory_view<T, Rank> {
 
 /// A scalar parameter.
 template <Scalar T>
-struct arg : scalar<T> {
-  static constexpr parameter declaration{dtype_of<T>, -1, false};
-};
+using arg = scalar<T>;
 
 namespace detail {
 
@@ -399,13 +397,15 @@ namespace detail {
 
 template <class P>
 constexpr P bind(builder& b) {
-  const int number = b.add_parameter(P::declaration);
-  if constexpr (Tile<P> || requires(P p) { p.id; }) {
-    return {{&b, b.emit({.op = opcode::argument,
-                         .index = number,
-                         .type = scalar_type(P::declaration.element)})}};
+  if constexpr (Tile<P>) {
+    static_assert(P::rank == 0,
+                  "ashlar::tile: a kernel takes views and scalars; it loads tiles itself");
+    const dtype element = P::type.element;
+    const int number = b.add_parameter({element, -1, false});
+    return {&b,
+            b.emit({.op = opcode::argument, .index = number, .type = scalar_type(element)})};
   } else {
-    return {{&b, number}};
+    return {{&b, b.add_parameter(P::declaration)}};
   }
 }
 

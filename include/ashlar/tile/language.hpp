@@ -301,6 +301,12 @@ constexpr auto min(A a, B b) {
   return detail::binary(opcode::min, a, b);
 }
 
+/// A tile of one number with the type of another: how `tile::fn` spells its constants.
+template <Tile X>
+constexpr X constant_like(X like, double value) {
+  return broadcast<X>(detail::number<typename X::value_type>(like.program, value));
+}
+
 // --- functions -----------------------------------------------------------------------------------
 
 template <Tile X>

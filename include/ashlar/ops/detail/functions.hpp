@@ -8,24 +8,17 @@
 /// Elementwise functions beside those of `tile::fn`, by the same rules.
 namespace ashlar::ops::detail {
 
-template <class V>
-constexpr V constant(double value) {
-  if constexpr (std::is_arithmetic_v<V>) {
-    return static_cast<V>(value);
-  } else {
-    return constant_of(std::type_identity<V>{}, value);
-  }
-}
+using tile::fn::constant;
 
 struct sign_function {
   template <class V>
   constexpr V operator()(const V& x) const {
-    const V zero = constant<V>(0.0);
+    const V zero = constant(x, 0.0);
     const tile::fn::where choose;
     if constexpr (std::is_unsigned_v<V>) {
-      return choose(x > zero, constant<V>(1.0), x);
+      return choose(x > zero, constant(x, 1.0), x);
     } else {
-      return choose(x > zero, constant<V>(1.0), choose(x < zero, constant<V>(-1.0), x));
+      return choose(x > zero, constant(x, 1.0), choose(x < zero, constant(x, -1.0), x));
     }
   }
 };
@@ -34,7 +27,7 @@ struct sign_function {
 struct not_function {
   template <class V>
   constexpr auto operator()(const V& x) const {
-    return x == constant<V>(0.0);
+    return x == constant(x, 0.0);
   }
 };
 
@@ -42,15 +35,15 @@ struct pow_function {
   double exponent = 1.0;
 
   template <class V>
-  V operator()(const V& x) const {
+  constexpr V operator()(const V& x) const {
     constexpr double most_products = 64;
     if (exponent == 0.5) {
       return tile::fn::sqrt{}(x);
     }
     if (std::trunc(exponent) != exponent || std::abs(exponent) > most_products) {
-      return tile::fn::exp{}(constant<V>(exponent) * tile::fn::log{}(x));
+      return tile::fn::exp{}(constant(x, exponent) * tile::fn::log{}(x));
     }
-    V product = constant<V>(1.0);
+    V product = constant(x, 1.0);
     V factor = x;
     for (int left = static_cast<int>(std::abs(exponent)); left != 0; left /= 2) {
       if (left % 2 != 0) {
@@ -58,7 +51,7 @@ struct pow_function {
       }
       factor = factor * factor;
     }
-    return exponent < 0 ? V(constant<V>(1.0) / product) : product;
+    return exponent < 0 ? V(constant(x, 1.0) / product) : product;
   }
 };
 

@@ -76,6 +76,19 @@ ASHLAR_INLINE T scalar_madd(T a, T b, T c) {
   }
 }
 
+/// A mask for lanes of another type of the same size.
+template <class To, class From>
+ASHLAR_INLINE native_mask<To> native_mask_cast(const xsimd::batch_bool<From>& m) {
+  using to_register = typename native_mask<To>::register_type;
+  if constexpr (std::is_same_v<to_register, typename native_mask<From>::register_type>) {
+    return native_mask<To>(m.data);
+  } else {
+    // Bits that are neither 0 nor a subnormal number in either type.
+    const auto one = xsimd::bitwise_cast<native<From>>(native<float>(1.0f));
+    return native<To>(0) != xsimd::bitwise_cast<native<To>>(xsimd::select(m, one, native<From>(0)));
+  }
+}
+
 // --- maximum and minimum: a NaN on either side gives a NaN -------------------------------------
 
 #if defined(__AVX512F__)

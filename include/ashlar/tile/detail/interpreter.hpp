@@ -23,28 +23,6 @@
 
 namespace ashlar::tile {
 
-/// Programs along the axes 0, 1 and 2.
-using grid = std::array<std::int64_t, 3>;
-
-/// A program that stopped while it ran.
-struct execution_error final : error {
-  std::string_view reason;  ///< a sentence
-  int instruction;          ///< its place in the program
-  grid place;               ///< of the program in the grid
-  int number;               ///< of a `require`: the one that the kernel gave it
-
-  execution_error(std::string_view why, int at, const grid& program_id, int id = 0,
-                  std::source_location where = std::source_location::current())
-      : error(where), reason(why), instruction(at), place(program_id), number(id) {}
-
- private:
-  [[nodiscard]] std::string message() const override {
-    return "ashlar::tile::interpret: %" + std::to_string(instruction) + " of program (" +
-           std::to_string(place[0]) + ", " + std::to_string(place[1]) + ", " +
-           std::to_string(place[2]) + "): " + std::string(reason);
-  }
-};
-
 struct interpret_options {
   std::ostream* out = nullptr;  ///< what `print` writes to; nothing, where null
   std::int64_t repeat_limit = std::int64_t{1} << 24;  ///< most rounds of one `repeat`

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <tuple>
+
+#include "ashlar/chip/host/codegen/execute.hpp"
+#include "ashlar/chip/host/parallel.hpp"
+#include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/kernel.hpp"
+
+/// The host's code generator: a tile kernel becomes native code where it is called.
+namespace ashlar::chip {
+
+namespace host_codegen {
+
+/// The program that a kernel's code is made from.
+template <tile::Kernel K>
+struct source {
+  static constexpr const tile::program& code = tile::program_of<K>;
+};
+
+/// Runs `Source` for every place of the grid, in parallel.
+///
+/// Throws: `launch_error` where arguments or grid do not fit, `execution_error`.
+template <class Source>
+void run(const tile::grid& grid, std::span<const tile::argument> arguments) {
+  tile::expect_matching(Source::code, arguments);
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  std::int64_t places = 1;
+  for (const std::int64_t n : grid) {
+    if (n < 0) {
+      throw tile::launch_error(-1, "an axis of the grid is negative");
+    }
+    if (n > 0 && places > most / n) {
+      throw tile::launch_error(-1, "the grid has more places than can be counted");
+    }
+    places *= n;
+  }
+  parallel_for(places, facts<Source>::grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t n = begin; n < end; ++n) {
+      execute<Source>(arguments.data(), {n % grid[0], n / grid[0] % grid[1], n / grid[0] / grid[1]},
+                      grid);
+    }
+  });
+}
+
+}  // namespace host_codegen
+
+/// Runs a tile kernel on the host for every place of a grid.
+///
+/// Shapes:  one argument for each parameter of the kernel: a `view` for `in` and `out`, a number
+/// for
+///          `arg`.
+/// Effects: programs run in parallel; what two of them write to one place is unordered, except
+///          through atomics.
+/// Throws:  `launch_error` for arguments that are not the parameters', `execution_error` where a
+///          `require` does not hold.
+/// Cost:    the kernel is compiled where this is instantiated.
+template <tile::Kernel K, class... A>
+void launch(const tile::grid& grid, const A&... arguments) {
+  using parameters = typename tile::detail::call_of<decltype(&K::operator())>::parameters;
+  static_assert(std::tuple_size_v<parameters> == sizeof...(A),
+                "ashlar::chip::launch: one argument for each parameter of the kernel");
+  const std::array<tile::argument, sizeof...(A)> given{tile::argument(arguments)...};
+  host_codegen::run<host_codegen::source<K>>(grid, given);
+}
+
+}  // namespace ashlar::chip

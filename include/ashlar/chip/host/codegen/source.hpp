@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/chip/host/codegen/value.hpp"
+#include "ashlar/config.hpp"
+#include "ashlar/core/dtype.hpp"
+#include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/program.hpp"
+
+/// What the code generator asks of a program while it writes code: regions, uses, and the C++ type
+/// of each value. A `Source` is a type with `static constexpr tile::program code`.
+namespace ashlar::chip::host_codegen {
+
+/// A matrix operand that `dot` reads where it lies, or from `copy` where it is not all there.
+template <Scalar T, std::int64_t Size>
+struct direct_tile {
+  using value_type = T;
+  const T* data;
+  std::int64_t row;
+  std::int64_t column;
+  alignas(64) T copy[static_cast<std::size_t>(Size)];
+};
+
+/// A loop that adds up one matrix product, block by block along K.
+struct product_loop {
+  bool found = false;
+  int a = -1;           ///< the load of A: [row, counter]
+  int b = -1;           ///< the load of B: [counter, column], or [column, counter]
+  bool turned = false;  ///< B is loaded by its columns and transposed
+};
+
+/// A value-less instruction.
+struct nothing {};
+
+template <class Source>
+struct facts {
+  static constexpr const tile::program& code = Source::code;
+  static constexpr int size = code.size;
+
+  /// Programs of the grid for which a second thread pays.
+  static constexpr std::int64_t grain = [] {
+    std::int64_t elements = 1;
+    bool loops = false;
+    for (int i = 0; i < size; ++i) {
+      const tile::instruction& x = code.at(i);
+      elements += x.type.is_value() ? x.type.size() : 0;
+      loops = loops || x.op == tile::opcode::loop || x.op == tile::opcode::repeat;
+    }
+    constexpr std::int64_t enough = 1 << 17;  // elements computed while threads start
+    return std::max<std::int64_t>(enough / (loops ? elements * 32 : elements), 1);
+  }();
+
+  static constexpr int yield_of(int begin) { return tile::region_end(code, begin); }
+
+  /// How many instructions of a region, or of the program (`end` = size), stand at its top level.
+  static constexpr int count(int begin, int end) {
+    int n = 0;
+    for (int i = begin; i < end; i = tile::next_after(code, i)) {
+      ++n;
+    }
+    return n;
+  }
+  template <int Begin, int End>
+  static constexpr auto top_level = [] {
+    std::array<int, static_cast<std::size_t>(count(Begin, End)) + 1> list{};
+    std::size_t n = 0;
+    for (int i = Begin; i < End; i = tile::next_after(code, i)) {
+      list[n++] = i;
+    }
+    return list;
+  }();
+
+  /// Where the second region of an instruction begins.
+  static constexpr int second_region(int owner) { return yield_of(owner + 1) + 1; }
+  static constexpr int last_yield(int owner) {
+    return info(code.at(owner).op).regions == 2 ? yield_of(second_region(owner))
+                                                : yield_of(owner + 1);
+  }
+
+  /// What a loop does, where it is `acc = dot(a[row, i], b[i, column], acc)` and nothing else.
+  static constexpr product_loop product_of(int owner) {
+    using tile::opcode;
+    product_loop p;
+    const tile::instruction& o = code.at(owner);
+    if (o.op != opcode::loop || o.count != 4) {
+      return p;
+    }
+    const int counter = owner + 1;
+    const int yield = yield_of(counter);
+    const int length = yield - counter - 2;
+    const int dot = yield - 1;
+    if ((length != 3 && length != 4) || code.at(dot).op != opcode::dot ||
+        code.operand(yield, 0) != dot || code.operand(dot, 2) != counter + 1) {
+      return p;
+    }
+    const auto load = [&](int i, int outside, int along) {
+      const tile::instruction& l = code.at(i);
+      return i > counter + 1 && l.op == opcode::load && l.count == 2 && l.type.rank == 2 &&
+             (l.type.element == dtype::float32 || l.type.element == dtype::float64) &&
+             code.operand(i, outside) < owner && code.operand(i, along) == counter;
+    };
+    p.a = code.operand(dot, 0);
+    p.b = code.operand(dot, 1);
+    p.turned = length == 4 && p.b > counter + 1 && code.at(p.b).op == opcode::transpose;
+    if (p.turned) {
+      p.b = code.operand(p.b, 0);
+    }
+    p.found = (length == 3 || p.turned) && load(p.a, 0, 1) &&
+              load(p.b, p.turned ? 0 : 1, p.turned ? 1 : 0) && p.a != p.b;
+    return p;
+  }
+
+  /// The type of result `k` of an instruction with regions.
+  static constexpr tile::tile_type result_type(int owner, int k) {
+    const tile::instruction& o = code.at(owner);
+    if (o.op != tile::opcode::reduce && o.op != tile::opcode::scan) {
+      return code.type_of(code.operand(last_yield(owner), k));
+    }
+    const tile::tile_type t = code.type_of(code.operand(owner, k));
+    return o.op == tile::opcode::reduce ? t.without(o.index) : t;
+  }
+
+  /// A load that only `dot` uses, in packets of C's rows, before anything is written.
+  static constexpr bool is_direct(int i) {
+    const tile::instruction& l = code.at(i);
+    const bool floats = l.type.element == dtype::float32 || l.type.element == dtype::float64;
+    if (l.op != tile::opcode::load || l.type.rank != 2 || !floats) {
+      return false;
+    }
+    int last = i;
+    for (int j = i + 1; j < size; ++j) {
+      const auto operands = code.operands(j);
+      for (std::size_t k = 0; k < operands.size(); ++k) {
+        if (operands[k] == i) {
+          if (code.at(j).op != tile::opcode::dot || k == 2 ||
+              code.type_of(j).extent(1) % lanes != 0) {
+            return false;
+          }
+          last = j;
+        }
+      }
+    }
+    for (int j = i + 1; j < last; ++j) {
+      if (info(code.at(j).op).effect) {
+        return false;
+      }
+    }
+    return last > i;
+  }
+};
+
+namespace detail {
+
+template <dtype Element, int Rank, std::int64_t Size>
+struct plain_value {
+  using type = tile_value<scalar_of<Element>, Size>;
+};
+template <dtype Element, std::int64_t Size>
+struct plain_value<Element, 0, Size> {
+  using type = scalar_value<scalar_of<Element>>;
+};
+
+/// The results of an instruction with regions, side by side.
+template <class Source, int I>
+consteval auto results_tag() {
+  using f = facts<Source>;
+  return []<int... K>(std::integer_sequence<int, K...>) {
+    return std::type_identity<
+        std::tuple<typename plain_value<f::result_type(I, K).element, f::result_type(I, K).rank,
+                                        f::result_type(I, K).size()>::type...>>{};
+  }(std::make_integer_sequence<int, f::code.at(f::last_yield(I)).count>{});
+}
+
+template <class Source, int I>
+consteval auto value_tag() {
+  using f = facts<Source>;
+  constexpr tile::instruction i = f::code.at(I);
+  if constexpr (i.op == tile::opcode::reduce || i.op == tile::opcode::scan ||
+                i.op == tile::opcode::branch) {
+    return results_tag<Source, I>();
+  } else if constexpr (!i.type.is_value()) {
+    return std::type_identity<nothing>{};
+  } else if constexpr (f::is_direct(I)) {
+    return std::type_identity<direct_tile<scalar_of<i.type.element>, i.type.size()>>{};
+  } else {
+    return plain_value<i.type.element, i.type.rank, i.type.size()>{};
+  }
+}
+
+template <class Source, int I>
+struct slot {
+  typename decltype(value_tag<Source, I>())::type value;
+};
+
+template <class Source, class Sequence>
+struct slots;
+template <class Source, int... I>
+struct slots<Source, std::integer_sequence<int, I...>> : slot<Source, I>... {};
+
+}  // namespace detail
+
+/// All values of one program of the grid, and where it stands.
+template <class Source>
+struct frame : detail::slots<Source, std::make_integer_sequence<int, facts<Source>::size>> {
+  const tile::argument* arguments;
+  tile::grid place;
+  tile::grid grid;
+
+  template <int I>
+  ASHLAR_INLINE auto& get() {
+    return static_cast<detail::slot<Source, I>&>(*this).value;
+  }
+  /// The value of operand `K` of instruction `I`.
+  template <int I, int K>
+  ASHLAR_INLINE auto& operand() {
+    return get<facts<Source>::code.operand(I, K)>();
+  }
+};
+
+}  // namespace ashlar::chip::host_codegen

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <span>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/chip/codegen.hpp"
+#include "ashlar/core/geometry.hpp"
+#include "ashlar/ops/comparison.hpp"
+#include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/elementwise.hpp"
+#include "ashlar/ops/tile/launch.hpp"
+#include "ashlar/tile/functions.hpp"
+#include "ashlar/tile/kernel.hpp"
+#include "ashlar/tile/scalar.hpp"
+
+/// Elementwise operators as tile programs, for every chip that runs those.
+namespace ashlar {
+
+namespace ops {
+
+namespace programs {
+
+/// `y = function(x...)`, computed in `C`; a `bool` beside others is a condition.
+template <class F, class C, Scalar R, Scalar... S>
+struct map {
+  static constexpr auto name = "map";
+  static constexpr int block = detail::tile_block;
+  F function{};
+
+  constexpr void operator()(tile::scope& k, tile::out<R, 4> y, tile::in<S, 4>... x) const {
+    const detail::grid_place at(k, y.extent(1));
+    const auto column = k.program_id(0) * block;
+    const auto read = [&]<class X>(const X& from) {
+      const auto v = tile::load<block>(from, at.i0, at.i1, at.i2, column);
+      if constexpr (std::same_as<typename X::value_type, bool>) {
+        return v;
+      } else {
+        return tile::cast<C>(v);
+      }
+    };
+    // Braces: loads are written from left to right.
+    const std::tuple values{read(x)...};
+    const auto result = std::apply(function, values);
+    tile::store(y, tile::cast<R>(result), at.i0, at.i1, at.i2, column);
+  }
+};
+
+/// `y[...] = value` is `map` without inputs; its functions take a place to write constants.
+template <Scalar R>
+struct fill {
+  static constexpr auto name = "fill";
+  static constexpr int block = detail::tile_block;
+
+  constexpr void operator()(tile::scope& k, tile::out<R, 4> y, tile::arg<R> value) const {
+    const detail::grid_place at(k, y.extent(1));
+    tile::store(y, tile::broadcast<tile::tile<R, block>>(value), at.i0, at.i1, at.i2,
+                k.program_id(0) * block);
+  }
+};
+
+}  // namespace programs
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_a_view = false;
+template <class T>
+inline constexpr bool is_a_view<view<T>> = true;
+
+/// The type of a computation on elements `S...`; `bool` counts only where there is nothing else.
+template <class First, class... Rest>
+struct map_compute {
+  using type = compute_type<First>;
+};
+template <class Second, class... Rest>
+struct map_compute<bool, Second, Rest...> : map_compute<Second, Rest...> {};
+
+/// Runs `function` over views that are broadcast to `out`.
+template <class C, class F, class R, class... S>
+void run_map(context<C>& on, const F& function, const view<R>& out, const view<const S>&... x) {
+  if (out.size() == 0) {
+    return;
+  }
+  using compute = typename map_compute<S...>::type;
+  const tile::program program = tile::trace(programs::map<F, compute, R, S...>{function});
+  const std::array specs{geometry::expand(*x.spec, shape(out.shape()))...};
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    each_four_axes(
+        [&](const auto& arguments) {
+          C::codegen::run(on, program, grid_over(arguments[0], tile_block), arguments);
+        },
+        out, view<const S>{x.data, &specs[I]}...);
+  }(std::index_sequence_for<S...>{});
+}
+
+/// As `chip::host_kernels::map`: views, then the function's attributes.
+template <class F, class C, class R, class... A>
+void map_by_tiles(context<C>& on, const view<R>& out, const A&... arguments) {
+  constexpr std::size_t inputs = (static_cast<std::size_t>(is_a_view<A>) + ... + 0);
+  const auto all = std::tie(arguments...);
+  [&]<std::size_t... I, std::size_t... K>(std::index_sequence<I...>, std::index_sequence<K...>) {
+    run_map(on, F{std::get<inputs + K>(all)...}, out, std::get<I>(all)...);
+  }(std::make_index_sequence<inputs>{}, std::make_index_sequence<sizeof...(A) - inputs>{});
+}
+
+struct identity {
+  template <class V>
+  constexpr V operator()(const V& x) const {
+    return x;
+  }
+};
+
+}  // namespace detail
+
+}  // namespace ops
+
+template <ops::detail::NamesFunction Op, RunsTiles C>
+struct tile_kernel<Op, C> {
+  template <class R, class... A>
+    requires(!ops::detail::FloatingOnly<Op> || Floating<R>)
+  static void impl(context<C>& on, view<R> out, const A&... args) {
+    ops::detail::map_by_tiles<typename Op::function>(on, out, args...);
+  }
+};
+
+template <RunsTiles C>
+struct tile_kernel<ops::where, C> {
+  template <class T>
+  static void impl(context<C>& on, view<T> out, view<const bool> condition, view<const T> self,
+                   view<const T> other) {
+    ops::detail::run_map(on, tile::fn::where{}, out, condition, self, other);
+  }
+};
+
+template <class R, RunsTiles C>
+struct tile_kernel<ops::cast<R>, C> {
+  template <class T>
+  static void impl(context<C>& on, view<R> out, view<const T> self) {
+    ops::detail::run_map(on, ops::detail::identity{}, out, self);
+  }
+};
+template <RunsTiles C>
+struct tile_kernel<ops::copy, C> {
+  template <class T, class U>
+  static void impl(context<C>& on, view<T> out, view<const T>, view<const U> other) {
+    ops::detail::run_map(on, ops::detail::identity{}, out, other);
+  }
+};
+template <RunsTiles C>
+struct tile_kernel<ops::clone, C> {
+  template <class T>
+  static void impl(context<C>& on, view<T> out, view<const T> self) {
+    ops::detail::run_map(on, ops::detail::identity{}, out, self);
+  }
+};
+
+template <RunsTiles C>
+struct tile_kernel<ops::fill, C> {
+  template <class T>
+  static void impl(context<C>& on, view<T> out, view<const T>, double value) {
+    if (out.size() == 0) {
+      return;
+    }
+    const tile::program& program = tile::program_of<ops::programs::fill<T>>;
+    ops::detail::each_four_axes(
+        [&](const auto& arguments) {
+          C::codegen::run(on, program,
+                          ops::detail::grid_over(arguments[0], ops::detail::tile_block),
+                          std::array{arguments[0], tile::argument(tile::eval::cast<T>(value))});
+        },
+        out);
+  }
+};
+
+}  // namespace ashlar

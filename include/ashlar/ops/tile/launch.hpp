@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "ashlar/chip/codegen.hpp"
+#include "ashlar/core/geometry.hpp"
+#include "ashlar/core/spec.hpp"
+#include "ashlar/core/view.hpp"
+#include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/kernel.hpp"
+#include "ashlar/tile/type.hpp"
+
+/// From tensors of any rank to the views of four axes that tile programs have.
+namespace ashlar::ops::detail {
+
+/// Elements along the last axis that one program of a default kernel takes.
+inline constexpr int tile_block = 64;
+
+constexpr std::int64_t tile_blocks(std::int64_t n, std::int64_t block) {
+  return n / block + (n % block != 0 ? 1 : 0);
+}
+
+/// A view as an argument of four axes: axes of extent 1 in front, or without its first axes.
+template <class T>
+tile::argument four_axes(const view<T>& v, std::int64_t offset) {
+  std::array<std::int64_t, tile::max_rank> extents{1, 1, 1, 1};
+  std::array<std::int64_t, tile::max_rank> strides{};
+  for (int a = 0; a < tile::max_rank && a < v.rank(); ++a) {
+    const auto to = static_cast<std::size_t>(tile::max_rank - 1 - a);
+    extents[to] = v.extent(-1 - a);
+    strides[to] = v.stride(-1 - a);
+  }
+  return {v.data + offset, extents, strides};
+}
+
+/// Calls `f(arguments)` once, or once for each place along the axes before the last four.
+///
+/// Requires: all views have the shape of the first.
+template <class F, class First, class... Rest>
+void each_four_axes(const F& f, const First& first, const Rest&... rest) {
+  const int lead = first.rank() - tile::max_rank;
+  const auto run = [&](auto... offset) {
+    f(std::array<tile::argument, 1 + sizeof...(Rest)>{offset...});
+  };
+  if (lead <= 0) {
+    run(four_axes(first, 0), four_axes(rest, 0)...);
+    return;
+  }
+  std::array<std::int64_t, max_rank> at{};
+  std::int64_t places = 1;
+  for (int a = 0; a < lead; ++a) {
+    places *= first.extent(a);
+  }
+  const auto offset_in = [&](const auto& v) {
+    std::int64_t offset = 0;
+    for (int a = 0; a < lead; ++a) {
+      offset += at[static_cast<std::size_t>(a)] * v.stride(a);
+    }
+    return offset;
+  };
+  for (std::int64_t n = 0; n < places; ++n) {
+    run(four_axes(first, offset_in(first)), four_axes(rest, offset_in(rest))...);
+    for (int a = lead - 1; a >= 0; --a) {
+      if (++at[static_cast<std::size_t>(a)] < first.extent(a)) {
+        break;
+      }
+      at[static_cast<std::size_t>(a)] = 0;
+    }
+  }
+}
+
+/// The grid over an argument of four axes: blocks of the last one, the axis before it, the others.
+inline tile::grid grid_over(const tile::argument& y, std::int64_t block) {
+  return {tile_blocks(y.extents[3], block), y.extents[2], y.extents[0] * y.extents[1]};
+}
+
+/// Where a program of `grid_over` stands.
+struct grid_place {
+  tile::index i0, i1, i2;
+  constexpr grid_place(tile::scope& k, const tile::index& middle)
+      : i0(k.program_id(2) / middle), i1(k.program_id(2) % middle), i2(k.program_id(1)) {}
+};
+
+}  // namespace ashlar::ops::detail
