@@ -4,53 +4,27 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <initializer_list>
-#include <limits>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "ashlar/core/dtype.hpp"
-#include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/builder.hpp"
 #include "ashlar/tile/interpret.hpp"
 #include "ashlar/tile/program.hpp"
+#include "ashlar/tile/rules.hpp"
 #include "ashlar/tile/scalar.hpp"
+#include "ashlar/tile/type.hpp"
 #include "ashlar/tile/verify.hpp"
+#include "support/tile_launch.hpp"
 
-/// Programs and arguments by chance, the same for one seed everywhere.
+/// Programs by chance, the same for one seed everywhere.
 namespace tile_test {
 
-namespace tile = ashlar::tile;
-using ashlar::dtype;
 using tile::opcode;
 using tile::tile_type;
 using tile::value_id;
-
-class dice {
- public:
-  explicit dice(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
-
-  std::uint64_t bits() {  // splitmix64
-    std::uint64_t z = (state_ += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
-  /// From `low` to `high`, both included.
-  int between(int low, int high) {
-    return low + static_cast<int>(bits() % static_cast<std::uint64_t>(high - low + 1));
-  }
-  bool chance(int percent) { return between(1, 100) <= percent; }
-  template <class T>
-  T one_of(std::initializer_list<T> all) {
-    return all.begin()[between(0, static_cast<int>(all.size()) - 1)];
-  }
-
- private:
-  std::uint64_t state_;
-};
 
 /// What a program may contain: a chip that lacks something switches it off.
 struct random_options {
@@ -734,91 +708,6 @@ class program_maker {
 inline tile::program random_program(std::uint64_t seed, const random_options& options = {}) {
   return program_maker(seed, options).run();
 }
-
-/// Memory and scalars for a program: small floating-point numbers, small integers, views of any
-/// extents from 0 on, dense or not. The contents are the same for one seed.
-class random_launch {
- public:
-  random_launch(const tile::program& p, std::uint64_t seed) {
-    dice d(seed ^ 0x5bd1e995u);
-    size = {d.between(1, 3), d.between(1, 2), 1};
-    for (int k = 0; k < p.parameter_count; ++k) {
-      add(p.parameter_at(k), d);
-    }
-  }
-
-  [[nodiscard]] std::vector<tile::argument> arguments() {
-    std::vector<tile::argument> all = arguments_;
-    for (std::size_t k = 0; k < all.size(); ++k) {
-      if (all[k].rank >= 0) {
-        all[k].data = buffers[k].data();
-      }
-    }
-    return all;
-  }
-
-  tile::grid size{};
-  std::vector<std::vector<std::byte>> buffers{};  ///< one per parameter; of scalars, empty
-
- private:
-  static double number(dtype e, dice& d) {
-    return ashlar::is_floating(e) ? d.between(-512, 512) / 256.0
-           : e == dtype::boolean  ? d.between(0, 1)
-           : e == dtype::uint8    ? d.between(0, 255)
-           : e == dtype::int8     ? d.between(-128, 127)
-                                  : d.between(-20, 20);
-  }
-
-  void add(const tile::parameter& p, dice& d) {
-    tile::argument x;
-    x.element = p.element;
-    x.rank = p.rank;
-    x.writable = p.written;
-    buffers.emplace_back();
-    if (p.rank < 0) {
-      const double v = number(p.element, d);
-      x.bits = ashlar::is_floating(p.element) ? tile::constant_bits(v)
-                                              : tile::constant_bits(static_cast<std::int64_t>(v));
-      arguments_.push_back(x);
-      return;
-    }
-    // Axes from the fastest to the slowest in memory, with gaps now and then.
-    std::array<std::size_t, 4> order{3, 2, 1, 0};
-    if (d.chance(30)) {
-      std::swap(order[static_cast<std::size_t>(d.between(0, 3))], order[3]);
-    }
-    std::int64_t step = 1;
-    for (const std::size_t a : order) {
-      if (a >= static_cast<std::size_t>(p.rank)) {
-        continue;
-      }
-      const bool row = p.written && a == 0 && p.rank > 1;
-      x.extents[a] = row && d.chance(80) ? size[0] * size[1]
-                     : d.chance(3)       ? 0
-                                         : d.between(1, p.rank < 3 ? 20 : 5);
-      x.strides[a] = step;
-      step *= std::max<std::int64_t>(x.extents[a], 1);
-      step += d.chance(15) ? 3 : 0;
-    }
-    std::vector<std::byte>& memory = buffers.back();
-    memory.resize(static_cast<std::size_t>(step) * ashlar::size_of(p.element));
-    tile::eval::with_scalar(p.element, [&]<class T>(std::type_identity<T>) {
-      for (std::int64_t i = 0; i < step; ++i) {
-        const double v = number(p.element, d);
-        T element{};
-        if constexpr (std::same_as<T, ashlar::float16> || std::same_as<T, ashlar::bfloat16>) {
-          element = T(static_cast<float>(v));
-        } else {
-          element = static_cast<T>(v);
-        }
-        tile::detail::set_element(memory.data(), i, element);
-      }
-    });
-    arguments_.push_back(x);
-  }
-
-  std::vector<tile::argument> arguments_{};
-};
 
 /// Runs a program on the interpreter. Returns: every buffer afterwards.
 template <class Math = tile::eval::std_math>

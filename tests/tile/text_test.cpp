@@ -48,7 +48,7 @@ tile::parse_error refusal(std::string_view text) {
 
 /// A text around one line, which is line 5.
 tile::parse_error refused_line(const std::string& line) {
-  return refusal("kernel \"k\"(p0: f32[?], p1: i64) {\n  %i = argument p1 : i64\n" +
+  return refusal(std::string("kernel \"k\"(p0: f32[?], p1: i64) {\n  %i = argument p1 : i64\n") +
                  std::string("  %x = constant 1 : f32\n  %t = broadcast %x : f32[4, 2]\n  ") +
                  line + "\n}\n");
 }
@@ -195,7 +195,7 @@ TEST_CASE("tile/text: what is wrong is refused where it stands") {
   CHECK(refusal("kernel \"k\"(p: f32[?, ?, ?, ?, ?]) {}").expected == "at most 4 axes");
   std::string many = "kernel \"k\"(p0: f32";
   for (int k = 1; k <= 16; ++k) {
-    many += ", p" + std::to_string(k) + ": f32";
+    many += std::string(", p") + std::to_string(k) + ": f32";
   }
   CHECK(refusal(many + ") {}").expected == "at most 16 parameters");
 }
@@ -208,7 +208,7 @@ TEST_CASE("tile/text: depth and length have limits") {
   CHECK(refusal(deep).expected == "regions nested at most 16 deep");
   std::string long_text = "kernel \"k\"() {\n";
   for (int k = 0; k < 385; ++k) {
-    long_text += "%v" + std::to_string(k) + " = constant 0 : f32\n";
+    long_text += std::string("%v") + std::to_string(k) + " = constant 0 : f32\n";
   }
   CHECK(refusal(long_text + "}").line == 386);
   std::string wide = "kernel \"k\"() {\n%c = constant 0 : i64\nyield %c";
@@ -254,7 +254,7 @@ TEST_CASE("tile/text: damaged text is refused or is a program that comes back") 
           text.resize(std::max<std::size_t>(at, 1));
       }
       if (text.empty()) {
-        text = " ";
+        text.push_back(' ');
       }
     }
     try {

@@ -29,7 +29,9 @@ struct launch_error final : error {
  private:
   [[nodiscard]] std::string message() const override {
     return "ashlar::tile: " +
-           (argument < 0 ? std::string() : "argument " + std::to_string(argument) + ": ") + reason;
+           (argument < 0 ? std::string()
+                         : std::string("argument ") + std::to_string(argument) + ": ") +
+           reason;
   }
 };
 
@@ -49,8 +51,8 @@ struct execution_error final : error {
 
  private:
   [[nodiscard]] std::string message() const override {
-    return "ashlar::tile::interpret: %" + std::to_string(instruction) + " of program (" +
-           std::to_string(place[0]) + ", " + std::to_string(place[1]) + ", " +
+    return std::string("ashlar::tile::interpret: %") + std::to_string(instruction) +
+           " of program (" + std::to_string(place[0]) + ", " + std::to_string(place[1]) + ", " +
            std::to_string(place[2]) + "): " + std::string(reason);
   }
 };
@@ -108,19 +110,20 @@ inline void expect_matching(const program& p, std::span<const argument> argument
     const argument& given = arguments[static_cast<std::size_t>(k)];
     if (given.rank != wanted.rank) {
       const auto shown = [](int rank) {
-        return rank < 0 ? std::string("a scalar") : "a view of rank " + std::to_string(rank);
+        return rank < 0 ? std::string("a scalar")
+                        : std::string("a view of rank ") + std::to_string(rank);
       };
       throw launch_error(k, "it is " + shown(given.rank) + "; give " + shown(wanted.rank));
     }
     if (given.element != wanted.element) {
-      throw launch_error(k, "it is of " + std::string(name_of(given.element)) + "; give " +
-                                std::string(name_of(wanted.element)));
+      throw launch_error(k, std::string("it is of ") + std::string(name_of(given.element)) +
+                                "; give " + std::string(name_of(wanted.element)));
     }
     bool empty = false;
     for (int a = 0; a < given.rank; ++a) {
       const std::int64_t n = given.extents[static_cast<std::size_t>(a)];
       if (n < 0) {
-        throw launch_error(k, "axis " + std::to_string(a) + " has a negative extent");
+        throw launch_error(k, std::string("axis ") + std::to_string(a) + " has a negative extent");
       }
       empty = empty || n == 0;
     }

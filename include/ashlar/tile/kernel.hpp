@@ -402,8 +402,7 @@ constexpr P bind(builder& b) {
                   "ashlar::tile: a kernel takes views and scalars; it loads tiles itself");
     const dtype element = P::type.element;
     const int number = b.add_parameter({element, -1, false});
-    return {&b,
-            b.emit({.op = opcode::argument, .index = number, .type = scalar_type(element)})};
+    return {&b, b.emit({.op = opcode::argument, .index = number, .type = scalar_type(element)})};
   } else {
     return {{&b, b.add_parameter(P::declaration)}};
   }

@@ -81,7 +81,7 @@ class parser {
   }
   void word(std::string_view text) {
     if (now_.kind != token_kind::word || now_.text != text) {
-      fail("`" + std::string(text) + "`");
+      fail(std::string("`") + std::string(text) + "`");
     }
     take();
   }
@@ -182,7 +182,8 @@ class parser {
     const auto [at, error] = std::from_chars(t.text.data(), end, n);
     if (t.kind != token_kind::number || error != std::errc() || at != end || n < least ||
         n > most) {
-      fail(t, "an integer from " + std::to_string(least) + " to " + std::to_string(most));
+      fail(t,
+           std::string("an integer from ") + std::to_string(least) + " to " + std::to_string(most));
     }
     return n;
   }

@@ -44,7 +44,7 @@ constexpr std::string_view short_name_of(dtype d) {
 inline std::string to_string(const tile_type& t) {
   std::string text(short_name_of(t.element));
   for (int a = 0; a < t.rank && a < max_rank; ++a) {
-    text += (a == 0 ? "[" : ", ") + std::to_string(t.extent(a));
+    text += std::string(a == 0 ? "[" : ", ") + std::to_string(t.extent(a));
   }
   return t.rank > 0 ? text + "]" : text;
 }
@@ -67,7 +67,7 @@ inline std::string scalar_text(dtype element, std::int64_t bits) {
   } else {
     end =
         std::to_chars(text.data(), text.data() + text.size(), static_cast<std::uint64_t>(bits), 16);
-    return "nan(0x" + std::string(text.data(), end.ptr) + ")";
+    return std::string("nan(0x") + std::string(text.data(), end.ptr) + ")";
   }
   return {text.data(), end.ptr};
 }
@@ -147,7 +147,7 @@ class printer {
     out_ += "\"(";
     for (int k = 0; k < p_.parameter_count && k < program::max_parameters; ++k) {
       const parameter& x = p_.parameter_at(k);
-      out_ += (k == 0 ? "p" : ", p") + std::to_string(k) + ": ";
+      out_ += std::string(k == 0 ? "p" : ", p") + std::to_string(k) + ": ";
       out_ += short_name_of(x.element);
       for (int a = 0; a < x.rank; ++a) {
         out_ += a == 0 ? "[?" : ", ?";
@@ -159,7 +159,7 @@ class printer {
   }
 
   void indent() { out_.append(2 * open_.size() + 2, ' '); }
-  static std::string name(int v) { return "%" + std::to_string(v); }
+  static std::string name(int v) { return std::string("%") + std::to_string(v); }
 
   void item(const std::string& text) {
     out_ += (first_item_ ? " " : ", ") + text;
@@ -179,11 +179,11 @@ class printer {
     if (i.op == opcode::constant) {
       item(scalar_text(i.type.element, i.value));
     } else if (names.value == "else") {
-      item("else=" + scalar_text(i.type.element, i.value));
+      item(std::string("else=") + scalar_text(i.type.element, i.value));
     } else if (names.value == "axes") {
       std::string axes;
       for (int a = 0; a < i.type.rank; ++a) {
-        axes += (a == 0 ? "" : ", ") + std::to_string((i.value >> (4 * a)) & 15);
+        axes += std::string(a == 0 ? "" : ", ") + std::to_string((i.value >> (4 * a)) & 15);
       }
       item("axes=[" + axes + "]");
     } else {
@@ -197,7 +197,7 @@ class printer {
     int k = 0;
     for (; i + k < p_.size && p_.at(i + k).op == opcode::region_input && p_.at(i + k).index == k;
          ++k) {
-      out_ += (k == 0 ? " (" : ", ") + name(i + k) + ": " + to_string(p_.type_of(i + k));
+      out_ += std::string(k == 0 ? " (" : ", ") + name(i + k) + ": " + to_string(p_.type_of(i + k));
     }
     out_ += k == 0 ? " {\n" : ") {\n";
     return i + k;
@@ -217,7 +217,7 @@ class printer {
     out_ += about.name;
     first_item_ = true;
     if (attributes_of(i.op).index == "p") {
-      item("p" + std::to_string(i.index));
+      item(std::string("p") + std::to_string(i.index));
     }
     if (i.first + i.count <= program::max_operands) {
       for (const value_id o : p_.operands(i)) {
@@ -231,7 +231,7 @@ class printer {
       return next;
     }
     if (i.type.is_value()) {
-      out_ += " : " + to_string(i.type);
+      out_ += std::string(" : ") + to_string(i.type);
     }
     out_ += "\n";
     return i.op == opcode::yield && !open_.empty() ? end_region(at + 1) : at + 1;

@@ -33,7 +33,8 @@ struct program_error : error {
  private:
   [[nodiscard]] std::string message() const override {
     return "ashlar::tile::program: " +
-           (instruction < 0 ? std::string() : "%" + std::to_string(instruction) + ": ") +
+           (instruction < 0 ? std::string()
+                            : std::string("%") + std::to_string(instruction) + ": ") +
            std::string(rule);
   }
 };

@@ -92,9 +92,7 @@ struct number {
   friend number sqrt(number a) { return {Math::sqrt(a.value)}; }
   friend number tanh(number a) { return {Math::tanh(a.value)}; }
   friend number erf(number a) { return {Math::erf(a.value)}; }
-  friend constexpr number constant_like(number, double c) {
-    return {static_cast<T>(c)};
-  }
+  friend constexpr number constant_like(number, double c) { return {static_cast<T>(c)}; }
 };
 
 template <class T>

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <ostream>
 #include <span>
 #include <string>
@@ -19,6 +20,7 @@
 #include "ashlar/tile/detail/tile_value.hpp"
 #include "ashlar/tile/print.hpp"
 #include "ashlar/tile/program.hpp"
+#include "ashlar/tile/rules.hpp"
 #include "ashlar/tile/scalar.hpp"
 
 namespace ashlar::tile {
@@ -26,6 +28,8 @@ namespace ashlar::tile {
 struct interpret_options {
   std::ostream* out = nullptr;  ///< what `print` writes to; nothing, where null
   std::int64_t repeat_limit = std::int64_t{1} << 24;  ///< most rounds of one `repeat`
+  /// Most instructions that are carried out, over all programs and rounds of loops.
+  std::int64_t instruction_limit = std::numeric_limits<std::int64_t>::max();
 };
 
 namespace detail {
@@ -81,6 +85,9 @@ class interpreter {
   }
 
   void step(int at) {
+    if (++steps_ > options_.instruction_limit) {
+      throw execution_error("more instructions than the limit allows", at, place_);
+    }
     const instruction& i = p_.at(at);
     tile_value& out = value(at);
     if (i.type.is_value()) {
@@ -92,7 +99,9 @@ class interpreter {
       case opcode_kind::memory:
         return i.op == opcode::load || i.op == opcode::store ? block(at) : scattered(at);
       case opcode_kind::unary:
-        return apply_unary<Math>(i, operand(at, 0), out);
+        return i.op == opcode::cast || i.op == opcode::bitcast
+                   ? apply_cast(i, operand(at, 0), out)
+                   : apply_unary<Math>(i, operand(at, 0), out);
       case opcode_kind::binary:
       case opcode_kind::compare:
         return apply_binary(i.op, operand(at, 0), operand(at, 1), out);
@@ -275,13 +284,13 @@ class interpreter {
   }
 
   void show(int number, const tile_value& x) {
-    std::string text = "print " + std::to_string(number) + " (" + std::to_string(place_[0]) + ", " +
-                       std::to_string(place_[1]) + ", " + std::to_string(place_[2]) +
-                       "): " + to_string(x.type) + " {";
+    std::string text = std::string("print ") + std::to_string(number) + " (" +
+                       std::to_string(place_[0]) + ", " + std::to_string(place_[1]) + ", " +
+                       std::to_string(place_[2]) + "): " + to_string(x.type) + " {";
     eval::with_scalar(x.type.element, [&]<class T>(std::type_identity<T>) {
       for (std::int64_t k = 0; k < x.type.size(); ++k) {
         const auto v = static_cast<compute_type<T>>(x.at<T>(k));
-        text += (k == 0 ? "" : ", ") + scalar_text(x.type.element, constant_bits(v));
+        text += std::string(k == 0 ? "" : ", ") + scalar_text(x.type.element, constant_bits(v));
       }
     });
     *options_.out << text + "}\n";
@@ -482,6 +491,7 @@ class interpreter {
   std::span<const argument> arguments_;
   const interpret_options& options_;
   grid place_{};
+  std::int64_t steps_ = 0;
   std::vector<tile_value> values_;
   std::vector<std::vector<tile_value>> results_;
   std::vector<std::array<int, 2>> ends_;  // the yields of an instruction's regions

@@ -25,8 +25,9 @@ struct parse_error final : error {
 
  private:
   [[nodiscard]] std::string message() const override {
-    return "ashlar::tile::parse: " + std::to_string(line) + ":" + std::to_string(column) + ": " +
-           (token.empty() ? "the text ends" : "`" + token + "`") + "; expected " + expected;
+    return std::string("ashlar::tile::parse: ") + std::to_string(line) + ":" +
+           std::to_string(column) + ": " + (token.empty() ? "the text ends" : "`" + token + "`") +
+           "; expected " + expected;
   }
 };
 

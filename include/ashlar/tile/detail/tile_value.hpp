@@ -87,28 +87,29 @@ inline std::array<std::int64_t, max_rank> strides_of(const tile_type& t) {
 
 // --- what instructions make of whole tiles -------------------------------------------------------
 
-template <class Math>
-void apply_unary(const instruction& i, const tile_value& x, tile_value& out) {
+/// `cast` and `bitcast`.
+inline void apply_cast(const instruction& i, const tile_value& x, tile_value& out) {
   const std::int64_t n = out.type.size();
   eval::with_scalar(x.type.element, [&]<class T>(std::type_identity<T>) {
-    if (i.op == opcode::cast) {
-      eval::with_scalar(out.type.element, [&]<class To>(std::type_identity<To>) {
+    eval::with_scalar(out.type.element, [&]<class To>(std::type_identity<To>) {
+      if (i.op == opcode::cast) {
         for (std::int64_t k = 0; k < n; ++k) {
           out.set(k, eval::cast<To>(x.at<T>(k), static_cast<rounding>(i.index)));
         }
-      });
-    } else if (i.op == opcode::bitcast) {
-      eval::with_scalar(out.type.element, [&]<class To>(std::type_identity<To>) {
-        if constexpr (sizeof(To) == sizeof(T)) {
-          for (std::int64_t k = 0; k < n; ++k) {
-            out.set(k, eval::bitcast<To>(x.at<T>(k)));
-          }
+      } else if constexpr (sizeof(To) == sizeof(T)) {
+        for (std::int64_t k = 0; k < n; ++k) {
+          out.set(k, eval::bitcast<To>(x.at<T>(k)));
         }
-      });
-    } else {
-      for (std::int64_t k = 0; k < n; ++k) {
-        out.set(k, eval::unary<Math>(i.op, x.at<T>(k)));
       }
+    });
+  });
+}
+
+template <class Math>
+void apply_unary(const instruction& i, const tile_value& x, tile_value& out) {
+  eval::with_scalar(x.type.element, [&]<class T>(std::type_identity<T>) {
+    for (std::int64_t k = 0; k < out.type.size(); ++k) {
+      out.set(k, eval::unary<Math>(i.op, x.at<T>(k)));
     }
   });
 }
