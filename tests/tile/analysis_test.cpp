@@ -162,6 +162,27 @@ void require_facts(tile::passes::rewriter& out, value_id v, const index_facts& f
   }
 }
 
+/// Runs a program of `random_indices`' kind up to value `v` with what is said of it required.
+/// Returns: what failed; nothing, where it holds.
+std::string violation(const program& p, value_id v, const index_facts& f) {
+  tile::passes::rewriter out(p);
+  for (int i = 0; i <= v; ++i) {
+    out.copy(i);
+  }
+  require_facts(out, out[v], f);
+  tile::expect_valid(out.finish());
+  std::vector<std::int32_t> memory(21);
+  const std::array<std::int64_t, 2> shape{3, 7};
+  const std::array<std::int64_t, 2> stride{7, 1};
+  const std::array arguments{tile::argument(memory.data(), shape, stride)};
+  try {
+    tile::interpret(out.finish(), {3, 1, 1}, arguments);
+  } catch (const tile::execution_error& e) {
+    return std::string(e.what()) + "\n" + print(out.finish());
+  }
+  return {};
+}
+
 program read(const std::string& body) {
   return tile_test::read("kernel \"k\"(p0: f32[?, ?], p1: f32[?, ?] written) {" + body + "}");
 }
@@ -184,21 +205,9 @@ TEST_CASE("tile/analysis: what is said of random index arithmetic holds when it 
       const index_facts& f = at(facts, v);
       strided += t.rank > 0 && f.has_stride[static_cast<std::size_t>(t.rank - 1)] ? 1 : 0;
       multiples += f.zeros > 0 ? 1 : 0;
-      tile::passes::rewriter out(p);
-      for (int i = 0; i <= v; ++i) {
-        out.copy(i);
-      }
-      require_facts(out, out[v], f);
-      REQUIRE(verify(out.finish()));
-      std::vector<std::int32_t> memory(21);
-      const std::array<std::int64_t, 2> shape{3, 7};
-      const std::array<std::int64_t, 2> stride{7, 1};
-      const std::array arguments{tile::argument(memory.data(), shape, stride)};
-      try {
-        tile::interpret(out.finish(), {3, 1, 1}, arguments);
-      } catch (const tile::execution_error& e) {
-        FAIL("seed " << seed << ", value " << v << ": " << std::string(e.what()) << "\n"
-                     << print(out.finish()));
+      const std::string wrong = violation(p, static_cast<value_id>(v), f);
+      if (!wrong.empty()) {
+        FAIL("seed " << seed << ", value " << v << ": " << wrong);
       }
     }
   }
@@ -260,5 +269,26 @@ TEST_CASE("tile/analysis: a gather of neighbours may be taken at once, others ma
   for (std::size_t k = 0; k < places.size(); ++k) {
     INFO(k);
     CHECK(tile::access_width(p, facts, places[k], 64) == widths[k]);
+  }
+}
+
+TEST_CASE("tile/analysis: a narrow type that wraps is no straight line in a wider one") {
+  for (const int factor : {1, 15, 32, 64}) {
+    for (const dtype narrow : {dtype::int8, dtype::uint8, dtype::int32}) {
+      builder b("wraps");
+      b.add_parameter({.element = dtype::int32, .rank = 2});
+      const tile_type t(dtype::int64, {2, 16});
+      const auto places = b.emit({.op = opcode::iota, .index = 1, .type = t});
+      const auto small = b.cast(places, narrow);
+      const auto line =
+          b.binary(opcode::mul, small, b.broadcast(b.constant(narrow, factor), b.type_of(small)));
+      const auto wide = b.cast(line, dtype::int64);
+      const program p = b.finish();
+      const auto facts = tile::analyse_indices(p);
+      const std::int64_t most = narrow == dtype::int8 ? 127 : narrow == dtype::uint8 ? 255 : 1000;
+      CHECK(at(facts, wide).has_stride[1] == (15 * factor <= most));
+      CHECK(at(facts, wide).repeats(0));
+      CHECK(violation(p, wide, at(facts, wide)) == "");
+    }
   }
 }

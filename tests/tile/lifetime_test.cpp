@@ -53,3 +53,33 @@ TEST_CASE("tile/lifetime: a value lives to its last use, in a loop to the end of
   CHECK(at(l.uses, 5) == 0);
   CHECK(at(l.last_use, 5) == 5);
 }
+
+TEST_CASE("tile/lifetime: what a repeat or a reduction reads from outside lives to its end") {
+  const program p = tile_test::read(R"(kernel "k"(p0: f32[?], p1: f32[?] written) {
+    %0 = constant 0 : i64
+    %1 = constant 8 : i64
+    %2 = load p0, %0 : f32[4]
+    %3 = load p0, %1 : f32
+    %4 = repeat %0 (%5: i64) {
+      %6 = less %5, %1 : bool
+      yield %6
+    } (%8: i64) {
+      %9 = add %8, %1 : i64
+      yield %9
+    }
+    %11 = result %4, number=0 : i64
+    %12 = reduce %2, axis=0 (%13: f32, %14: f32) {
+      %15 = add %13, %14 : f32
+      %16 = mul %15, %3 : f32
+      yield %16
+    }
+    %18 = result %12, number=0 : f32
+    store p1, %18, %11
+  })");
+  const lifetimes l(p);
+  CHECK(at(l.last_use, 0) == 4);
+  CHECK(at(l.last_use, 1) == 10);  // the condition is asked again after the body
+  CHECK(at(l.last_use, 2) == 17);
+  CHECK(at(l.last_use, 3) == 17);
+  CHECK(at(l.last_use, 18) == 19);
+}
