@@ -39,7 +39,8 @@ program random_indices(std::uint64_t seed) {
   std::vector<value_id> pool{
       b.emit({.op = opcode::program_id, .index = 0, .type = tile::index_type}),
       b.emit({.op = opcode::extent, .index = 0, .value = 1, .type = tile::index_type}),
-      b.index(dice.between(-70, 70)), b.index(std::int64_t{1} << dice.between(0, 63))};
+      b.index(dice.between(-70, 70)),
+      b.index(static_cast<std::int64_t>(std::uint64_t{1} << dice.between(0, 63)))};
   const auto random_element = [&] {
     return dice.one_of({dtype::int64, dtype::int64, dtype::int32, dtype::int8, dtype::uint8});
   };
@@ -141,7 +142,8 @@ void require_facts(tile::passes::rewriter& out, value_id v, const index_facts& f
     }
   }
   const int width = 8 * static_cast<int>(size_of(t.element)) - 1;
-  const std::int64_t mask = (std::int64_t{1} << std::min<int>(f.zeros, width)) - 1;
+  const auto mask =
+      static_cast<std::int64_t>((std::uint64_t{1} << std::min<int>(f.zeros, width)) - 1);
   require(3, binary(opcode::equal, binary(opcode::bit_and, base, all_of(mask)), all_of(0)));
   for (int a = 0; a < t.rank; ++a) {
     if (!f.has_stride[static_cast<std::size_t>(a)]) {

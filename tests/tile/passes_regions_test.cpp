@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <array>
 #include <string>
 #include <string_view>
 
+#include "ashlar/core/dtype.hpp"
+#include "ashlar/tile/builder.hpp"
 #include "ashlar/tile/passes.hpp"
+#include "ashlar/tile/program.hpp"
 #include "ashlar/tile/verify.hpp"
 #include "support/tile_pass.hpp"
 
@@ -622,4 +626,40 @@ TEST_CASE("tile/passes_combine: products in sums and differences become fma") {
     %10 = add %9, %9 : f32[4]
     store p2, %10, %0)"));
   CHECK(tile_test::text_of(pass(before)) == tile_test::text_of(after));
+}
+
+TEST_CASE("tile/passes_rewriter: a program that is full, or nearly, stays within its room") {
+  namespace tile = ashlar::tile;
+  for (int size = program::max_instructions - 40; size <= program::max_instructions; ++size) {
+    tile::builder b("full");
+    b.add_parameter({.element = ashlar::dtype::float32, .rank = 1});
+    b.add_parameter({.element = ashlar::dtype::float32, .rank = 1, .written = true});
+    const auto t = tile::tile_type(ashlar::dtype::float32, {4});
+    const auto at = b.index(0);
+    const auto rounds = b.index(3);
+    const auto step = b.index(1);
+    const auto two = b.broadcast(b.constant(ashlar::dtype::float32, 2), t);
+    const auto x = b.emit({.op = tile::opcode::load, .index = 0, .type = t}, {at});
+    const auto owner = b.emit({.op = tile::opcode::loop}, {at, rounds, step, x});
+    const auto counter = b.begin_region(std::array{tile::index_type, t});
+    auto sum = static_cast<tile::value_id>(counter + 1);
+    while (b.so_far().size < size - 6) {
+      const auto product = b.binary(tile::opcode::mul, two, two);
+      const auto quotient = b.binary(tile::opcode::div, x, two);
+      sum = b.binary(tile::opcode::add, b.binary(tile::opcode::mul, product, quotient), sum);
+    }
+    b.yield(std::array{sum});
+    b.emit({.op = tile::opcode::store, .index = 1}, {b.result(owner, 0, t), at});
+    const program before = b.finish();
+    REQUIRE(verify(before));
+    const std::array all{passes::fold_constants(before),   passes::canonicalise(before),
+                         passes::merge_common(before),     passes::remove_dead(before),
+                         passes::hoist_invariants(before), passes::unroll(before, {8, 1000}),
+                         passes::unroll_by(before, 2),     passes::optimise(before)};
+    for (const program& after : all) {
+      CHECK(verify(after));
+      CHECK(tile_test::difference(before, after) == "");
+    }
+    CHECK(verify(passes::fuse_multiply_add(before)));
+  }
 }
