@@ -77,6 +77,22 @@ inline constexpr const program& row_exp_result =
 static_assert(row_exp_result == passes::optimise(tile::program_of<row_exp>),
               "passes::pipeline and passes::optimise do the same");
 
+/// A pass as a user writes one: x + x as 2 x.
+constexpr program doubled_by_products(const program& p) {
+  passes::rewriter out(p);
+  for (int i = 0; i < p.size; ++i) {
+    const bool sums_itself = p.at(i).op == opcode::add && p.operand(i, 0) == p.operand(i, 1);
+    if (sums_itself && is_floating(p.type_of(i).element) && out.fits(i, 2, 1)) {
+      const value_id x = out[p.operand(i, 0)];
+      const value_id two = passes::emit_constant(out, tile::constant_bits(2.0), p.type_of(i));
+      out.replace(i, out.emit({.op = opcode::mul, .type = p.type_of(i)}, {x, two}));
+    } else {
+      out.copy(i);
+    }
+  }
+  return out.finish();
+}
+
 }  // namespace
 
 TEST_CASE("tile/passes_constexpr: a long program passes the pipeline while it is compiled") {
@@ -101,4 +117,20 @@ TEST_CASE("tile/passes_constexpr: the options of a pipeline are part of its type
   CHECK(count(long_pipeline::result, opcode::fma) == 0);
   CHECK(count(fusing::result, opcode::fma) == 35);
   CHECK(row_exp_result.size < tile::program_of<row_exp>.size);
+}
+
+TEST_CASE("tile/passes_constexpr: a pass of one's own is a function over a rewriter") {
+  constexpr program before = [] {
+    tile::builder b("sum");
+    b.add_parameter({.element = dtype::float32, .rank = 1, .written = true});
+    const value_id at = b.index(0);
+    const value_id x =
+        b.emit({.op = opcode::load, .index = 0, .type = tile_type(dtype::float32, {4})}, {at});
+    b.emit({.op = opcode::store, .index = 0}, {b.binary(opcode::add, x, x), at});
+    return b.finish();
+  }();
+  constexpr program after = passes::checked(doubled_by_products)(before);
+  CHECK(after.size == before.size + 2);
+  CHECK(after.at(4).op == opcode::mul);
+  CHECK(after.operand(5, 0) == 4);
 }

@@ -293,6 +293,57 @@ TEST_CASE("tile/passes_invariant: what is the same in each round moves as far ou
     store p2, %17, %0)");
 }
 
+TEST_CASE("tile/passes_invariant: reductions move with their region") {
+  check(hoist, R"(
+    %0 = program_id axis=0 : i64
+    %1 = constant 1 : i64
+    %2 = constant 4 : i64
+    %3 = load p0, %0 : f32[4]
+    %4 = loop %0, %2, %1, %3 (%5: i64, %6: f32[4]) {
+      %20 = constant 2 : f32
+      %7 = reduce %3, axis=0 (%8: f32, %9: f32) {
+        %10 = mul %9, %20 : f32
+        %11 = add %8, %10 : f32
+        yield %11
+      }
+      %12 = result %7, number=0 : f32
+      %13 = broadcast %12 : f32[4]
+      %14 = scan %6, axis=0 (%15: f32, %16: f32) {
+        %17 = add %15, %16 : f32
+        yield %17
+      }
+      %18 = result %14, number=0 : f32[4]
+      %19 = add %13, %18 : f32[4]
+      yield %19
+    }
+    %21 = result %4, number=0 : f32[4]
+    store p2, %21, %0)",
+        R"(
+    %0 = program_id axis=0 : i64
+    %1 = constant 1 : i64
+    %2 = constant 4 : i64
+    %3 = load p0, %0 : f32[4]
+    %20 = constant 2 : f32
+    %7 = reduce %3, axis=0 (%8: f32, %9: f32) {
+      %10 = mul %9, %20 : f32
+      %11 = add %8, %10 : f32
+      yield %11
+    }
+    %12 = result %7, number=0 : f32
+    %13 = broadcast %12 : f32[4]
+    %4 = loop %0, %2, %1, %3 (%5: i64, %6: f32[4]) {
+      %14 = scan %6, axis=0 (%15: f32, %16: f32) {
+        %17 = add %15, %16 : f32
+        yield %17
+      }
+      %18 = result %14, number=0 : f32[4]
+      %19 = add %13, %18 : f32[4]
+      yield %19
+    }
+    %21 = result %4, number=0 : f32[4]
+    store p2, %21, %0)");
+}
+
 TEST_CASE("tile/passes_invariant: loads stay in loops that write, and all stays in a branch") {
   check(hoist, R"(
     %0 = program_id axis=0 : i64
