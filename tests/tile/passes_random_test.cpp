@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <limits>
+#include <span>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "ashlar/tile/builder.hpp"
+#include "ashlar/tile/interpret.hpp"
+#include "ashlar/tile/passes.hpp"
+#include "ashlar/tile/print.hpp"
+#include "ashlar/tile/verify.hpp"
+#include "support/tile_random.hpp"
+
+namespace {
+
+namespace tile = ashlar::tile;
+namespace passes = tile::passes;
+using tile::program;
+
+/// `fma` in two roundings, so that fusing a product and a sum keeps their bits.
+struct unfused_math : tile::eval::std_math {
+  template <std::floating_point T>
+  static T madd(T a, T b, T c) {
+    const volatile T product = a * b;  // or the compiler may fuse them
+    return product + c;
+  }
+};
+
+/// What running a program shows: memory, and what it prints.
+struct outcome {
+  std::vector<std::vector<std::byte>> memory;
+  std::string said;
+  friend bool operator==(const outcome&, const outcome&) = default;
+};
+
+template <class Math = tile::eval::std_math>
+outcome run(const program& p, std::uint64_t seed) {
+  tile_test::random_launch launch(p, seed);
+  std::ostringstream out;
+  tile::interpret<Math>(p, launch.size, launch.arguments(), {.out = &out});
+  return {launch.buffers, out.str()};
+}
+
+struct named_pass {
+  const char* name;
+  program (*run)(const program&);
+};
+
+/// Every pass that keeps bits.
+constexpr named_pass all_passes[] = {
+    {"fold_constants", [](const program& p) { return passes::fold_constants(p); }},
+    {"canonicalise", [](const program& p) { return passes::canonicalise(p); }},
+    {"merge_common", [](const program& p) { return passes::merge_common(p); }},
+    {"remove_dead", [](const program& p) { return passes::remove_dead(p); }},
+    {"hoist_invariants", [](const program& p) { return passes::hoist_invariants(p); }},
+    {"unroll", [](const program& p) { return passes::unroll(p); }},
+    {"unroll_by 2", [](const program& p) { return passes::unroll_by(p, 2); }},
+    {"unroll_by 3", [](const program& p) { return passes::unroll_by(p, 3); }},
+    {"select_to_min_max", [](const program& p) { return passes::select_to_min_max(p); }},
+    {"branches_to_selects", [](const program& p) { return passes::branches_to_selects(p); }},
+    {"optimise", [](const program& p) { return passes::optimise(p); }},
+};
+
+/// Runs both and, where something is different, shows the programs and ends the test.
+template <class Math = tile::eval::std_math>
+void expect_same(const char* pass, std::uint64_t seed, const program& before, const outcome& wanted,
+                 const program& after) {
+  const auto verdict = verify(after);
+  if (!verdict || !(run<Math>(after, seed) == wanted)) {
+    FAIL(std::string(pass) << ", seed " << seed << ": " << std::string(verdict.rule) << "\n"
+                           << print(before) << "\nbecame\n"
+                           << print(after));
+  }
+}
+
+/// The seeds of the programs are 0, 1, 2 ...
+constexpr std::uint64_t program_count = 10000;
+
+}  // namespace
+
+TEST_CASE("tile/passes_random: each pass keeps what a random program stores and prints") {
+  std::vector<std::uint64_t> changed(std::size(all_passes));
+  for (std::uint64_t seed = 0; seed < program_count; ++seed) {
+    const program before = tile_test::random_program(
+        seed, {.speech = seed % 4 == 0, .moves = 6 + static_cast<int>(seed % 16)});
+    const outcome wanted = run(before, seed);
+    for (std::size_t k = 0; k < std::size(all_passes); ++k) {
+      const program after = all_passes[k].run(before);
+      if (after == before) {
+        continue;
+      }
+      ++changed[k];
+      expect_same(all_passes[k].name, seed, before, wanted, after);
+    }
+  }
+  // Each pass found something to do, often enough to say something about it.
+  for (std::size_t k = 0; k < std::size(all_passes); ++k) {
+    INFO(std::string(all_passes[k].name));
+    CHECK(changed[k] > program_count / 200);
+  }
+}
+
+TEST_CASE("tile/passes_random: fused products are the same products and sums, rounded once less") {
+  std::uint64_t fused = 0;
+  for (std::uint64_t seed = 0; seed < program_count / 10; ++seed) {
+    tile_test::dice dice(seed);
+    tile::builder b("sums");
+    b.add_parameter({.element = ashlar::dtype::float32, .rank = 1});
+    b.add_parameter({.element = ashlar::dtype::float32, .rank = 1, .written = true});
+    const tile::tile_type t(ashlar::dtype::float32, {8});
+    const auto at = b.index(0);
+    const auto x = b.emit({.op = tile::opcode::load, .index = 0, .type = t}, {at});
+    std::vector<tile::value_id> values{x};
+    const auto pick = [&] {
+      const int n = static_cast<int>(values.size());
+      return values[static_cast<std::size_t>(dice.between(std::max(0, n - 4), n - 1))];
+    };
+    for (int k = 0; k < 24; ++k) {
+      // Products with `x` only, which is at most 2, so that nothing overflows.
+      const bool times = dice.chance(50);
+      const auto op =
+          times ? tile::opcode::mul : dice.one_of({tile::opcode::add, tile::opcode::sub});
+      const auto left = pick();
+      values.push_back(b.binary(op, left, times ? x : pick()));
+    }
+    b.emit({.op = tile::opcode::store, .index = 1}, {values.back(), at});
+    const program before = passes::remove_dead(b.finish());
+    const program after = passes::fuse_multiply_add(before);
+    fused += after == before ? 0 : 1;
+    expect_same<unfused_math>("fuse_multiply_add", seed, before, run<unfused_math>(before, seed),
+                              after);
+  }
+  CHECK(fused > program_count / 20);
+}
+
+TEST_CASE("tile/passes_random: fuse_multiply_add changes a result by its roundings at most") {
+  constexpr int n = 4096;
+  const tile::tile_type t(ashlar::dtype::float32, {n});
+  tile::builder b("fused");
+  for (int k = 0; k < 4; ++k) {
+    b.add_parameter({.element = ashlar::dtype::float32, .rank = 1, .written = k == 3});
+  }
+  const auto at = b.index(0);
+  const auto load = [&](int k) {
+    return b.emit({.op = tile::opcode::load, .index = k, .type = t}, {at});
+  };
+  const auto sum =
+      b.binary(tile::opcode::sub, load(0), b.binary(tile::opcode::mul, load(1), load(2)));
+  b.emit({.op = tile::opcode::store, .index = 3}, {sum, at});
+  const program separate = b.finish();
+  const program fused = passes::fuse_multiply_add(separate);
+  REQUIRE(!(fused == separate));
+
+  tile_test::dice dice(7);
+  std::vector<float> data[3], one(n), other(n);
+  for (auto& x : data) {
+    for (int i = 0; i < n; ++i) {
+      x.push_back(static_cast<float>(dice.between(-1000000, 1000000)) / 4096.0f);
+    }
+  }
+  const std::int64_t shape[] = {n};
+  const std::int64_t stride[] = {1};
+  const auto run_into = [&](const program& p, std::vector<float>& result) {
+    const auto view = [&](std::vector<float>& x) {
+      return tile::argument(x.data(), std::span(shape), std::span(stride));
+    };
+    tile::interpret(p, {1, 1, 1}, {view(data[0]), view(data[1]), view(data[2]), view(result)});
+  };
+  run_into(separate, one);
+  run_into(fused, other);
+  // x - a b: one result rounds a b and the difference, the other the difference. Each rounding is
+  // at most u of what it gives, to first order; the factor 1.001 covers the rest.
+  constexpr double u = std::numeric_limits<float>::epsilon() / 2;
+  int different = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const double product = std::abs(double{data[1][i]} * double{data[2][i]});
+    const double bound = 1.001 * u * (product + std::abs(one[i]) + std::abs(other[i]));
+    CHECK(std::abs(double{one[i]} - double{other[i]}) <= bound);
+    different += one[i] != other[i] ? 1 : 0;
+  }
+  CHECK(different > 0);
+}
