@@ -126,21 +126,6 @@ struct uninitialised final : fault {
   }
 };
 
-/// An index operand names a row that the global view has not.
-struct index_out_of_range final : fault {
-  std::int64_t index, extent;
-
-  index_out_of_range(place p, std::int64_t i, std::int64_t n,
-                     std::source_location where = std::source_location::current())
-      : fault(std::move(p), where), index(i), extent(n) {}
-
- private:
-  [[nodiscard]] std::string message() const override {
-    return "ashlar::chip::npu: " + at.to_string() + ": index " + std::to_string(index) +
-           " is outside of " + std::to_string(extent) + " places";
-  }
-};
-
 /// Two engines touch the same bytes, one of them writes, and nothing orders them.
 struct race final : fault {
   place other;
