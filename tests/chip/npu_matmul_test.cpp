@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "npu_matmul.hpp"
+#include "chip/npu_matmul.hpp"
 
 #include <doctest/doctest.h>
 
