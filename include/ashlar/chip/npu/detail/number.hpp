@@ -29,6 +29,9 @@ inline std::uint8_t small_bits(float x, const small_format& f) {
     return static_cast<std::uint8_t>(sign | 0x7fu);
   }
   const double magnitude = std::fabs(static_cast<double>(x));
+  if (magnitude == 0) {
+    return static_cast<std::uint8_t>(sign);
+  }
   if (std::isinf(magnitude)) {
     return static_cast<std::uint8_t>(sign | f.overflow);
   }
