@@ -2,6 +2,9 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <random>
 #include <set>
 #include <span>
@@ -204,4 +207,43 @@ TEST_CASE("chip/npu/assemble: an error names line and word") {
       CHECK(std::string(e.what()).find(w.token) != std::string::npos);
     }
   }
+}
+
+TEST_CASE("chip/npu/opcodes: the manual lists every opcode with its number") {
+  const char* root = std::getenv("ASHLAR_SOURCE");
+  if (root == nullptr) {
+    MESSAGE("skipped: no ASHLAR_SOURCE");
+    return;
+  }
+  std::ifstream file(std::string(root) + "/docs/npu_isa.md");
+  REQUIRE(file.good());
+  const std::string manual{std::istreambuf_iterator<char>(file), {}};
+  for (int op = 0; op < isa::opcode_count; ++op) {
+    const isa::opcode_info& info = isa::info_of(static_cast<isa::opcode>(op));
+    const std::string engine = info.unit == isa::unit_kind::any ? "any"
+                               : info.unit == isa::unit_kind::dma
+                                   ? "dma"
+                                   : isa::unit_name(static_cast<int>(info.unit));
+    const std::string row =
+        "\n| " + std::to_string(op) + " | `" + engine + "." + std::string(info.name) + "` |";
+    CAPTURE(row);
+    CHECK(manual.find(row) != std::string::npos);
+  }
+}
+
+TEST_CASE("chip/npu/assemble: the manual's example is a program") {
+  const isa::program p = isa::assemble(R"asm(
+.source 1 "for i in range(8)"
+  control.li rd=r1 imm=0x8 @1
+again:
+  dma0.load.bf16 shape=128,64 dst=[r3+4096:64,1] base=r4 strides=512,1 extents=512,512 origin=r1,0
+  dma0.signal sem=0 count=1
+  vector.wait sem=0 count=1
+  vector.mul.bf16 shape=128,64 dst=[r3+4096:64,1] a=[r3+4096:64,1] b=# imm=0x40000000
+  control.sub.i64 rd=r1 x=r1 y=1
+  control.bne x=r1 y=0 target=again
+  control.halt
+)asm");
+  CHECK(p.code.size() == 8);
+  CHECK(p.code[6].target == 1);
 }
