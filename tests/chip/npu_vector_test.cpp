@@ -244,6 +244,12 @@ TEST_CASE("chip/npu/vector: select, iota, transpose and booleans") {
         },
         matrix<std::uint8_t>(r, c, isa::element::boolean), m);
     CHECK(negated.v == m.v);
+    const auto opposite =
+        evaluate([](isa::builder& b, tiles t) { b.unary(opcode::v_not, t[0], t[1]); },
+                 matrix<std::uint8_t>(r, c, isa::element::boolean), m);
+    for (std::size_t i = 0; i < m.v.size(); ++i) {
+      CHECK(opposite.v[i] == 1 - m.v[i]);
+    }
     for (const int axis : {0, 1}) {
       const auto counted =
           evaluate([&](isa::builder& b, tiles t) { b.iota(t[0], axis, b.constant(-3)); },

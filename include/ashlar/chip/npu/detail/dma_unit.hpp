@@ -71,10 +71,12 @@ inline dma_transfer issue(const program& p, const job& w, const scratchpad& pad,
   const auto no_place = [&](std::int64_t first, std::int64_t last) {
     return out_of_bounds(place_of(p, w.index), "global", first, last);
   };
+  constexpr std::int64_t most = std::int64_t{1} << 62;  // sums of two addresses fit
   std::int64_t row_step = 0;
   std::int64_t col_step = 0;
   if (__builtin_mul_overflow(w.strides[0], size, &row_step) ||
-      __builtin_mul_overflow(w.strides[1], size, &col_step)) {
+      __builtin_mul_overflow(w.strides[1], size, &col_step) || row_step < -most ||
+      col_step < -most) {
     throw no_place(w.base, w.base);
   }
   const auto address = [&](std::int64_t row, std::int64_t col) {
@@ -83,7 +85,7 @@ inline dma_transfer issue(const program& p, const job& w, const scratchpad& pad,
     std::int64_t at = 0;
     if (__builtin_mul_overflow(row, row_step, &down) ||
         __builtin_mul_overflow(col, col_step, &right) || __builtin_add_overflow(down, right, &at) ||
-        __builtin_add_overflow(at, w.base, &at)) {
+        __builtin_add_overflow(at, w.base, &at) || at > most || at < -most) {
       throw no_place(w.base, w.base);
     }
     return at;

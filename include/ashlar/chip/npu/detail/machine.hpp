@@ -14,9 +14,10 @@
 
 #include "ashlar/chip/npu/description.hpp"
 #include "ashlar/chip/npu/detail/dma_unit.hpp"
+#include "ashlar/chip/npu/detail/engine.hpp"
+#include "ashlar/chip/npu/detail/guard.hpp"
 #include "ashlar/chip/npu/detail/job.hpp"
 #include "ashlar/chip/npu/detail/matrix_unit.hpp"
-#include "ashlar/chip/npu/detail/races.hpp"
 #include "ashlar/chip/npu/detail/resolve.hpp"
 #include "ashlar/chip/npu/detail/scalar_unit.hpp"
 #include "ashlar/chip/npu/detail/timing.hpp"
@@ -46,10 +47,9 @@ class machine {
         timing_(d_),
         pad_(d.scratchpad_bytes),
         unit_count_(first_dma_unit + d.dma_engines),
-        scratch_log_(users_of(p, false)),
-        global_log_(users_of(p, true)) {
+        semaphores_(d.semaphores),
+        guard_(p, units_, pad_) {
     std::copy(arguments.begin(), arguments.end(), registers_.begin() + 1);
-    semaphores_.resize(static_cast<std::size_t>(d.semaphores));
     for (std::size_t i = 0; i < p.code.size(); ++i) {
       if (const auto problem = problem_of(p.code[i]); !problem.empty()) {
         throw encoding_error(i, std::string(problem));
@@ -81,57 +81,7 @@ class machine {
   }
 
  private:
-  static constexpr std::int64_t never = std::numeric_limits<std::int64_t>::max();
-
-  /// An instruction in front of its engine.
-  struct entry {
-    job w;
-    std::int64_t dispatched = 0;
-    vector_clock clock;
-    std::size_t barrier = 0;
-  };
-  /// A result that is still in the pipeline.
-  struct in_flight {
-    footprint bytes;
-    std::int64_t ready = 0;
-  };
-  struct engine {
-    std::deque<entry> queue;
-    std::deque<dma_transfer> issued;
-    std::vector<in_flight> flight;
-    std::int64_t free = 0;      ///< when the next instruction can start
-    std::int64_t occupied = 0;  ///< until then a transfer uses this unit
-    std::int64_t drain = 0;     ///< when the last result is there
-    std::int64_t last_start = 0;
-    bool at_barrier = false;
-    vector_clock clock;
-    engine_report stats;
-  };
-  struct token {
-    std::int64_t time;
-    vector_clock clock;
-  };
-  struct meeting {
-    std::uint64_t mask = 0, arrived = 0;
-    std::int64_t time = 0;
-    vector_clock clock;
-    std::array<std::int64_t, max_units> since{};
-  };
-
   static std::size_t index(int unit) { return static_cast<std::size_t>(unit); }
-
-  /// Which units a program lets touch the scratchpad, or global memory.
-  static std::array<bool, max_units> users_of(const program& p, bool global) {
-    std::array<bool, max_units> users{};
-    for (const instruction& i : p.code) {
-      const bool transfer = uses(i.op, field::global);
-      if (i.unit < max_units &&
-          (global ? transfer : uses(i.op, field::dst) || uses(i.op, field::a))) {
-        users[i.unit] = true;
-      }
-    }
-    return users;
-  }
 
   void illegal_if(bool wrong, std::size_t at, const char* why) const {
     if (wrong) {
@@ -225,7 +175,7 @@ class machine {
       case opcode::signal:
         return e.issued.empty() ? std::max(ready, e.drain) : never;
       case opcode::wait:
-        return token_time(head.w, ready);
+        return semaphores_.time(head.w.x, head.w.y, ready);
       case opcode::barrier:
         return e.issued.empty() && !e.at_barrier ? std::max(ready, e.drain) : never;
       default:
@@ -237,17 +187,6 @@ class machine {
         }
         return std::max(ready, e.occupied);
     }
-  }
-
-  [[nodiscard]] std::int64_t token_time(const job& w, std::int64_t ready) const {
-    const auto& tokens = semaphores_[static_cast<std::size_t>(w.x)];
-    if (static_cast<std::int64_t>(tokens.size()) < w.y) {
-      return never;
-    }
-    for (std::int64_t n = 0; n < w.y; ++n) {
-      ready = std::max(ready, tokens[static_cast<std::size_t>(n)].time);
-    }
-    return ready;
   }
 
   [[nodiscard]] std::int64_t control_time() const {
@@ -283,10 +222,8 @@ class machine {
       const std::int64_t sem = number_of(registers_, i.x);
       const std::int64_t count = number_of(registers_, i.y);
       const bool legal = sem >= 0 && sem < d_.semaphores && count >= 0;
-      job w;
-      w.x = sem;
-      w.y = count;
-      return legal ? token_time(w, t) : t;  // an illegal one is reported when it runs
+      return legal ? semaphores_.time(sem, count, t)
+                   : t;  // an illegal one is reported when it runs
     }
     return t;
   }
@@ -350,12 +287,12 @@ class machine {
         open_barrier(w);
         break;
       case opcode::signal:
-        give(w, control_unit);
+        semaphores_.give(w, e);
         break;
       case opcode::wait:
         e.stats.busy -= 1;
         e.stats.waiting += now_ + 1 - begin;
-        take(w, control_unit);
+        semaphores_.take(w, e);
         break;
       default:
         set(i.rd, scalar_result(i, w.x, w.y));
@@ -376,8 +313,8 @@ class machine {
   void access_scratch(const job& w) {
     const bool load = w.i->op == opcode::s_load;
     check_scratch(d_, *p_, w);
-    log_scratch(w, control_unit);
-    check_written(w);
+    guard_.scratch_access(w, control_unit);
+    guard_.check_written(w);
     const element type = w.i->type;
     if (load) {
       const std::byte* from = pad_.at(w.a.base);
@@ -394,26 +331,6 @@ class machine {
   }
 
   // --- order between engines -------------------------------------------------------------------
-
-  void give(const job& w, int u) {
-    engine& e = units_[index(u)];
-    auto& tokens = semaphores_[static_cast<std::size_t>(w.x)];
-    for (std::int64_t n = 0; n < w.y; ++n) {
-      // Tokens are taken in the order of their times.
-      const auto after =
-          std::upper_bound(tokens.begin(), tokens.end(), e.free,
-                           [](std::int64_t t, const token& k) { return t < k.time; });
-      tokens.insert(after, {e.free, e.clock});
-    }
-  }
-
-  void take(const job& w, int u) {
-    auto& tokens = semaphores_[static_cast<std::size_t>(w.x)];
-    for (std::int64_t n = 0; n < w.y; ++n) {
-      units_[index(u)].clock.join(tokens.front().clock);
-      tokens.pop_front();
-    }
-  }
 
   void open_barrier(const job& w) {
     illegal_if(w.i->imm >> unit_count_ != 0, w.index, "this machine has fewer engines");
@@ -483,9 +400,9 @@ class machine {
       e.free = now_ + 1;
       e.drain = std::max(e.drain, e.free);
       if (op == opcode::signal) {
-        give(w, u);
+        semaphores_.give(w, e);
       } else {
-        take(w, u);
+        semaphores_.take(w, e);
       }
       e.stats.waiting += e.free - from;
       record(w.index, u, "sync", from, e.free - from);
@@ -501,8 +418,8 @@ class machine {
 
   void compute(int u, const job& w) {
     engine& e = units_[index(u)];
-    log_scratch(w, u);
-    check_written(w);
+    guard_.scratch_access(w, u);
+    guard_.check_written(w);
     const charge cost = u == matrix_unit ? timing_.matrix(w) : timing_.vector(pad_, w);
     // The unit waits for results of its own that are still on their way.
     std::int64_t start = now_;
@@ -521,7 +438,7 @@ class machine {
     } else {
       run_vector(pad_, w);
     }
-    mark_written(w);
+    guard_.mark_written(w);
     e.free = e.occupied = start + cost.cycles;
     e.drain = std::max(e.drain, e.free + cost.latency);
     e.flight.push_back({w.dst.bytes(), e.free + cost.latency});
@@ -531,11 +448,11 @@ class machine {
 
   void issue_transfer(int u, const job& w) {
     engine& e = units_[index(u)];
-    log_scratch(w, u);
-    check_written(w.b.bytes(), w, "b");
+    guard_.scratch_access(w, u);
+    guard_.check_written(w.b.bytes(), w, "b");
     dma_transfer t = issue(*p_, w, pad_, memory_);
     for (const footprint& f : t.touched) {
-      log(global_log_, f, !is_load(w.i->op), u, w.index, "global");
+      guard_.global_access(f, !is_load(w.i->op), u, w.index);
     }
     t.request = now_ + d_.dma_latency;
     e.free = now_ + 1;
@@ -552,7 +469,7 @@ class machine {
     const std::int64_t cycles =
         t.runs == 0 ? 0 : timing_.transfer(t.runs, t.run_bytes) * (twice ? 2 : 1);
     if (!is_load(op)) {
-      check_written(t.w.dst.bytes(), t.w, "dst");
+      guard_.check_written(t.w.dst.bytes(), t.w, "dst");
     }
     move(t, pad_, memory_);
     if (is_load(op)) {
@@ -576,70 +493,6 @@ class machine {
     }
   }
 
-  // --- what may go wrong -----------------------------------------------------------------------
-
-  void log(access_log& where, const footprint& f, bool write, int u, std::size_t instruction,
-           const char* space) {
-    if (where.large()) {
-      std::array<vector_clock, max_units> clocks;
-      for (std::size_t v = 0; v < clocks.size(); ++v) {
-        clocks[v] = units_[v].clock;
-      }
-      where.prune(clocks);
-    }
-    const std::size_t other = where.add(f, write, u, units_[index(u)].clock, instruction);
-    if (other != access_log::none) {
-      throw race(place_of(*p_, instruction), place_of(*p_, other), space);
-    }
-  }
-
-  void log_scratch(const job& w, int u) {
-    const bool transfer = kind_of(u) == unit_kind::dma;
-    for (const resolved_operand* o : {&w.a, &w.b, &w.c}) {
-      log(scratch_log_, o->bytes(), false, u, w.index, "scratchpad");
-    }
-    log(scratch_log_, w.dst.bytes(), !transfer || is_load(w.i->op), u, w.index, "scratchpad");
-  }
-
-  void check_written(const footprint& f, const job& w, const char* name) const {
-    const std::int64_t byte = f.empty() ? -1 : pad_.unwritten(f);
-    if (byte >= 0) {
-      throw uninitialised(place_of(*p_, w.index), name, byte);
-    }
-  }
-
-  void check_written(const job& w) const {
-    const opcode op = w.i->op;
-    check_written(w.b.bytes(), w, "b");
-    check_written(w.c.bytes(), w, "c");
-    if (op == opcode::v_gather) {
-      for_each_indexed(pad_, w, w.a, [&](std::int64_t, std::int64_t, std::int64_t at) {
-        if (at >= 0) {
-          const std::int64_t size = size_of(w.a.type);
-          check_written(footprint::of_box(at, 1, 1, size, size, size), w, "a");
-        }
-      });
-    } else {
-      check_written(w.a.bytes(), w, "a");
-    }
-    if (op == opcode::v_scatter_add || (op == opcode::mma && w.i->mode == 1)) {
-      check_written(w.dst.bytes(), w, "dst");
-    }
-  }
-
-  void mark_written(const job& w) {
-    if (w.i->op != opcode::v_scatter) {
-      pad_.mark(w.dst.bytes());
-      return;
-    }
-    for_each_indexed(pad_, w, w.dst, [&](std::int64_t, std::int64_t, std::int64_t at) {
-      if (at >= 0) {
-        const std::int64_t size = size_of(w.dst.type);
-        pad_.mark(footprint::of_box(at, 1, 1, size, size, size));
-      }
-    });
-  }
-
   void record(std::size_t at, int lane, const char* category, std::int64_t start,
               std::int64_t cycles) {
     if (!options_.timeline) {
@@ -661,11 +514,10 @@ class machine {
   timing timing_;
   scratchpad pad_;
   int unit_count_;
-  access_log scratch_log_;
-  access_log global_log_;
+  engines units_{};
+  semaphore_bank semaphores_;
+  guard guard_;
   register_file registers_{};
-  std::array<engine, max_units> units_{};
-  std::vector<std::deque<token>> semaphores_;
   std::vector<meeting> meetings_;
   std::size_t pc_ = 0;
   bool halted_ = false;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "ashlar/chip/npu/detail/job.hpp"
-#include "ashlar/chip/npu/detail/number.hpp"
-#include "ashlar/chip/npu/detail/vector_unit.hpp"
+#include "ashlar/chip/npu/detail/runs.hpp"
 #include "ashlar/simd/memory.hpp"
 #include "ashlar/simd/vec.hpp"
 
