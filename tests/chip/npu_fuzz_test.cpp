@@ -74,7 +74,7 @@ TEST_CASE("chip/npu/simulator: a random program runs to its end or to a typed fa
   std::map<std::string, int> ends;
   for (int n = 0; n < 3000; ++n) {
     isa::program p;
-    const std::uint32_t length = 4 + random() % 40;
+    const auto length = static_cast<std::uint32_t>(4 + random() % 40);
     // Most of the scratchpad begins written, or few programs would get far.
     isa::instruction fill{.op = isa::opcode::v_fill, .unit = isa::vector_unit};
     fill.type = isa::element::i32;

@@ -33,7 +33,8 @@ class timing {
       widest = o->used ? std::max(widest, size_of(o->type)) : widest;
     }
     const std::int64_t lanes = std::max(1, d_->vector_bytes / widest);
-    const std::int64_t halvings = std::bit_width(static_cast<std::uint64_t>(lanes)) - 1;
+    const std::int64_t halvings =
+        static_cast<int>(std::bit_width(static_cast<std::uint64_t>(lanes))) - 1;
     const bool special = info_of(op).steps == cost::special;
     charge c;
     c.latency = special ? d_->special_latency : d_->vector_latency;
