@@ -24,7 +24,7 @@ namespace ashlar::chip::npu_isa {
 /// Throws: `argument_error` for a description that no machine has or more than 63 arguments;
 ///   `encoding_error` for an instruction that is not well-formed; classes derived from `fault` for
 ///   what the program does wrong.
-/// Cost: about 1 microsecond per instruction, plus its effect on whole ranges.
+/// Cost: below a microsecond per instruction, plus its effect on whole ranges.
 inline run_report simulate(const npu_description& d, const program& p,
                            std::span<const region> memory,
                            std::span<const std::int64_t> arguments = {},
