@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <source_location>
+#include <span>
+
+#include "ashlar/chip/concept.hpp"
+#include "ashlar/chip/npu/description.hpp"
+#include "ashlar/chip/npu/simulator.hpp"
+
+namespace ashlar::chip {
+
+/// The reference accelerator as a chip: a simulated device whose global memory is the host's.
+///
+/// Models: `ashlar::Chip`. It has no kernels of its own; programs of `npu_isa` run by `run`.
+template <npu_description D>
+struct npu {
+  static_assert(
+      D.valid(),
+      "ashlar::chip::npu<D>: D must have positive sizes, powers of two for alignments and "
+      "1 to 13 DMA engines");
+  static constexpr npu_description machine = D;
+  static constexpr chip_description description = D.general();
+
+  struct memory {
+    static constexpr std::size_t alignment = static_cast<std::size_t>(D.alignment);
+    static constexpr bool host_addressable = true;
+    static std::byte* allocate(std::size_t bytes) noexcept {
+      return static_cast<std::byte*>(
+          ::operator new(bytes, std::align_val_t{alignment}, std::nothrow));
+    }
+    static void free(std::byte* p, std::size_t) noexcept {
+      ::operator delete(p, std::align_val_t{alignment});
+    }
+    static void copy_in(std::byte* to, const void* from, std::size_t bytes) {
+      std::memcpy(to, from, bytes);
+    }
+    static void copy_out(void* to, const std::byte* from, std::size_t bytes) {
+      std::memcpy(to, from, bytes);
+    }
+  };
+  /// Programs run when they are launched; there is nothing to wait for.
+  struct queue {
+    void wait() noexcept {}
+  };
+
+  /// `npu_isa::simulate` on this machine.
+  static npu_isa::run_report run(const npu_isa::program& p,
+                                 std::span<const npu_isa::region> regions,
+                                 std::span<const std::int64_t> arguments = {},
+                                 const npu_isa::run_options& options = {},
+                                 std::source_location where = std::source_location::current()) {
+    return npu_isa::simulate(D, p, regions, arguments, options, where);
+  }
+};
+
+}  // namespace ashlar::chip
