@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include "ashlar/chip/codegen.hpp"
 #include "ashlar/chip/host/host.hpp"
@@ -43,30 +44,42 @@ twins::plain<T> back(const on_tiles<T>& x) {
   return al::detail::carried<twins::plain<T>>(x);
 }
 
-/// Whether each element is within `relative` of the larger of 1 and what the host says; NaN where
-/// that is NaN.
+/// Half the distance from 1 to the next number of a type: what one rounding may be off by.
 template <class T>
-void check_close(const on_tiles<T>& got, const twins::plain<T>& want, double relative) {
-  REQUIRE(al::same_shape(got.spec(), want.spec()));
-  for (std::int64_t i = 0; i < want.size(); ++i) {
-    const auto g = static_cast<double>(twins::at(got, i));
-    const auto w = static_cast<double>(twins::at(want, i));
-    const bool close =
-        (g != g && w != w) || g == w || std::abs(g - w) <= relative * std::max(1.0, std::abs(w));
-    if (!close) {
-      CAPTURE(i);
-      CHECK(g == w);
-      return;
-    }
-  }
-  CHECK(true);
-}
-
-/// Half the distance from 1 to the next number: what one rounding may be off by.
-template <class T>
-inline constexpr double roundoff = sizeof(T) == 8                   ? 0x1p-53
-                                   : sizeof(T) == 4                 ? 0x1p-24
+inline constexpr double roundoff = std::is_same_v<T, double>        ? 0x1p-53
+                                   : std::is_same_v<T, float>       ? 0x1p-24
                                    : std::is_same_v<T, al::float16> ? 0x1p-11
                                                                     : 0x1p-8;
+
+/// What two orders of the same sums may differ by: each is off by at most (number of terms) x (unit
+/// roundoff of the sums) x (sum of the terms' sizes), and each result is rounded once to `T`, which
+/// together is one place of it; vector and library functions differ by a few places of the sums.
+struct tolerance {
+  double terms = 0;      ///< of one sum, and what its factors and functions add
+  double magnitude = 1;  ///< at most the sum of the sizes of the terms
+};
+constexpr tolerance exact{0, 0};
+
+/// Compares a result with the host's; NaN must meet NaN.
+template <class T>
+void check_close(const on_tiles<T>& got, const twins::plain<T>& want, const tolerance& allowed) {
+  REQUIRE(al::same_shape(got.spec(), want.spec()));
+  if constexpr (!al::Floating<T>) {
+    twins::check_elements(got, [&](std::int64_t i) { return twins::at(want, i); });
+  } else {
+    const double absolute = 2 * allowed.terms * roundoff<al::compute_type<T>> * allowed.magnitude;
+    const double relative = allowed.terms == 0 ? 0.0 : 2 * roundoff<T>;
+    twins::check_elements(
+        got, [&](std::int64_t i) { return twins::at(want, i); }, relative, absolute);
+  }
+}
+
+/// Runs `f` on both chips with dense and with scattered arguments.
+template <class F, class... X>
+void check_both(const tolerance& allowed, const F& f, const X&... x) {
+  const auto want = f(x...);
+  check_close(f(moved(x)...), want, allowed);
+  check_close(f(moved(twins::scattered(x))...), want, allowed);
+}
 
 }  // namespace tile_test
