@@ -105,7 +105,7 @@ struct paged_attention {
           const auto counts = at <= last;
           const auto block =
               tile::cast<std::int64_t>(tile::gather<N, 1>(tables.outside(-1), s, at / length));
-          k.require(2, !counts | ((block >= 0) & (block < v.extent(0))));
+          k.require(2, (!counts) | ((block >= 0) & (block < v.extent(0))));
           // Outside the cache where a token does not count: it reads as 0, not as what is there.
           const auto from = tile::broadcast<places>(tile::select(counts, block, -1));
           const auto token = tile::broadcast<places>(at % length);

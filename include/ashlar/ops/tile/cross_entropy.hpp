@@ -40,7 +40,7 @@ struct cross_entropy_rows {
     const auto row = k.program_id(0);
     const auto target = tile::cast<std::int64_t>(tile::load(targets, row));
     const auto counts = target != ignored;
-    k.require(0, !counts | ((target >= 0) & (target < logits.extent(1))));
+    k.require(0, (!counts) | ((target >= 0) & (target < logits.extent(1))));
     k.branch(
         counts,
         [&] {
@@ -109,7 +109,7 @@ struct cross_entropy_backward {
     const auto n = logits.extent(1);
     const auto target = tile::cast<std::int64_t>(tile::load(targets, row));
     const auto counts = target != ignored;
-    k.require(0, !counts | ((target >= 0) & (target < n)));
+    k.require(0, (!counts) | ((target >= 0) & (target < n)));
     const auto factor = tile::load(weight, 0);
     const auto places = k.iota<std::int64_t, 0, B>();
     k.branch(

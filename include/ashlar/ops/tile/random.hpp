@@ -67,12 +67,12 @@ struct random_fill {
           return tile::join(u, v);
         }
       } else if constexpr (Normal) {
-        const auto one = [](auto w, double more) {
+        const auto some = [](auto w, double more) {
           return (tile::cast<double>(w) + more) * 0x1p-32;
         };
-        const auto z = box_muller(one(std::get<0>(words), 1.0), one(std::get<1>(words), 0.0));
-        const auto w = box_muller(one(std::get<2>(words), 1.0), one(std::get<3>(words), 0.0));
-        return interleave(std::get<0>(z), std::get<1>(z), std::get<0>(w), std::get<1>(w));
+        const auto z = box_muller(some(tile::join(std::get<0>(words), std::get<2>(words)), 1.0),
+                                  some(tile::join(std::get<1>(words), std::get<3>(words)), 0.0));
+        return tile::join(std::get<0>(z), std::get<1>(z));
       } else {
         constexpr int bits = std::same_as<T, float> ? 24 : std::same_as<T, float16> ? 11 : 8;
         const auto u = [](auto w) {
