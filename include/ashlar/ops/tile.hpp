@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "ashlar/ops/tile/attention.hpp"
+#include "ashlar/ops/tile/attention_backward.hpp"
 #include "ashlar/ops/tile/copies.hpp"
 #include "ashlar/ops/tile/cross_entropy.hpp"
 #include "ashlar/ops/tile/elementwise.hpp"
