@@ -47,12 +47,17 @@ if(CHECK STREQUAL "help")
 
 elseif(CHECK STREQUAL "refuses")
   # Arguments, and what the sentence about them must name.
-  foreach(pair "--bogus|--bogus" "--steps 0|--steps" "--steps many|--steps" "--top-p 2|--top-p"
+  foreach(pair "--bogus|--bogus" "--steps 0|--steps: it must be a whole number from 1 to"
+               "--steps many|--steps: it must be" "--steps 1.5|--steps: it must be"
+               "--top-p 2|--top-p: it must be" "--learning-rate nan|--learning-rate: it must be"
+               "--ranks 1000|--ranks: it must be a whole number from 1 to 64"
+               "--seed -1|--seed: it must be" "--tokenizer some.bin|--tokenizer"
                "--batch 7 --ranks 2|multiple of --ranks"
                "--dim 50 --heads 4|multiple of twice --heads"
                "--heads 6 --dim 48 --kv-heads 4|multiple of --kv-heads"
-               "--vocabulary 100|at least 258"
+               "--vocabulary 100|whole number from 258"
                "--text no-such-file|no-such-file"
+               "--text /dev/null --save ${SCRATCH}/refused|--context"
                "--model no-such-file.gguf|no-such-file.gguf"
                "--model ${SOURCE}/options.cpp|options.cpp")
     string(REGEX MATCH "^(.*)\\|(.*)$" matched "${pair}")

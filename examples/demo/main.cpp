@@ -5,7 +5,9 @@
 #include <cstdio>
 #include <exception>
 #include <filesystem>
+#include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -54,6 +56,12 @@ int run(const options& o) {
     }
     serve(model, file.tokenizer, o.prompts.empty() ? std::vector<std::string>{""} : o.prompts, o);
     return 0;
+  }
+  std::error_code failed;
+  std::filesystem::create_directories(o.save, failed);
+  if (failed) {  // what cannot be saved is not worth training
+    throw std::runtime_error("--save: cannot make the folder '" + o.save +
+                             "': " + failed.message());
   }
   const trained t = train(o);
   al::models::save(o.save, t.model, t.tokenizer);

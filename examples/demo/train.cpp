@@ -129,8 +129,12 @@ trained train(const options& o) {
   const tokens training = tokenizer.encode(text.training);
   const tokens held_out = tokenizer.encode(text.held_out);
   if (training.size() < static_cast<std::size_t>(o.context) + 2 || held_out.size() < 2) {
-    throw std::runtime_error("the text has " + std::to_string(training.size()) +
-                             " tokens; give a longer one, or a smaller --context");
+    throw std::runtime_error((o.text.empty() ? "the text" : "--text: '" + o.text + "'") + " has " +
+                             std::to_string(training.size()) + " tokens to learn from and " +
+                             std::to_string(held_out.size()) + " to judge by; --context " +
+                             std::to_string(o.context) + " needs at least " +
+                             std::to_string(o.context + 2) +
+                             " and 2: give a longer text or a smaller --context");
   }
   const auto config = shape_of(o, tokenizer);
   std::fprintf(stderr, "text: %zu bytes, %zu tokens to learn from, %zu held out; vocabulary %d\n",

@@ -14,36 +14,29 @@
 /// The composition: a stack is a list of policies, in any order.
 namespace ashlar {
 
+namespace detail {
+template <class Kind, class Type>
+struct policy_of_type {
+  using kind = Kind;
+  using type = Type;
+};
+}  // namespace detail
+
 /// The chip that the stack runs on.
 template <class Chip>
-struct on {
-  using kind = kinds::chip;
-  using type = Chip;
-};
+struct on : detail::policy_of_type<kinds::chip, Chip> {};
 /// Where tensors get their elements from: `memory::caching<...>`.
 template <class Policy>
-struct allocate {
-  using kind = kinds::allocate;
-  using type = Policy;
-};
+struct allocate : detail::policy_of_type<kinds::allocate, Policy> {};
 /// Calls are recorded: `autograd::tape<>`.
 template <class Tape>
-struct differentiate {
-  using kind = kinds::differentiate;
-  using type = Tape;
-};
+struct differentiate : detail::policy_of_type<kinds::differentiate, Tape> {};
 /// How serving keeps keys and values: `kv::paged<16>`.
 template <class Cache>
-struct cache {
-  using kind = kinds::cache;
-  using type = Cache;
-};
+struct cache : detail::policy_of_type<kinds::cache, Cache> {};
 /// How serving batches requests: `serve::continuous<...>`.
 template <class Schedule>
-struct schedule {
-  using kind = kinds::schedule;
-  using type = Schedule;
-};
+struct schedule : detail::policy_of_type<kinds::schedule, Schedule> {};
 /// How ranks talk: a transport and the algorithm of their collectives.
 template <class Transport, class Algorithm>
 struct communicate {

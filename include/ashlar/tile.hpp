@@ -5,6 +5,7 @@
 #include "ashlar/tile/kernel.hpp"
 #include "ashlar/tile/language.hpp"
 #include "ashlar/tile/opcode.hpp"
+#include "ashlar/tile/print.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/type.hpp"
 #include "ashlar/tile/verify.hpp"

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "ashlar/core/error.hpp"
+#include "models/twins.hpp"
 #include "support/llama.hpp"
 
 namespace al = ashlar;
@@ -21,7 +22,7 @@ namespace testing = ashlar::testing;
 namespace {
 
 using tokens = std::vector<std::int32_t>;
-using matrix = std::vector<double>;
+using twins::matrix;
 
 /// The same model in double precision, one loop per sum.
 class twin {
@@ -49,7 +50,7 @@ class twin {
         for (std::size_t i = 0; i < gate.size(); ++i) {
           gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
         }
-        add(row, product(at + "mlp.down_proj.weight", gate));
+        twins::add(row, product(at + "mlp.down_proj.weight", gate));
       }
     }
     matrix all;
@@ -62,11 +63,6 @@ class twin {
   }
 
  private:
-  static void add(matrix& to, const matrix& from) {
-    for (std::size_t i = 0; i < to.size(); ++i) {
-      to[i] += from[i];
-    }
-  }
   [[nodiscard]] matrix product(const std::string& name, const matrix& x) const {
     const matrix& w = weight_.at(name);
     matrix y(w.size() / x.size());
@@ -137,26 +133,13 @@ class twin {
           }
         }
       }
-      add(x[t], product(at + "self_attn.o_proj.weight", mixed));
+      twins::add(x[t], product(at + "self_attn.o_proj.weight", mixed));
     }
   }
 
   testing::llama_config c_;
   std::map<std::string, matrix> weight_;
 };
-
-/// Largest difference, as a share of the largest logit.
-double relative_difference(const std::vector<float>& got, const matrix& wanted) {
-  REQUIRE(got.size() == wanted.size());
-  double most = 0;
-  double difference = 0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    most = std::max(most, std::abs(wanted[i]));
-    difference = std::max(difference, std::abs(static_cast<double>(got[i]) - wanted[i]));
-  }
-  REQUIRE(most > 0.1);
-  return difference / most;
-}
 
 }  // namespace
 
@@ -178,7 +161,7 @@ TEST_CASE("models/llama: logits agree with a naive model in double precision") {
       for (const int n : {1, 2, 29}) {
         CAPTURE(n);
         const tokens text = testing::random_tokens(n, c.vocab, 2);
-        CHECK(relative_difference(testing::whole_logits(model, text), naive.logits(text)) <
+        CHECK(twins::relative_difference(testing::whole_logits(model, text), naive.logits(text)) <
               tolerance);
       }
     }
@@ -192,7 +175,8 @@ TEST_CASE("models/llama: every query head may have its own keys, or all share on
     c.kv_heads = kv_heads;
     const auto model = testing::make_serving(c, 3);
     const tokens text = testing::random_tokens(13, c.vocab, 4);
-    CHECK(relative_difference(testing::whole_logits(model, text), twin(model).logits(text)) < 2e-5);
+    CHECK(twins::relative_difference(testing::whole_logits(model, text), twin(model).logits(text)) <
+          2e-5);
   }
 }
 

@@ -53,13 +53,7 @@ void check_unary(const F& f, const Twin& twin) {
     const auto x = numbers<plain<T>>(s, 3);
     const plain<T> y = f(x);
     check_elements(y, [&](std::int64_t i) { return twin(at(x, i)); });
-    check_same(f(scattered(x)), y);
-    plain<T> self = scattered(x);
-    f.in_place(self);
-    check_same(self, y);
-    plain<T> given;
-    check_same(f.out(given, x), y);
-    check_meta(y, f(ghost_of(x)));
+    check_forms(f, x, y);
   }
 }
 

@@ -158,6 +158,19 @@ void check_meta(const X& real, const G& g) {
   CHECK(real.spec() == g.spec());
 }
 
+/// Whether a function of `x` gives `y` for other layouts, in place, into a given tensor and on
+/// meta.
+template <class F, class X>
+void check_forms(const F& f, const X& x, const X& y) {
+  check_same(f(scattered(x)), y);
+  X self = scattered(x);
+  f.in_place(self);
+  check_same(self, y);
+  X given;
+  check_same(f.out(given, x), y);
+  check_meta(y, f(ghost_of(x)));
+}
+
 /// A function of one tensor in all layouts and forms, against `twin` in double.
 ///
 /// Vector functions and the C library's differ by a few roundings, a composition of three by more.
@@ -172,13 +185,7 @@ void check_function(const F& f, const Twin& twin, bool positive = false) {
     const plain<T> y = f(x);
     check_elements(
         y, [&](std::int64_t i) { return twin(static_cast<double>(at(x, i))); }, allowed, allowed);
-    check_same(f(scattered(x)), y);
-    plain<T> self = scattered(x);
-    f.in_place(self);
-    check_same(self, y);
-    plain<T> given;
-    check_same(f.out(given, x), y);
-    check_meta(y, f(ghost_of(x)));
+    check_forms(f, x, y);
   }
 }
 template <class F, class Twin>

@@ -98,17 +98,17 @@ class block_table {
     return block_copy{shared, blocks_[old_size - 1]};
   }
 
-  /// Where token `token` lives, in tokens from the start of the pool's memory.
+  /// Where token `index` lives, in tokens from the start of the pool's memory.
   ///
   /// Throws: `argument_error` where the sequence has no such token.
-  [[nodiscard]] std::int64_t slot(std::int32_t token) const {
-    if (token < 0 || token >= tokens_) {
+  [[nodiscard]] std::int64_t slot(std::int32_t index) const {
+    if (index < 0 || index >= tokens_) {
       throw argument_error("ashlar::kv::block_table::slot",
-                           "there is no token " + std::to_string(token) + " in a sequence of " +
+                           "there is no token " + std::to_string(index) + " in a sequence of " +
                                std::to_string(tokens_));
     }
-    return std::int64_t{blocks_[static_cast<std::size_t>(token / block_tokens_)]} * block_tokens_ +
-           token % block_tokens_;
+    return std::int64_t{blocks_[static_cast<std::size_t>(index / block_tokens_)]} * block_tokens_ +
+           index % block_tokens_;
   }
 
   /// Forgets the tokens from `tokens` on and releases the blocks that then hold none, last first.

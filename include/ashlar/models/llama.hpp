@@ -1,29 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "ashlar/io/model_config.hpp"
 #include "ashlar/kv/step.hpp"
+#include "ashlar/models/detail/decoder.hpp"
 #include "ashlar/nn/embedding.hpp"
 #include "ashlar/nn/linear.hpp"
 #include "ashlar/nn/module.hpp"
 #include "ashlar/nn/norm.hpp"
 #include "ashlar/ops/activation.hpp"
 #include "ashlar/ops/arithmetic.hpp"
-#include "ashlar/ops/attention.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/matmul.hpp"
-#include "ashlar/ops/paged_attention.hpp"
-#include "ashlar/ops/random.hpp"
 #include "ashlar/ops/reduction.hpp"  // gradients of broadcast operands are summed
 #include "ashlar/ops/rope.hpp"
 #include "ashlar/ops/views.hpp"
@@ -48,20 +42,15 @@ struct llama_attention {
   ///         (..., T, Hkv, Dh).
   auto operator()(const auto& x, const auto& positions, const llama_config& c,
                   const auto& attend) const {
-    const auto heads = [&](const auto& y, std::int64_t count) {
-      shape s(y.shape().first(y.shape().size() - 1));
-      s.push_back(count);
-      s.push_back(c.head_dim);
-      return reshape(y, s);
-    };
     const auto turned = [&](const auto& y) {
       return rope(y, positions, c.rope_theta, c.rope_interleaved);
     };
-    const auto mixed = attend(turned(heads(q_proj(x), c.heads)),
-                              turned(heads(k_proj(x), c.kv_heads)), heads(v_proj(x), c.kv_heads));
-    shape flat(x.shape().first(x.shape().size() - 1));
-    flat.push_back(c.heads * c.head_dim);
-    return o_proj(reshape(mixed, flat));
+    const auto heads = [&](const auto& y, std::int64_t count) {
+      return detail::split_heads(y, count, c.head_dim);
+    };
+    return o_proj(detail::merge_heads(attend(turned(heads(q_proj(x), c.heads)),
+                                             turned(heads(k_proj(x), c.kv_heads)),
+                                             heads(v_proj(x), c.kv_heads))));
   }
 };
 
@@ -108,7 +97,6 @@ class llama {
   using parameter = nn::parameter_of<Stack>;
   using scalar = typename parameter::value_type;
   using integers = typename Stack::template tensor<std::int32_t>;
-  using slots = typename Stack::template tensor<std::int64_t>;
   using trunk = llama_trunk<Stack>;
   using head = nn::linear<Stack>;
 
@@ -130,10 +118,7 @@ class llama {
 
   // ---- serving: kv::PagedModel ----
 
-  /// Keys (blocks, Hkv, Dh, block_tokens) and values (blocks, Hkv, block_tokens, Dh) per layer.
-  struct cache_type {
-    std::vector<parameter> keys, values;
-  };
+  using cache_type = detail::paged_cache<parameter>;
   [[nodiscard]] cache_type make_cache(std::int32_t blocks, std::int32_t block_tokens) const;
   [[nodiscard]] std::int64_t vocabulary() const { return config.vocab; }
   [[nodiscard]] std::int64_t context_length() const { return config.context; }
@@ -175,120 +160,51 @@ llama<Stack> llama<Stack>::make(const llama_config& c, std::uint64_t seed) {
   if (!c.tied_embeddings) {
     m.lm_head = matrix(c.dim, c.vocab);
   }
-  std::uint64_t index = 0;
-  const double residual = 0.02 / std::sqrt(2.0 * static_cast<double>(c.layers));
-  nn::named_parameters(m, [&](const std::string& name, parameter& x) {
-    if (x.rank() == 2) {
-      const bool writes = name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
-      normal.in_place(x, seed, index << 32, 0.0, writes ? residual : 0.02);
-    }
-    ++index;
+  detail::draw_matrices(m, c.layers, seed, [](const std::string& name) {
+    return name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
   });
   return m;
 }
 
 template <class Stack>
 auto llama<Stack>::operator()(const integers& tokens) const -> parameter {
-  if (tokens.rank() != 2 || tokens.extent(1) > config.context) {
-    throw shape_error("models::llama", tokens.shape(), shape{config.context}.span(),
-                      "tokens are (B, T), T at most the context on the right");
-  }
+  detail::require_tokens("models::llama", tokens, config.context);
   const auto positions = arange<integers>(tokens.extent(1));
-  const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
-  const auto attend = [&](const parameter& q, const parameter& k, const parameter& v) {
-    const auto turn = [](const parameter& x) { return transpose(x, 1, 2); };  // (B, H, T, Dh)
-    return turn(scaled_dot_product_attention(turn(q), turn(k), turn(v), true, scale));
-  };
   parameter x = model.embed_tokens(tokens);
   for (const auto& layer : model.layers) {
-    x = layer(x, positions, config, attend);
+    x = layer(x, positions, config, detail::causal_attention<parameter>);
   }
   return logits(reshape(model.norm(x), shape{-1, config.dim}));
 }
 
 template <class Stack>
 auto llama<Stack>::make_cache(std::int32_t blocks, std::int32_t block_tokens) const -> cache_type {
-  cache_type c;
-  for (std::int64_t i = 0; i < config.layers; ++i) {
-    c.keys.push_back(zeros<parameter>({blocks, config.kv_heads, config.head_dim, block_tokens}));
-    c.values.push_back(zeros<parameter>({blocks, config.kv_heads, block_tokens, config.head_dim}));
-  }
-  return c;
+  return cache_type::make(config.layers, config.kv_heads, config.head_dim, blocks, block_tokens);
 }
 
 template <class Stack>
 std::span<const float> llama<Stack>::forward(const kv::step& input, cache_type& cache) {
   const no_grad off;
-  const auto rows = static_cast<std::int64_t>(input.tokens.size());
-  const auto tensor_of = [](const std::vector<std::int32_t>& values) {
-    return from_values<integers>({static_cast<std::int64_t>(values.size())}, values);
-  };
-  // Which sequence each row belongs to, and all block tables side by side.
-  std::size_t widest = 0;
-  for (const auto& s : input.sequences) {
-    widest = std::max(widest, s.blocks.size());
-  }
-  std::vector<std::int32_t> sequence(input.tokens.size());
-  std::vector<std::int32_t> tables(widest * input.sequences.size(), 0);
-  for (std::size_t i = 0; i < input.sequences.size(); ++i) {
-    const auto& s = input.sequences[i];
-    std::fill_n(sequence.begin() + s.first_row, s.rows, static_cast<std::int32_t>(i));
-    std::copy(s.blocks.begin(), s.blocks.end(),
-              tables.begin() + static_cast<std::ptrdiff_t>(i * widest));
-  }
-  const auto positions = tensor_of(input.positions);
-  const auto sequences = tensor_of(sequence);
-  const auto places = from_values<slots>({rows}, input.slots);
-  const auto block_tables = from_values<integers>(
-      {static_cast<std::int64_t>(input.sequences.size()), static_cast<std::int64_t>(widest)},
-      tables);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(config.head_dim));
-
-  parameter x = model.embed_tokens(tensor_of(input.tokens));
+  const detail::step_tensors<Stack> now(input);
+  parameter x = model.embed_tokens(now.tokens);
   for (std::size_t i = 0; i < model.layers.size(); ++i) {
     const auto attend = [&](const parameter& q, const parameter& k, const parameter& v) {
-      cache_write(cache.keys[i], cache.values[i], k, v, places);
-      return paged_attention(q, cache.keys[i], cache.values[i], block_tables, sequences, positions,
-                             scale);
+      return now.attend(cache, i, q, k, v);
     };
-    x = model.layers[i](x, positions, config, attend);
+    x = model.layers[i](x, now.positions, config, attend);
   }
-  if (input.logit_rows.size() != input.tokens.size()) {
-    x = embedding(x, tensor_of(input.logit_rows));  // picks rows
-  }
-  const parameter y = logits(model.norm(x));
-  if constexpr (std::is_same_v<scalar, float>) {
-    logits_ = to_vector(y);
-  } else {
-    const auto values = to_vector(y);
-    logits_.assign(values.begin(), values.end());
-  }
-  return logits_;
+  return detail::read_logits(logits(model.norm(now.asked(x))), logits_);
 }
 
 template <class Stack>
 void llama<Stack>::lay_out_for_decoding() {
   const no_grad off;
-  const auto by_columns = [](const parameter& w) {
-    tensor_spec spec = contiguous_spec(w.spec().type, w.shape());
-    std::swap(spec.stride[0], spec.stride[1]);
-    spec.stride[0] = 1;
-    spec.stride[1] = w.extent(0);
-    spec.contiguous = is_dense(spec);
-    auto turned = allocate_tensor<parameter>(spec);
-    copy.in_place(turned, w);
-    return turned;
-  };
-  if (!lm_head.weight) {
-    lm_head.weight = by_columns(model.embed_tokens.weight);
-  } else {
-    lm_head.weight = by_columns(lm_head.weight);
-  }
+  lm_head.weight = detail::by_columns(lm_head.weight ? lm_head.weight : model.embed_tokens.weight);
   for (auto& layer : model.layers) {
     for (head* p : {&layer.self_attn.q_proj, &layer.self_attn.k_proj, &layer.self_attn.v_proj,
                     &layer.self_attn.o_proj, &layer.mlp.gate_proj, &layer.mlp.up_proj,
                     &layer.mlp.down_proj}) {
-      p->weight = by_columns(p->weight);
+      p->weight = detail::by_columns(p->weight);
     }
   }
 }

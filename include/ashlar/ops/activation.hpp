@@ -17,43 +17,21 @@ namespace ops {
 struct sigmoid : detail::floating_unary<sigmoid> {
   static constexpr std::string_view name = "sigmoid";
   using function = tile::fn::sigmoid;
-  struct derivative {
-    static constexpr std::array needs{result.bit};
-    template <int I>
-    static auto vjp(const auto& g, const auto& saved) {
-      return call<sigmoid_backward>(saved(result), g);
-    }
-  };
+  using derivative = detail::gradient_from_result<sigmoid_backward>;
 };
 
 /// `g * y * (1 - y)`
 struct sigmoid_backward : detail::unary_backward<sigmoid_backward> {
   static constexpr std::string_view name = "sigmoid_backward";
   using function = tile::fn::sigmoid_grad;
-  struct derivative {
-    static constexpr std::array needs{arg<0>.bit | arg<1>.bit, arg<0>.bit};
-    template <int I>
-    static auto vjp(const auto& h, const auto& saved) {
-      const auto& y = saved(arg<0>);
-      if constexpr (I == 0) {
-        return call<mul>(call<mul>(h, saved(arg<1>)), call<scale>(y, -2.0, 1.0));
-      } else {
-        return call<sigmoid_backward>(y, h);
-      }
-    }
-  };
+  using derivative = detail::second_gradient<sigmoid_backward>;
+  static auto bend(const auto& y) { return call<scale>(y, -2.0, 1.0); }
 };
 
 struct relu : detail::unary<relu> {
   static constexpr std::string_view name = "relu";
   using function = tile::fn::relu;
-  struct derivative {
-    static constexpr std::array needs{result.bit};
-    template <int I>
-    static auto vjp(const auto& g, const auto& saved) {
-      return call<relu_backward>(saved(result), g);
-    }
-  };
+  using derivative = detail::gradient_from_result<relu_backward>;
 };
 
 /// `g` where `y > 0`, else 0.
@@ -77,109 +55,66 @@ struct relu_backward : detail::unary_backward<relu_backward> {
 struct silu : detail::floating_unary<silu> {
   static constexpr std::string_view name = "silu";
   using function = tile::fn::silu;
-  struct derivative {
-    static constexpr std::array needs{arg<0>.bit};
-    template <int I>
-    static auto vjp(const auto& g, const auto& saved) {
-      return call<silu_backward>(saved(arg<0>), g);
-    }
-  };
+  using derivative = detail::gradient_from_input<silu_backward>;
 };
 
 struct silu_backward : detail::unary_backward<silu_backward> {
   static constexpr std::string_view name = "silu_backward";
   using function = tile::fn::silu_grad;
-  struct derivative {
-    static constexpr std::array needs{arg<0>.bit | arg<1>.bit, arg<0>.bit};
-    template <int I>
-    static auto vjp(const auto& h, const auto& saved) {
-      const auto& x = saved(arg<0>);
-      if constexpr (I == 0) {
-        // silu'' = s (1 - s) (2 + x (1 - 2 s)) with s = sigmoid(x)
-        const auto s = call<sigmoid>(x);
-        const auto bend = call<scale>(call<mul>(x, call<scale>(s, -2.0, 1.0)), 1.0, 2.0);
-        return call<mul>(call<mul>(h, saved(arg<1>)), call<sigmoid_backward>(s, bend));
-      } else {
-        return call<silu_backward>(x, h);
-      }
-    }
-  };
+  using derivative = detail::second_gradient<silu_backward>;
+  static auto bend(const auto& x) {
+    // silu'' = s (1 - s) (2 + x (1 - 2 s)) with s = sigmoid(x)
+    const auto s = call<sigmoid>(x);
+    const auto rest = call<scale>(call<mul>(x, call<scale>(s, -2.0, 1.0)), 1.0, 2.0);
+    return call<sigmoid_backward>(s, rest);
+  }
 };
 
 /// `x * Phi(x)` with the normal distribution's Phi.
 struct gelu : detail::floating_unary<gelu> {
   static constexpr std::string_view name = "gelu";
   using function = tile::fn::gelu;
-  struct derivative {
-    static constexpr std::array needs{arg<0>.bit};
-    template <int I>
-    static auto vjp(const auto& g, const auto& saved) {
-      return call<gelu_backward>(saved(arg<0>), g);
-    }
-  };
+  using derivative = detail::gradient_from_input<gelu_backward>;
 };
 
 struct gelu_backward : detail::unary_backward<gelu_backward> {
   static constexpr std::string_view name = "gelu_backward";
   using function = tile::fn::gelu_grad;
-  struct derivative {
-    static constexpr std::array needs{arg<0>.bit | arg<1>.bit, arg<0>.bit};
-    template <int I>
-    static auto vjp(const auto& h, const auto& saved) {
-      const auto& x = saved(arg<0>);
-      if constexpr (I == 0) {
-        // gelu'' = (2 - x^2) phi(x) with the normal density phi
-        constexpr double peak = std::numbers::inv_sqrtpi / std::numbers::sqrt2;
-        const auto squared = call<square>(x);
-        const auto density = call<scale>(call<exp>(call<scale>(squared, -0.5, 0.0)), peak, 0.0);
-        return call<mul>(call<mul>(h, saved(arg<1>)),
-                         call<mul>(call<scale>(squared, -1.0, 2.0), density));
-      } else {
-        return call<gelu_backward>(x, h);
-      }
-    }
-  };
+  using derivative = detail::second_gradient<gelu_backward>;
+  static auto bend(const auto& x) {
+    // gelu'' = (2 - x^2) phi(x) with the normal density phi
+    constexpr double peak = std::numbers::inv_sqrtpi / std::numbers::sqrt2;
+    const auto squared = call<square>(x);
+    const auto density = call<scale>(call<exp>(call<scale>(squared, -0.5, 0.0)), peak, 0.0);
+    return call<mul>(call<scale>(squared, -1.0, 2.0), density);
+  }
 };
 
 /// GELU with Phi approximated through tanh, as in GPT-2.
 struct gelu_tanh : detail::floating_unary<gelu_tanh> {
   static constexpr std::string_view name = "gelu_tanh";
   using function = tile::fn::gelu_tanh;
-  struct derivative {
-    static constexpr std::array needs{arg<0>.bit};
-    template <int I>
-    static auto vjp(const auto& g, const auto& saved) {
-      return call<gelu_tanh_backward>(saved(arg<0>), g);
-    }
-  };
+  using derivative = detail::gradient_from_input<gelu_tanh_backward>;
 };
 
 struct gelu_tanh_backward : detail::unary_backward<gelu_tanh_backward> {
   static constexpr std::string_view name = "gelu_tanh_backward";
   using function = tile::fn::gelu_tanh_grad;
-  struct derivative {
-    static constexpr std::array needs{arg<0>.bit | arg<1>.bit, arg<0>.bit};
-    template <int I>
-    static auto vjp(const auto& h, const auto& saved) {
-      const auto& x = saved(arg<0>);
-      if constexpr (I == 0) {
-        // With u = slope (x + cubic x^3) and t = tanh(u):
-        // gelu_tanh'' = (1 - t^2) (u' + x (u'' - 2 t u'^2) / 2)
-        constexpr double slope = tile::fn::gelu_tanh::slope;
-        constexpr double cubic = tile::fn::gelu_tanh::cubic;
-        const auto squared = call<square>(x);
-        const auto u = call<mul>(x, call<scale>(squared, slope * cubic, slope));
-        const auto u1 = call<scale>(squared, 3 * slope * cubic, slope);
-        const auto u2 = call<scale>(x, 6 * slope * cubic, 0.0);
-        const auto t = call<tanh>(u);
-        const auto turn = call<sub>(u2, call<scale>(call<mul>(t, call<square>(u1)), 2.0, 0.0));
-        const auto bend = call<add>(u1, call<scale>(call<mul>(x, turn), 0.5, 0.0));
-        return call<mul>(call<mul>(h, saved(arg<1>)), call<tanh_backward>(t, bend));
-      } else {
-        return call<gelu_tanh_backward>(x, h);
-      }
-    }
-  };
+  using derivative = detail::second_gradient<gelu_tanh_backward>;
+  static auto bend(const auto& x) {
+    // With u = slope (x + cubic x^3) and t = tanh(u):
+    // gelu_tanh'' = (1 - t^2) (u' + x (u'' - 2 t u'^2) / 2)
+    constexpr double slope = tile::fn::gelu_tanh::slope;
+    constexpr double cubic = tile::fn::gelu_tanh::cubic;
+    const auto squared = call<square>(x);
+    const auto u = call<mul>(x, call<scale>(squared, slope * cubic, slope));
+    const auto u1 = call<scale>(squared, 3 * slope * cubic, slope);
+    const auto u2 = call<scale>(x, 6 * slope * cubic, 0.0);
+    const auto t = call<tanh>(u);
+    const auto turn = call<sub>(u2, call<scale>(call<mul>(t, call<square>(u1)), 2.0, 0.0));
+    const auto rest = call<add>(u1, call<scale>(call<mul>(x, turn), 0.5, 0.0));
+    return call<tanh_backward>(t, rest);
+  }
 };
 
 }  // namespace ops

@@ -54,6 +54,41 @@ struct unary_backward {
   }
 };
 
+/// The derivative of a function whose gradient `Backward` computes from what went in.
+template <class Backward>
+struct gradient_from_input {
+  static constexpr std::array needs{arg<0>.bit};
+  template <int I>
+  static auto vjp(const auto& g, const auto& saved) {
+    return call<Backward>(saved(arg<0>), g);
+  }
+};
+/// The same where `Backward` computes it from the result.
+template <class Backward>
+struct gradient_from_result {
+  static constexpr std::array needs{result.bit};
+  template <int I>
+  static auto vjp(const auto& g, const auto& saved) {
+    return call<Backward>(saved(result), g);
+  }
+};
+
+/// The derivative of an `Op` that computes `g * slope(saved)`: it is linear in `g`, and
+/// `Op::bend(saved)` is the derivative of `slope`.
+template <class Op>
+struct second_gradient {
+  static constexpr std::array needs{arg<0>.bit | arg<1>.bit, arg<0>.bit};
+  template <int I>
+  static auto vjp(const auto& h, const auto& saved) {
+    const auto& at = saved(arg<0>);
+    if constexpr (I == 0) {
+      return call<mul>(call<mul>(h, saved(arg<1>)), Op::bend(at));
+    } else {
+      return call<Op>(at, h);
+    }
+  }
+};
+
 /// A tensor without dimensions that broadcasts against `x`.
 template <class X>
 [[nodiscard]] X scalar_like(const X&, double value) {

@@ -64,13 +64,7 @@ struct rsqrt : detail::floating_unary<rsqrt> {
 struct tanh : detail::floating_unary<tanh> {
   static constexpr std::string_view name = "tanh";
   using function = tile::fn::tanh;
-  struct derivative {
-    static constexpr std::array needs{result.bit};
-    template <int I>
-    static auto vjp(const auto& g, const auto& saved) {
-      return call<tanh_backward>(saved(result), g);
-    }
-  };
+  using derivative = detail::gradient_from_result<tanh_backward>;
 };
 
 /// `g * (1 - y^2)`

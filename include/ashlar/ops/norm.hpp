@@ -28,6 +28,22 @@ constexpr void require_same(std::string_view op, const tensor_spec& a, const ten
     throw shape_error(op, a.shape(), b.shape(), "they must be the same");
   }
 }
+
+template <class Op>
+struct norm_backward_x {
+  static constexpr std::array arguments{argument{"gradient"}, argument{"self"}, argument{"weight"}};
+  static constexpr tensor_spec meta(const tensor_spec& g, const tensor_spec& self,
+                                    const tensor_spec& weight, double) {
+    require_same(Op::name, g, self);
+    require_channels(Op::name, self, weight);
+    return contiguous_like(self, promote(promote(g.type, self.type), weight.type));
+  }
+};
+constexpr tensor_spec channel_gradient(std::string_view op, const tensor_spec& g,
+                                       const tensor_spec& self) {
+  require_same(op, g, self);
+  return contiguous_spec(promote(g.type, self.type), self.shape().last(1));
+}
 }  // namespace detail
 
 /// `x / sqrt(mean(x^2) + eps) * weight`
@@ -51,23 +67,15 @@ struct rms_norm {
   };
 };
 
-struct rms_norm_backward_x {
+struct rms_norm_backward_x : detail::norm_backward_x<rms_norm_backward_x> {
   static constexpr std::string_view name = "rms_norm_backward_x";
-  static constexpr std::array arguments{argument{"gradient"}, argument{"self"}, argument{"weight"}};
-  static constexpr tensor_spec meta(const tensor_spec& g, const tensor_spec& self,
-                                    const tensor_spec& weight, double) {
-    detail::require_same(name, g, self);
-    detail::require_channels(name, self, weight);
-    return contiguous_like(self, promote(promote(g.type, self.type), weight.type));
-  }
 };
 
 struct rms_norm_backward_weight {
   static constexpr std::string_view name = "rms_norm_backward_weight";
   static constexpr std::array arguments{argument{"gradient"}, argument{"self"}};
   static constexpr tensor_spec meta(const tensor_spec& g, const tensor_spec& self, double) {
-    detail::require_same(name, g, self);
-    return contiguous_spec(promote(g.type, self.type), self.shape().last(1));
+    return detail::channel_gradient(name, g, self);
   }
 };
 
@@ -99,15 +107,8 @@ struct layer_norm {
   };
 };
 
-struct layer_norm_backward_x {
+struct layer_norm_backward_x : detail::norm_backward_x<layer_norm_backward_x> {
   static constexpr std::string_view name = "layer_norm_backward_x";
-  static constexpr std::array arguments{argument{"gradient"}, argument{"self"}, argument{"weight"}};
-  static constexpr tensor_spec meta(const tensor_spec& g, const tensor_spec& self,
-                                    const tensor_spec& weight, double) {
-    detail::require_same(name, g, self);
-    detail::require_channels(name, self, weight);
-    return contiguous_like(self, promote(promote(g.type, self.type), weight.type));
-  }
 };
 
 /// The gradients of weight and bias.
@@ -116,8 +117,7 @@ struct layer_norm_backward_weight {
   static constexpr std::array arguments{argument{"gradient"}, argument{"self"}};
   static constexpr std::array<tensor_spec, 2> meta(const tensor_spec& g, const tensor_spec& self,
                                                    double) {
-    detail::require_same(name, g, self);
-    const tensor_spec c = contiguous_spec(promote(g.type, self.type), self.shape().last(1));
+    const tensor_spec c = detail::channel_gradient(name, g, self);
     return {c, c};
   }
 };

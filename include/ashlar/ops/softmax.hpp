@@ -24,13 +24,20 @@ constexpr int softmax_axis(std::string_view op, std::int64_t axis, int rank) {
   return rank == 0 && (axis == 0 || axis == -1) ? 0 : wrap_axis(op, axis, rank);
 }
 
-template <class Op>
+template <class Op, class Backward>
 struct softmax_base {
   static constexpr std::array arguments{argument{"self"}};
   static constexpr tensor_spec meta(const tensor_spec& self, std::int64_t axis) {
     softmax_axis(Op::name, axis, self.rank);
     return contiguous_like(self, self.type);
   }
+  struct derivative {
+    static constexpr std::array needs{result.bit};
+    template <int I>
+    static auto vjp(const auto& g, const auto& saved) {
+      return call<Backward>(saved(result), g, saved(arg<1>));
+    }
+  };
 };
 
 template <class Op>
@@ -58,15 +65,8 @@ auto row_sum(const auto& x, std::int64_t axis) {
 }  // namespace detail
 
 /// `exp(x) / sum(exp(x))` along an axis.
-struct softmax : detail::softmax_base<softmax> {
+struct softmax : detail::softmax_base<softmax, softmax_backward> {
   static constexpr std::string_view name = "softmax";
-  struct derivative {
-    static constexpr std::array needs{result.bit};
-    template <int I>
-    static auto vjp(const auto& g, const auto& saved) {
-      return call<softmax_backward>(saved(result), g, saved(arg<1>));
-    }
-  };
 };
 
 /// `y * (g - sum(y * g))`
@@ -91,15 +91,8 @@ struct softmax_backward : detail::softmax_backward_base<softmax_backward> {
 };
 
 /// `x - log(sum(exp(x)))` along an axis.
-struct log_softmax : detail::softmax_base<log_softmax> {
+struct log_softmax : detail::softmax_base<log_softmax, log_softmax_backward> {
   static constexpr std::string_view name = "log_softmax";
-  struct derivative {
-    static constexpr std::array needs{result.bit};
-    template <int I>
-    static auto vjp(const auto& g, const auto& saved) {
-      return call<log_softmax_backward>(saved(result), g, saved(arg<1>));
-    }
-  };
 };
 
 /// `g - exp(y) * sum(g)`

@@ -47,9 +47,10 @@ concept SamplingFilter =
       { F::apply(candidates, options) } -> std::same_as<void>;
     };
 
+/// Each is a template, so that a file that samples nothing does not compile sorts and heaps.
 namespace filters {
 
-inline float best_logit(const std::vector<candidate>& candidates) {
+float best_logit(const auto& candidates) {
   float best = candidates.front().logit;
   for (const candidate& c : candidates) {
     best = std::max(best, c.logit);
@@ -59,7 +60,7 @@ inline float best_logit(const std::vector<candidate>& candidates) {
 
 /// Divides the logits by the temperature, but never by less than 0.01.
 struct temperature {
-  static void apply(std::vector<candidate>& candidates, const sampling_options& options) {
+  static void apply(auto& candidates, const sampling_options& options) {
     const auto t = static_cast<float>(std::max(options.temperature, 0.01));
     const float best = best_logit(candidates);
     for (candidate& c : candidates) {
@@ -70,7 +71,7 @@ struct temperature {
 
 /// Drops what is less likely than `min_p` times the likeliest.
 struct min_p {
-  static void apply(std::vector<candidate>& candidates, const sampling_options& options) {
+  static void apply(auto& candidates, const sampling_options& options) {
     if (options.min_p <= 0) {
       return;
     }
@@ -81,7 +82,7 @@ struct min_p {
 
 /// Keeps the `top_k` likeliest and all that tie with the last of them.
 struct top_k {
-  static void apply(std::vector<candidate>& candidates, const sampling_options& options) {
+  static void apply(auto& candidates, const sampling_options& options) {
     const auto k = static_cast<std::ptrdiff_t>(options.top_k);
     if (k <= 0 || k >= std::ssize(candidates)) {
       return;
@@ -97,7 +98,7 @@ struct top_k {
 /// Keeps the fewest likeliest tokens whose probabilities add up to `top_p`; of equal ones, those
 /// with lower ids.
 struct top_p {
-  static void apply(std::vector<candidate>& candidates, const sampling_options& options) {
+  static void apply(auto& candidates, const sampling_options& options) {
     if (options.top_p >= 1) {
       return;
     }

@@ -136,16 +136,13 @@ void sdpa(view<T> out, std::type_identity_t<view<const T>> q, std::type_identity
     T* work = nullptr;
     std::int64_t* key_offset = nullptr;
     std::int64_t* value_offset = nullptr;
-    const auto place = [&](detail::scratch_layout layout) {
+    detail::place_in_scratch<detail::attention_scratch>([&](detail::scratch_layout& layout) {
       packed = layout.take<T>({panels, s.dim, detail::panel_tokens});
       values = layout.take<T>({copies_values ? s.keys : 0, s.dim});
       work = layout.take<T>({detail::attend_scratch<T>(panels, s.dim)});
       key_offset = layout.take<std::int64_t>({panels});
       value_offset = layout.take<std::int64_t>({panels});
-      return layout.bytes();
-    };
-    place(detail::scratch_layout(
-        detail::thread_scratch<detail::attention_scratch>(place(detail::scratch_layout()))));
+    });
 
     const std::int64_t seen = std::max<std::int64_t>(0, s.limit((end - 1) / s.group()));
     const auto value = detail::head_of(v, b, h);

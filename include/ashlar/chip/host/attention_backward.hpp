@@ -31,10 +31,8 @@ struct backward_space {
 
   backward_space(std::int64_t tokens, std::int64_t dh, bool copies_keys)
       : panels(panels_for(tokens)), width(panels_for(dh) * simd::lanes) {
-    scratch_layout count;
-    place(count, tokens, dh, copies_keys);
-    scratch_layout layout(thread_scratch<attention_scratch>(count.bytes()));
-    place(layout, tokens, dh, copies_keys);
+    place_in_scratch<attention_scratch>(
+        [&](scratch_layout& layout) { place(layout, tokens, dh, copies_keys); });
     std::fill_n(dk, panels * panel_tokens * width, T(0));
     std::fill_n(dv, panels * panel_tokens * width, T(0));
     std::fill_n(q_rows, max_rows<T> * width, T(0));

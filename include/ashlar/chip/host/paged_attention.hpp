@@ -144,16 +144,13 @@ void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,
     T* work = nullptr;
     std::int64_t* key_offset = nullptr;
     std::int64_t* value_offset = nullptr;
-    const auto place = [&](detail::scratch_layout layout) {
+    detail::place_in_scratch<detail::attention_scratch>([&](detail::scratch_layout& layout) {
       keys = layout.take<T>({in_place ? 0 : panels, cache.dim, detail::panel_tokens});
       values = layout.take<T>({in_place ? 0 : run.seen, cache.dim});
       work = layout.take<T>({detail::attend_scratch<T>(panels, cache.dim)});
       key_offset = layout.take<std::int64_t>({panels});
       value_offset = layout.take<std::int64_t>({panels});
-      return layout.bytes();
-    };
-    place(detail::scratch_layout(
-        detail::thread_scratch<detail::attention_scratch>(place(detail::scratch_layout()))));
+    });
 
     const T* const key_head = key_cache.data + h * key_cache.stride(1);
     const T* const value_head = value_cache.data + h * value_cache.stride(1);

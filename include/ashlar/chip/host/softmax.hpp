@@ -84,6 +84,17 @@ C row_log_sum(const S* x, std::int64_t n, C largest) {
 /// The work per element of a row with an exponential.
 inline constexpr std::int64_t exp_cost = 4;
 
+/// `for_each_row`, where a tensor without dimensions is one row of one element.
+template <class T, class... In>
+void for_each_softmax_row(int axis, std::int64_t cost, const auto& kernel, view<T> out,
+                          view<In>... in) {
+  if (out.rank() == 0) {
+    kernel(0, 1, out.data, in.data...);
+    return;
+  }
+  for_each_row(axis, cost, kernel, out, in...);
+}
+
 }  // namespace detail
 
 /// `exp(x) / sum(exp(x))` along `axis`.
@@ -93,11 +104,7 @@ inline constexpr std::int64_t exp_cost = 4;
 template <Scalar T, class S>
 void softmax(view<T> out, view<S> x, int axis) {
   using C = compute_type<T>;
-  if (x.rank() == 0) {
-    detail::softmax_row<C>(out.data, x.data, 1);
-    return;
-  }
-  detail::for_each_row(
+  detail::for_each_softmax_row(
       axis, detail::exp_cost,
       [](std::int64_t, std::int64_t n, T* y, const T* row) { detail::softmax_row<C>(y, row, n); },
       out, view<const T>(x));
@@ -116,11 +123,7 @@ void log_softmax(view<T> out, view<S> x, int axis) {
           detail::put(y + i, 1, m, detail::get<C>(row + i, 1, m) - first - second);
         });
   };
-  if (x.rank() == 0) {
-    kernel(0, 1, out.data, x.data);
-    return;
-  }
-  detail::for_each_row(axis, detail::exp_cost, kernel, out, view<const T>(x));
+  detail::for_each_softmax_row(axis, detail::exp_cost, kernel, out, view<const T>(x));
 }
 
 /// The gradient of `softmax` from its output: `y * (g - sum(y * g))`.
@@ -142,11 +145,7 @@ void softmax_backward(view<T> dx, view<S> y, view<G> g, int axis) {
                       detail::get<C>(p + i, 1, m) * (detail::get<C>(grad + i, 1, m) - dot));
         });
   };
-  if (y.rank() == 0) {
-    kernel(0, 1, dx.data, y.data, g.data);
-    return;
-  }
-  detail::for_each_row(axis, 2, kernel, dx, view<const T>(y), view<const T>(g));
+  detail::for_each_softmax_row(axis, 2, kernel, dx, view<const T>(y), view<const T>(g));
 }
 
 /// The gradient of `log_softmax` from its output: `g - exp(y) * sum(g)`.
@@ -168,11 +167,8 @@ void log_softmax_backward(view<T> dx, view<S> y, view<G> g, int axis) {
               detail::get<C>(grad + i, 1, m) - simd::exp(detail::get<C>(p + i, 1, m)) * total);
         });
   };
-  if (y.rank() == 0) {
-    kernel(0, 1, dx.data, y.data, g.data);
-    return;
-  }
-  detail::for_each_row(axis, detail::exp_cost, kernel, dx, view<const T>(y), view<const T>(g));
+  detail::for_each_softmax_row(axis, detail::exp_cost, kernel, dx, view<const T>(y),
+                               view<const T>(g));
 }
 
 }  // namespace ashlar::chip::host_kernels

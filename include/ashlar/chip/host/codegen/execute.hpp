@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "ashlar/chip/host/codegen/dot.hpp"
 #include "ashlar/chip/host/codegen/elementwise.hpp"
 #include "ashlar/chip/host/codegen/memory.hpp"
+#include "ashlar/chip/host/codegen/product.hpp"
 #include "ashlar/chip/host/codegen/reduce.hpp"
 #include "ashlar/chip/host/codegen/shape.hpp"
 #include "ashlar/chip/host/codegen/source.hpp"
@@ -309,8 +311,48 @@ ASHLAR_INLINE void carry(frame<Source>& f) {
   (std::make_integer_sequence<int, facts<Source>::code.at(Yield).count>{});
 }
 
+/// A product of matrices, as the blocked and packed kernel that gives the same bits: each element
+/// is one chain of `madd` in the order of K there, too.
+template <class Source, int I>
+ASHLAR_INLINE void multiply(frame<Source>& f) {
+  using facts_of = facts<Source>;
+  constexpr product_loop p = facts_of::product_of(I);
+  constexpr tile::tile_type a_type = facts_of::code.type_of(p.a);
+  constexpr tile::tile_type c_type = facts_of::code.type_of(I + 2);
+  using T = scalar_of<a_type.element>;
+  const auto place = [&]<int K>(std::integral_constant<int, K>) {
+    return f.template get<K>().value;
+  };
+  product_operand<T> a{f.arguments[facts_of::code.at(p.a).index],
+                       tile::constant_value<T>(facts_of::code.at(p.a).value)};
+  product_operand<T> b{f.arguments[facts_of::code.at(p.b).index],
+                       tile::constant_value<T>(facts_of::code.at(p.b).value)};
+  if constexpr (p.turned) {
+    b.turn();
+  }
+  constexpr int row = facts_of::code.operand(p.a, 0);
+  constexpr int column = facts_of::code.operand(p.b, p.turned ? 0 : 1);
+  multiply_blocks<c_type.extent(0), c_type.extent(1), a_type.extent(1)>(
+      f.template get<I + 2>(), f.template operand<I, 3>(), a,
+      place(std::integral_constant<int, row>{}), b, place(std::integral_constant<int, column>{}),
+      f.template operand<I, 0>().value, f.template operand<I, 1>().value,
+      f.template operand<I, 2>().value);
+}
+
 template <class Source, int I>
 ASHLAR_INLINE void loop(frame<Source>& f) {
+  // Small tiles stay in registers; for large ones memory is what counts.
+  constexpr product_loop product = facts<Source>::product_of(I);
+  if constexpr (product.found) {
+    constexpr tile::tile_type c = facts<Source>::code.type_of(I + 2);
+    if constexpr (c.size() > lanes * most_unrolled) {
+      if (f.template operand<I, 2>().value == facts<Source>::code.type_of(product.a).extent(1))
+          [[likely]] {
+        multiply<Source, I>(f);
+        return;
+      }
+    }
+  }
   constexpr int carried = facts<Source>::code.at(I).count - 3;
   constexpr int yield = facts<Source>::yield_of(I + 1);
   [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
@@ -499,14 +541,26 @@ ASHLAR_INLINE void run_region(frame<Source>& f) {
 
 }  // namespace detail
 
-/// One program of the grid.
 template <class Source>
-void execute(const tile::argument* arguments, const tile::grid& place, const tile::grid& grid) {
-  frame<Source> f;
+ASHLAR_INLINE void execute_in(frame<Source>& f, const tile::argument* arguments,
+                              const tile::grid& place, const tile::grid& grid) {
   f.arguments = arguments;
   f.place = place;
   f.grid = grid;
   detail::run_region<Source, 0, facts<Source>::size>(f);
+}
+
+/// One program of the grid.
+template <class Source>
+void execute(const tile::argument* arguments, const tile::grid& place, const tile::grid& grid) {
+  constexpr std::size_t most_on_stack = 64 * 1024;
+  if constexpr (sizeof(frame<Source>) > most_on_stack) {
+    static thread_local const auto own = std::make_unique_for_overwrite<frame<Source>>();
+    execute_in(*own, arguments, place, grid);
+  } else {
+    frame<Source> f;
+    execute_in(f, arguments, place, grid);
+  }
 }
 
 }  // namespace ashlar::chip::host_codegen

@@ -28,6 +28,14 @@ struct direct_tile {
   alignas(64) T copy[static_cast<std::size_t>(Size)];
 };
 
+/// A loop that adds up one matrix product, block by block along K.
+struct product_loop {
+  bool found = false;
+  int a = -1;           ///< the load of A: [row, counter]
+  int b = -1;           ///< the load of B: [counter, column], or [column, counter]
+  bool turned = false;  ///< B is loaded by its columns and transposed
+};
+
 /// A value-less instruction.
 struct nothing {};
 
@@ -74,6 +82,39 @@ struct facts {
   static constexpr int last_yield(int owner) {
     return info(code.at(owner).op).regions == 2 ? yield_of(second_region(owner))
                                                 : yield_of(owner + 1);
+  }
+
+  /// What a loop does, where it is `acc = dot(a[row, i], b[i, column], acc)` and nothing else.
+  static constexpr product_loop product_of(int owner) {
+    using tile::opcode;
+    product_loop p;
+    const tile::instruction& o = code.at(owner);
+    if (o.op != opcode::loop || o.count != 4) {
+      return p;
+    }
+    const int counter = owner + 1;
+    const int yield = yield_of(counter);
+    const int length = yield - counter - 2;
+    const int dot = yield - 1;
+    if ((length != 3 && length != 4) || code.at(dot).op != opcode::dot ||
+        code.operand(yield, 0) != dot || code.operand(dot, 2) != counter + 1) {
+      return p;
+    }
+    const auto load = [&](int i, int outside, int along) {
+      const tile::instruction& l = code.at(i);
+      return i > counter + 1 && l.op == opcode::load && l.count == 2 && l.type.rank == 2 &&
+             (l.type.element == dtype::float32 || l.type.element == dtype::float64) &&
+             code.operand(i, outside) < owner && code.operand(i, along) == counter;
+    };
+    p.a = code.operand(dot, 0);
+    p.b = code.operand(dot, 1);
+    p.turned = length == 4 && p.b > counter + 1 && code.at(p.b).op == opcode::transpose;
+    if (p.turned) {
+      p.b = code.operand(p.b, 0);
+    }
+    p.found = (length == 3 || p.turned) && load(p.a, 0, 1) &&
+              load(p.b, p.turned ? 0 : 1, p.turned ? 1 : 0) && p.a != p.b;
+    return p;
   }
 
   /// The type of result `k` of an instruction with regions.

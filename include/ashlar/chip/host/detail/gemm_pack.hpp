@@ -1,35 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <memory>
-#include <new>
 
 #include "ashlar/chip/host/detail/gemm_kernel.hpp"
 #include "ashlar/simd/reg.hpp"
 
 namespace ashlar::chip::detail {
-
-/// Memory of the calling thread that one kernel at a time may write to; freed when the thread ends.
-///
-/// `Slot` keeps kernels apart that call one another.
-template <class T, int Slot>
-T* host_scratch(std::int64_t count) {
-  struct release {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t{64}); }
-  };
-  thread_local std::unique_ptr<T, release> memory;
-  thread_local std::int64_t capacity = 0;
-  if (count > capacity) {
-    memory.reset();
-    capacity = 0;
-    memory.reset(static_cast<T*>(
-        ::operator new(static_cast<std::size_t>(count) * sizeof(T), std::align_val_t{64})));
-    capacity = count;
-  }
-  return memory.get();
-}
 
 /// Copies `k` rows of a strip of B so that one row is `regs` registers; the last register of a row
 /// holds the columns from `last` on. A single register with fewer than `width` columns is filled up

@@ -8,12 +8,22 @@
 #include "ashlar/chip/host/detail/gemm_kernel.hpp"
 #include "ashlar/chip/host/detail/gemm_pack.hpp"
 #include "ashlar/chip/host/detail/gemm_vector.hpp"
+#include "ashlar/chip/host/detail/scratch.hpp"
 #include "ashlar/chip/host/gemm_args.hpp"
 #include "ashlar/config.hpp"
 #include "ashlar/simd/reg.hpp"
 
 /// The ways a product can go on one thread; all give the same bits.
 namespace ashlar::chip::detail {
+
+/// The calling thread's memory for `count` elements; `Tag` keeps ways apart that call one another.
+template <class T, class Tag>
+T* gemm_scratch(std::int64_t count) {
+  return static_cast<T*>(
+      host_kernels::detail::thread_scratch<Tag>(static_cast<std::size_t>(count) * sizeof(T)));
+}
+struct gemm_packed;
+struct gemm_stage;
 
 /// Which way a product goes, and how it is cut on the way.
 struct gemm_blocking {
@@ -205,8 +215,8 @@ void gemm_blocked(const gemm_args<T>& g) {
   const std::int64_t block_k = gemm_ceil(g.k, k_blocks);
   const std::int64_t block_n = gemm_ceil(units, n_blocks) * width;
   const std::int64_t block_m = gemm_ceil(g.m, m_blocks);
-  T* const packed_b =
-      host_scratch<T, 0>(block_k * block_n + (pack_a ? block_k * block_m : std::int64_t{0}));
+  T* const packed_b = gemm_scratch<T, gemm_packed>(block_k * block_n +
+                                                   (pack_a ? block_k * block_m : std::int64_t{0}));
   T* const packed_a = packed_b + block_k * block_n;
 
   for (std::int64_t jb = 0; jb < n_blocks; ++jb) {
@@ -279,7 +289,7 @@ void gemm_staged(const gemm_args<T>& g) {
   const std::int64_t rows = std::min<std::int64_t>(g.m, 256);
   const std::int64_t columns = std::min<std::int64_t>(g.n, 256);
   const std::int64_t row = std::max(columns, width);
-  T* const stage = host_scratch<T, 1>(rows * row);
+  T* const stage = gemm_scratch<T, gemm_stage>(rows * row);
   for (std::int64_t i = 0; i < g.m; i += rows) {
     for (std::int64_t j = 0; j < g.n; j += columns) {
       gemm_args<T> now = g;

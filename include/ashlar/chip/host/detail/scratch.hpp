@@ -65,4 +65,13 @@ class scratch_layout {
   std::size_t bytes_ = 0;
 };
 
+/// Calls `place(layout)` so that it takes its parts from the calling thread's memory for `Tag`.
+template <class Tag>
+void place_in_scratch(const auto& place) {
+  scratch_layout count;
+  place(count);
+  scratch_layout parts(thread_scratch<Tag>(count.bytes()));
+  place(parts);
+}
+
 }  // namespace ashlar::chip::host_kernels::detail

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ashlar/kv/step.hpp"
+#include "ashlar/nn/module.hpp"
+#include "ashlar/ops/attention.hpp"
+#include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/embedding.hpp"
+#include "ashlar/ops/paged_attention.hpp"
+#include "ashlar/ops/random.hpp"
+#include "ashlar/ops/views.hpp"
+
+/// What decoders of every architecture do alike.
+namespace ashlar::models::detail {
+
+/// (..., H * Dh) -> (..., H, Dh)
+auto split_heads(const auto& x, std::int64_t heads, std::int64_t head_dim) {
+  shape s(x.shape().first(x.shape().size() - 1));
+  s.push_back(heads);
+  s.push_back(head_dim);
+  return reshape(x, s);
+}
+/// (..., H, Dh) -> (..., H * Dh)
+auto merge_heads(const auto& x) {
+  shape s(x.shape().first(x.shape().size() - 2));
+  s.push_back(x.extent(-2) * x.extent(-1));
+  return reshape(x, s);
+}
+
+inline double attention_scale(std::int64_t head_dim) {
+  return 1.0 / std::sqrt(static_cast<double>(head_dim));
+}
+
+/// Attention of whole sequences; q, k, v and the result are (B, T, H, Dh).
+template <class X>
+X causal_attention(const X& q, const X& k, const X& v) {
+  const auto turn = [](const X& x) { return transpose(x, 1, 2); };  // (B, H, T, Dh)
+  return turn(
+      scaled_dot_product_attention(turn(q), turn(k), turn(v), true, attention_scale(q.extent(-1))));
+}
+
+void require_tokens(std::string_view entity, const auto& tokens, std::int64_t context) {
+  if (tokens.rank() != 2 || tokens.extent(1) > context) {
+    throw shape_error(entity, tokens.shape(), shape{context}.span(),
+                      "tokens are (B, T), T at most the context on the right");
+  }
+}
+
+/// Draws matrices: normal with deviation 0.02; what `writes(name)` to the residual stream has it
+/// divided by sqrt(2 layers). Source: GPT-2.
+void draw_matrices(auto& model, std::int64_t layers, std::uint64_t seed, const auto& writes) {
+  std::uint64_t index = 0;
+  const double residual = 0.02 / std::sqrt(2.0 * static_cast<double>(layers));
+  nn::named_parameters(model, [&](const std::string& name, auto& x) {
+    if (x.rank() == 2) {
+      normal.in_place(x, seed, index << 32, 0.0, writes(name) ? residual : 0.02);
+    }
+    ++index;
+  });
+}
+
+/// The same matrix, stored by columns.
+template <class Parameter>
+Parameter by_columns(const Parameter& w) {
+  tensor_spec spec = contiguous_spec(w.spec().type, w.shape());
+  std::swap(spec.stride[0], spec.stride[1]);
+  spec.stride[0] = 1;
+  spec.stride[1] = w.extent(0);
+  spec.contiguous = is_dense(spec);
+  auto turned = allocate_tensor<Parameter>(spec);
+  copy.in_place(turned, w);
+  return turned;
+}
+
+/// Keys (blocks, Hkv, Dh, block_tokens) and values (blocks, Hkv, block_tokens, Dh) per layer.
+template <class Parameter>
+struct paged_cache {
+  std::vector<Parameter> keys, values;
+
+  static paged_cache make(std::int64_t layers, std::int64_t kv_heads, std::int64_t head_dim,
+                          std::int32_t blocks, std::int32_t block_tokens) {
+    paged_cache c;
+    for (std::int64_t i = 0; i < layers; ++i) {
+      c.keys.push_back(zeros<Parameter>({blocks, kv_heads, head_dim, block_tokens}));
+      c.values.push_back(zeros<Parameter>({blocks, kv_heads, block_tokens, head_dim}));
+    }
+    return c;
+  }
+};
+
+/// A step's numbers as tensors.
+template <class Stack>
+struct step_tensors {
+  using integers = typename Stack::template tensor<std::int32_t>;
+  using slots = typename Stack::template tensor<std::int64_t>;
+
+  integers tokens, positions;
+  integers sequences;     ///< (rows) which sequence a row belongs to
+  integers block_tables;  ///< (sequences, widest table)
+  slots places;
+  integers logit_rows;  ///< empty handle: all of them
+
+  explicit step_tensors(const kv::step& input) {
+    const auto tensor_of = [](const std::vector<std::int32_t>& values) {
+      return from_values<integers>({std::ssize(values)}, values);
+    };
+    std::size_t widest = 0;
+    for (const auto& s : input.sequences) {
+      widest = std::max(widest, s.blocks.size());
+    }
+    std::vector<std::int32_t> owner(input.tokens.size());
+    std::vector<std::int32_t> tables(widest * input.sequences.size(), 0);
+    for (std::size_t i = 0; i < input.sequences.size(); ++i) {
+      const auto& s = input.sequences[i];
+      std::fill_n(owner.begin() + s.first_row, s.rows, static_cast<std::int32_t>(i));
+      std::copy(s.blocks.begin(), s.blocks.end(),
+                tables.begin() + static_cast<std::ptrdiff_t>(i * widest));
+    }
+    tokens = tensor_of(input.tokens);
+    positions = tensor_of(input.positions);
+    sequences = tensor_of(owner);
+    places = from_values<slots>({std::ssize(input.tokens)}, input.slots);
+    block_tables = from_values<integers>(
+        {std::ssize(input.sequences), static_cast<std::int64_t>(widest)}, tables);
+    if (input.logit_rows.size() != input.tokens.size()) {
+      logit_rows = tensor_of(input.logit_rows);
+    }
+  }
+
+  /// Attention of the new rows over the cache of `layer`, which gets their keys and values first;
+  /// q: (rows, H, Dh), k and v: (rows, Hkv, Dh).
+  template <class X>
+  X attend(paged_cache<X>& cache, std::size_t layer, const X& q, const X& k, const X& v) const {
+    cache_write(cache.keys[layer], cache.values[layer], k, v, places);
+    return paged_attention(q, cache.keys[layer], cache.values[layer], block_tables, sequences,
+                           positions, attention_scale(q.extent(-1)));
+  }
+
+  /// The rows whose logits are asked for.
+  template <class X>
+  X asked(const X& x) const {
+    return logit_rows ? embedding(x, logit_rows) : x;
+  }
+};
+
+/// Copies logits out for whoever samples.
+template <class X>
+std::span<const float> read_logits(const X& from, std::vector<float>& to) {
+  if constexpr (std::is_same_v<typename X::value_type, float>) {
+    to = to_vector(from);
+  } else {
+    const auto values = to_vector(from);
+    to.assign(values.begin(), values.end());
+  }
+  return to;
+}
+
+}  // namespace ashlar::models::detail

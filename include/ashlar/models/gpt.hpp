@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ashlar/core/error.hpp"
+#include "ashlar/kv/step.hpp"
+#include "ashlar/models/detail/decoder.hpp"
+#include "ashlar/nn/embedding.hpp"
+#include "ashlar/nn/linear.hpp"
+#include "ashlar/nn/module.hpp"
+#include "ashlar/nn/norm.hpp"
+#include "ashlar/ops/activation.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/matmul.hpp"
+#include "ashlar/ops/reduction.hpp"  // gradients of broadcast operands are summed
+#include "ashlar/ops/views.hpp"
+
+/// The GPT-2 architecture: LayerNorm before each part, learned positions, biases, GELU.
+///
+/// Members carry the names of Hugging Face's files, so the state dict is the file's; its matrices
+/// of projections are (in, out). There is no dropout.
+/// Source: Radford et al. (2019).
+namespace ashlar::models {
+
+/// The dimensions and constants of a GPT-2-architecture model.
+struct gpt_config {
+  std::int64_t dim = 0;     ///< width of the residual stream
+  std::int64_t hidden = 0;  ///< width of the feed-forward layer; 4 * dim in GPT-2
+  std::int64_t layers = 0;
+  std::int64_t heads = 0;  ///< divides `dim`
+  std::int64_t vocab = 0;
+  std::int64_t context = 0;  ///< rows of the table of positions: no sequence is longer
+  double norm_eps = 1e-5;
+  bool tied_embeddings = true;  ///< the output layer is the embedding
+
+  [[nodiscard]] constexpr std::int64_t head_dim() const { return dim / heads; }
+
+  /// Throws: `argument_error` naming the member.
+  void check() const;
+
+  friend bool operator==(const gpt_config&, const gpt_config&) = default;
+};
+
+/// `y = x weight + bias`.
+///
+/// Shapes: `weight`: (in, out), `bias`: (out), as in GPT-2's files, where it is called Conv1D.
+template <class Stack>
+struct gpt_projection {
+  using parameter = nn::parameter_of<Stack>;
+  BOOST_HANA_DEFINE_STRUCT(gpt_projection, (parameter, weight), (parameter, bias));
+
+  auto operator()(const auto& x) const { return linear(x, transpose(weight, 0, 1), bias); }
+
+  [[nodiscard]] static gpt_projection make(std::int64_t in, std::int64_t out) {
+    gpt_projection made;
+    made.weight = zeros<parameter>({in, out});
+    made.bias = zeros<parameter>({out});
+    return made;
+  }
+};
+
+template <class Stack>
+struct gpt_attention {
+  using projection = gpt_projection<Stack>;
+  BOOST_HANA_DEFINE_STRUCT(gpt_attention, (projection, c_attn), (projection, c_proj));
+
+  /// `attend(q, k, v)` mixes tokens; everything else treats each on its own.
+  ///
+  /// Shapes: `x`: (..., T, C); q, k and v of `attend`: (..., T, H, Dh).
+  auto operator()(const auto& x, const gpt_config& c, const auto& attend) const {
+    const auto all = c_attn(x);  // q, k and v side by side
+    const auto part = [&](std::int64_t i) {
+      return detail::split_heads(narrow(all, -1, i * c.dim, c.dim), c.heads, c.head_dim());
+    };
+    return c_proj(detail::merge_heads(attend(part(0), part(1), part(2))));
+  }
+};
+
+template <class Stack>
+struct gpt_mlp {
+  using projection = gpt_projection<Stack>;
+  BOOST_HANA_DEFINE_STRUCT(gpt_mlp, (projection, c_fc), (projection, c_proj));
+
+  auto operator()(const auto& x) const { return c_proj(gelu_tanh(c_fc(x))); }
+};
+
+template <class Stack>
+struct gpt_layer {
+  using norm = nn::layer_norm<Stack>;
+  using attention = gpt_attention<Stack>;
+  using feed_forward = gpt_mlp<Stack>;
+  BOOST_HANA_DEFINE_STRUCT(gpt_layer, (norm, ln_1), (attention, attn), (norm, ln_2),
+                           (feed_forward, mlp));
+
+  auto operator()(const auto& x, const gpt_config& c, const auto& attend) const {
+    const auto y = add(x, attn(ln_1(x), c, attend));
+    return add(y, mlp(ln_2(y)));
+  }
+};
+
+template <class Stack>
+struct gpt_trunk {
+  using table = nn::embedding<Stack>;
+  using norm = nn::layer_norm<Stack>;
+  using layer_list = std::vector<gpt_layer<Stack>>;
+  BOOST_HANA_DEFINE_STRUCT(gpt_trunk, (table, wte), (table, wpe), (layer_list, h), (norm, ln_f));
+};
+
+/// A language model; `lm_head` is empty where the output layer is the embedding (tied).
+///
+/// Models `kv::PagedModel`: an engine serves it.
+template <class Stack>
+class gpt {
+ public:
+  using parameter = nn::parameter_of<Stack>;
+  using scalar = typename parameter::value_type;
+  using integers = typename Stack::template tensor<std::int32_t>;
+  using trunk = gpt_trunk<Stack>;
+  using head = nn::linear<Stack>;
+
+  BOOST_HANA_DEFINE_STRUCT(gpt, (trunk, transformer), (head, lm_head), (gpt_config, config));
+
+  /// A model with parameters drawn by `seed`.
+  ///
+  /// Normal with deviation 0.02; what writes to the residual stream has it divided by
+  /// sqrt(2 layers). Biases are zeros.
+  /// Throws: `argument_error` where `c` is no model.
+  [[nodiscard]] static gpt make(const gpt_config& c, std::uint64_t seed);
+
+  /// Logits of whole sequences.
+  ///
+  /// Shapes: `tokens`: (B, T); result: (B * T, V).
+  [[nodiscard]] parameter operator()(const integers& tokens) const;
+
+  // ---- serving: kv::PagedModel ----
+
+  using cache_type = detail::paged_cache<parameter>;
+  [[nodiscard]] cache_type make_cache(std::int32_t blocks, std::int32_t block_tokens) const;
+  [[nodiscard]] std::int64_t vocabulary() const { return config.vocab; }
+  [[nodiscard]] std::int64_t context_length() const { return config.context; }
+  /// Logits of the rows that `input` asks for; they stay valid until the next call.
+  [[nodiscard]] std::span<const float> forward(const kv::step& input, cache_type& cache);
+
+  /// Stores the output layer by columns, so that multiplying one token by it reads memory in order;
+  /// a tied one gets a copy of its own. The other matrices lie so already.
+  ///
+  /// Effects: bits of results stay the same.
+  void lay_out_for_decoding();
+
+ private:
+  [[nodiscard]] parameter embed(const integers& tokens, const integers& positions) const {
+    return add(transformer.wte(tokens), transformer.wpe(positions));
+  }
+  [[nodiscard]] parameter logits(const parameter& x) const {
+    const parameter y = transformer.ln_f(x);
+    return lm_head.weight ? lm_head(y) : linear(y, transformer.wte.weight);
+  }
+
+  std::vector<float> logits_;
+};
+
+inline void gpt_config::check() const {
+  const auto refuse = [](const std::string& what) {
+    throw argument_error("ashlar::models::gpt_config", what);
+  };
+  struct extent {
+    const char* name;
+    std::int64_t value;
+  };
+  for (const auto& [name, value] :
+       {extent{"dim", dim}, extent{"hidden", hidden}, extent{"layers", layers},
+        extent{"heads", heads}, extent{"vocab", vocab}, extent{"context", context}}) {
+    if (value < 1 || value > std::numeric_limits<std::int32_t>::max()) {
+      refuse(std::string(name) + " is " + std::to_string(value) +
+             "; it must be from 1 to 2147483647");
+    }
+  }
+  if (dim % heads != 0) {
+    refuse("dim is " + std::to_string(dim) + ", which " + std::to_string(heads) +
+           " heads do not divide");
+  }
+  if (!(norm_eps > 0) || !std::isfinite(norm_eps)) {
+    refuse("norm_eps is " + std::to_string(norm_eps) + "; it must be above 0");
+  }
+}
+
+template <class Stack>
+gpt<Stack> gpt<Stack>::make(const gpt_config& c, std::uint64_t seed) {
+  using projection = gpt_projection<Stack>;
+  using norm = nn::layer_norm<Stack>;
+  using table = nn::embedding<Stack>;
+  c.check();
+  gpt m;
+  m.config = c;
+  m.transformer.wte = table::make(c.vocab, c.dim);
+  m.transformer.wpe = table::make(c.context, c.dim);
+  m.transformer.ln_f = norm::make(c.dim, c.norm_eps);
+  for (std::int64_t i = 0; i < c.layers; ++i) {
+    m.transformer.h.push_back(
+        {norm::make(c.dim, c.norm_eps),
+         {projection::make(c.dim, 3 * c.dim), projection::make(c.dim, c.dim)},
+         norm::make(c.dim, c.norm_eps),
+         {projection::make(c.dim, c.hidden), projection::make(c.hidden, c.dim)}});
+  }
+  if (!c.tied_embeddings) {
+    m.lm_head = head::make(c.dim, c.vocab, false);
+  }
+  detail::draw_matrices(m, c.layers, seed,
+                        [](const std::string& name) { return name.ends_with("c_proj.weight"); });
+  return m;
+}
+
+template <class Stack>
+auto gpt<Stack>::operator()(const integers& tokens) const -> parameter {
+  detail::require_tokens("models::gpt", tokens, config.context);
+  parameter x = embed(tokens, arange<integers>(tokens.extent(1)));
+  for (const auto& layer : transformer.h) {
+    x = layer(x, config, detail::causal_attention<parameter>);
+  }
+  return logits(reshape(x, shape{tokens.size(), config.dim}));
+}
+
+template <class Stack>
+auto gpt<Stack>::make_cache(std::int32_t blocks, std::int32_t block_tokens) const -> cache_type {
+  return cache_type::make(config.layers, config.heads, config.head_dim(), blocks, block_tokens);
+}
+
+template <class Stack>
+std::span<const float> gpt<Stack>::forward(const kv::step& input, cache_type& cache) {
+  const no_grad off;
+  const detail::step_tensors<Stack> now(input);
+  parameter x = embed(now.tokens, now.positions);
+  for (std::size_t i = 0; i < transformer.h.size(); ++i) {
+    const auto attend = [&](const parameter& q, const parameter& k, const parameter& v) {
+      return now.attend(cache, i, q, k, v);
+    };
+    x = transformer.h[i](x, config, attend);
+  }
+  return detail::read_logits(logits(now.asked(x)), logits_);
+}
+
+template <class Stack>
+void gpt<Stack>::lay_out_for_decoding() {
+  const no_grad off;
+  lm_head.weight = detail::by_columns(lm_head.weight ? lm_head.weight : transformer.wte.weight);
+}
+
+}  // namespace ashlar::models

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <limits>
+#include <tuple>
+#include <utility>
+
+#include "ashlar/chip/host/codegen.hpp"
+#include "chip/codegen_support.hpp"
+
+namespace {
+
+namespace al = ashlar;
+namespace tile = ashlar::tile;
+using codegen_test::agrees;
+using codegen_test::random_array;
+using host_test::array;
+
+template <class T, class C, int M, int N, int K>
+struct matmul {
+  constexpr void operator()(tile::scope& k, tile::in<T, 2> a, tile::in<T, 2> b,
+                            tile::out<C, 2> c) const {
+    const auto m = k.program_id(0) * M;
+    const auto n = k.program_id(1) * N;
+    const auto sum = k.loop(
+        0, a.extent(1), K,
+        [&](tile::index i, auto acc) {
+          const auto x = tile::load<M, K>(a, m, i);
+          const auto y = tile::load<K, N>(b, i, n);
+          return tile::dot(x, y, acc);
+        },
+        k.template zeros<C, M, N>());
+    tile::store(c, sum, m, n);
+  }
+};
+
+/// x W^T with W as it lies in a model: [N, K].
+template <int M, int N, int K>
+struct matmul_turned {
+  constexpr void operator()(tile::scope& k, tile::in<float, 2> a, tile::in<float, 2> w,
+                            tile::out<float, 2> c) const {
+    const auto m = k.program_id(0) * M;
+    const auto n = k.program_id(1) * N;
+    const auto sum = k.loop(
+        0, a.extent(1), K,
+        [&](tile::index i, auto acc) {
+          const auto x = tile::load<M, K>(a, m, i);
+          return tile::dot(x, tile::transpose(tile::load<N, K>(w, n, i)), acc);
+        },
+        k.zeros<float, M, N>());
+    tile::store(c, sum, m, n);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("chip/codegen: matmul of every shape and type adds in the order of K") {
+  for (const std::int64_t m : {1, 7, 8, 9}) {
+    for (const std::int64_t n : {1, 47, 48, 49}) {
+      for (const std::int64_t k : {0, 1, 16, 33}) {
+        CAPTURE(m);
+        CAPTURE(n);
+        CAPTURE(k);
+        const auto a = random_array<float>({m, k}, 3);
+        const auto b = random_array<float>({k, n}, 4);
+        CHECK(agrees<matmul<float, float, 8, 48, 16>>({2, 2, 1}, array<float>({m, n}), a.in(),
+                                                      b.in()));
+      }
+    }
+  }
+  const auto a = random_array<float>({9, 11}, 5);
+  const auto b = random_array<float>({11, 13}, 6);
+  CHECK(agrees<matmul<float, float, 5, 7, 3>>({2, 2, 1}, array<float>({9, 13}), a.in(), b.in()));
+  const auto ah = random_array<al::bfloat16>({9, 11}, 5);
+  const auto bh = random_array<al::bfloat16>({11, 13}, 6);
+  CHECK(agrees<matmul<al::bfloat16, float, 4, 16, 8>>({3, 1, 1}, array<float>({9, 13}), ah.in(),
+                                                      bh.in()));
+  const auto ai = random_array<std::int8_t>({9, 11}, 5);
+  const auto bi = random_array<std::int8_t>({11, 13}, 6);
+  CHECK(agrees<matmul<std::int8_t, std::int32_t, 4, 16, 8>>({3, 1, 1}, array<std::int32_t>({9, 13}),
+                                                            ai.in(), bi.in()));
+}
+
+TEST_CASE("chip/codegen: products of large tiles, inside and over the edges") {
+  for (const std::int64_t n : {1, 63, 64, 65, 130}) {
+    for (const std::int64_t k : {0, 1, 16, 33}) {
+      CAPTURE(n);
+      CAPTURE(k);
+      auto a = random_array<float>({n, k}, 14);
+      auto b = random_array<float>({k, n}, 15);
+      if (k > 1) {
+        b[1] = std::numeric_limits<float>::infinity();  // times what lies outside of A: NaN
+        a[0] = -0.0f;
+      }
+      CHECK(agrees<matmul<float, float, 64, 64, 16>>({3, 3, 1}, random_array<float>({n, n}, 16),
+                                                     a.in(), b.in()));
+      auto turned = b;
+      std::swap(turned.spec.extent[0], turned.spec.extent[1]);
+      std::swap(turned.spec.stride[0], turned.spec.stride[1]);
+      CHECK(
+          agrees<matmul_turned<64, 64, 16>>({3, 3, 1}, array<float>({n, n}), a.in(), turned.in()));
+    }
+  }
+}
