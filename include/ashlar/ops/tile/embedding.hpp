@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <concepts>
+#include <cstdint>
+
+#include "ashlar/ops/embedding.hpp"
+#include "ashlar/ops/tile/rows.hpp"
+
+/// Rows of a table as tile programs. An id that is no row stops the kernel (`require`) on chips
+/// that can; elsewhere it reads as zeros and is not written.
+namespace ashlar {
+
+namespace ops::programs {
+
+/// One program for a block of columns of one id.
+template <Scalar T, std::integral I, int B = detail::tile_block>
+struct embedding {
+  static constexpr auto name = "embedding";
+
+  constexpr void operator()(tile::scope& k, tile::out<T, 2> y, tile::in<T, 2> weight,
+                            tile::in<I, 1> ids) const {
+    const auto i = k.program_id(1);
+    const auto c = k.program_id(0) * B;
+    const auto row = tile::cast<std::int64_t>(tile::load(ids, i));
+    k.require(0, (row >= 0) & (row < weight.extent(0)));
+    tile::store(y, tile::load<B>(weight, row, c), i, c);
+  }
+};
+
+/// One program for a block of columns: ids in their order, so that sums have one order and nothing
+/// is atomic.
+template <Scalar T, std::integral I, int B = detail::tile_block>
+struct embedding_backward {
+  static constexpr auto name = "embedding_backward";
+  using C = compute_type<T>;
+
+  constexpr void operator()(tile::scope& k, tile::out<T, 2> dweight, tile::in<T, 2> g,
+                            tile::in<I, 1> ids) const {
+    const auto c = k.program_id(0) * B;
+    k.loop(0, dweight.extent(0), 1,
+           [&](tile::index v) { tile::store(dweight, k.zeros<T, B>(), v, c); });
+    k.loop(0, ids.extent(0), 1, [&](tile::index i) {
+      const auto row = tile::cast<std::int64_t>(tile::load(ids, i));
+      k.require(0, (row >= 0) & (row < dweight.extent(0)));
+      const auto sum =
+          tile::cast<C>(tile::load<B>(dweight, row, c)) + tile::cast<C>(tile::load<B>(g, i, c));
+      tile::store(dweight, tile::cast<T>(sum), row, c);
+    });
+  }
+};
+
+}  // namespace ops::programs
+
+template <RunsTiles C>
+struct tile_kernel<ops::embedding, C> {
+  template <class T, std::integral I>
+  static void impl(context<C>& on, view<T> out, view<const T> weight, view<const I> ids) {
+    using namespace ops::detail;
+    const reshaped<I, C> flat(on, ids, {ids.size()});
+    into_shape(on, out, {ids.size(), out.extent(-1)}, [&](const view<T>& to) {
+      run_tiles<ops::programs::embedding<T, I>>(
+          on, {tile_blocks(out.extent(-1), tile_block), ids.size(), 1}, to, weight, flat.get());
+    });
+  }
+};
+
+template <RunsTiles C>
+struct tile_kernel<ops::embedding_backward, C> {
+  template <Floating T, std::integral I>
+  static void impl(context<C>& on, view<T> out, view<const T> g, view<const I> ids, std::int64_t) {
+    using namespace ops::detail;
+    const reshaped<I, C> flat(on, ids, {ids.size()});
+    const reshaped<T, C> rows(on, g, {ids.size(), g.extent(-1)});
+    run_tiles<ops::programs::embedding_backward<T, I>>(
+        on, {tile_blocks(out.extent(1), tile_block), 1, 1}, out, rows.get(), flat.get());
+  }
+};
+
+}  // namespace ashlar

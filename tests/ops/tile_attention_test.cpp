@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+
+#include "ashlar/ops/tile/attention.hpp"
+#include "support/tile_chip.hpp"
+
+using namespace tile_test;
+using X = twins::plain<float>;
+
+namespace {
+/// Scores are chains over Dh of products of at most 4, then Tk weights that add up to 1.
+tolerance attended(std::int64_t keys, std::int64_t width) {
+  return {static_cast<double>(keys + 4 * width) + 16, 4};
+}
+}  // namespace
+
+TEST_CASE("ops/tile_attention: any lengths, causal or not, grouped queries, any head size") {
+  struct sample {
+    std::int64_t heads, kv_heads, queries, keys, width;
+  };
+  for (const sample& s : {sample{1, 1, 1, 1, 1},
+                          {2, 2, 17, 17, 5},
+                          {4, 2, 15, 65, 16},
+                          {3, 1, 5, 3, 64},
+                          {2, 1, 3, 70, 65},
+                          {1, 1, 2, 4, 130},
+                          {2, 2, 3, 0, 4},
+                          {1, 1, 0, 4, 4}}) {
+    const auto q = twins::numbers<X>({2, s.heads, s.queries, s.width}, 1);
+    const auto k = twins::numbers<X>({2, s.kv_heads, s.keys, s.width}, 2);
+    const auto v = twins::numbers<X>({2, s.kv_heads, s.keys, s.width}, 3);
+    for (const bool causal : {false, true}) {
+      check_both(
+          attended(s.keys, s.width),
+          [&](const auto& a, const auto& b, const auto& c) {
+            return al::scaled_dot_product_attention(a, b, c, causal);
+          },
+          q, k, v);
+    }
+  }
+}
+
+TEST_CASE("ops/tile_attention: 16-bit formats are the rounded float result") {
+  using H = twins::plain<al::bfloat16>;
+  const auto q = twins::numbers<H>({1, 2, 5, 8}, 1);
+  const auto k = twins::numbers<H>({1, 2, 9, 8}, 2);
+  const auto v = twins::numbers<H>({1, 2, 9, 8}, 3);
+  const auto wide = [](const H& x) { return al::call<al::ops::cast<float>>(x); };
+  const auto want = al::call<al::ops::cast<al::bfloat16>>(
+      al::scaled_dot_product_attention(wide(q), wide(k), wide(v), true));
+  check_close(al::scaled_dot_product_attention(moved(q), moved(k), moved(v), true), want,
+              attended(9, 8));
+}
+
+TEST_CASE("ops/tile_attention: a paged cache gives the bits of keys side by side") {
+  constexpr std::int64_t heads = 4;
+  constexpr std::int64_t kv_heads = 2;
+  for (const std::int64_t width : {5, 64, 66}) {
+    for (const std::int64_t length : {1, 3, 16}) {
+      constexpr std::int64_t tokens = 67;
+      const std::int64_t blocks = (tokens + length - 1) / length + 2;
+      auto keys = al::full<X>({blocks, kv_heads, width, length}, std::nanf(""));
+      auto values = al::full<X>({blocks, kv_heads, length, width}, std::nanf(""));
+      const auto k = twins::numbers<X>({tokens, kv_heads, width}, 2);
+      const auto v = twins::numbers<X>({tokens, kv_heads, width}, 3);
+      auto tables = al::empty<twins::plain<std::int32_t>>({1, blocks - 2});
+      for (std::int64_t i = 0; i < tables.size(); ++i) {
+        tables.data()[i] = static_cast<std::int32_t>(blocks - 1 - i);
+      }
+      const auto slots = al::empty<twins::plain<std::int64_t>>({tokens});
+      for (std::int64_t i = 0; i < tokens; ++i) {
+        slots.data()[i] = tables.data()[i / length] * length + i % length;
+      }
+      auto there_keys = moved(keys);
+      auto there_values = moved(values);
+      al::cache_write(keys, values, k, v, slots);
+      al::cache_write(there_keys, there_values, moved(k), moved(v), moved(slots));
+      check_close(there_keys, keys, exact);
+      check_close(there_values, values, exact);
+
+      const auto q = twins::numbers<X>({3, heads, width}, 1);
+      const auto sequence = al::zeros<twins::plain<std::int32_t>>({3});
+      const auto position = al::from_values<twins::plain<std::int32_t>>({3}, {0, 40, 66});
+      const auto got = al::paged_attention(moved(q), there_keys, there_values, moved(tables),
+                                           moved(sequence), moved(position), 0.3);
+      check_close(got, al::paged_attention(q, keys, values, tables, sequence, position, 0.3),
+                  attended(tokens, width));
+      // The last row's query against all tokens side by side.
+      const auto one = al::unsqueeze(al::permute(al::narrow(q, 0, 2, 1), {1, 0, 2}), 0);
+      const auto all = [](const X& x) { return al::unsqueeze(al::permute(x, {1, 0, 2}), 0); };
+      const auto same = al::scaled_dot_product_attention(
+          moved(al::clone(one)), moved(al::clone(all(k))), moved(al::clone(all(v))), true, 0.3);
+      twins::check_same(al::clone(al::reshape(back(same), {heads, width})),
+                        al::clone(al::select(back(got), 0, 2)));
+    }
+  }
+}
+
+TEST_CASE("ops/tile_attention: rows, blocks and slots that are none stop the kernel") {
+  const auto keys = moved(al::zeros<X>({2, 1, 4, 2}));
+  const auto values = moved(al::zeros<X>({2, 1, 2, 4}));
+  const auto k = moved(al::zeros<X>({1, 1, 4}));
+  const auto slot = moved(al::from_values<twins::plain<std::int64_t>>({1}, {4}));
+  CHECK_THROWS_AS(al::cache_write(keys, values, k, k, slot), al::tile::execution_error);
+  CHECK_THROWS_AS(al::cache_write(keys, values, values, k, slot), al::shape_error);
+}
