@@ -13,10 +13,10 @@
 namespace ashlar::chip {
 
 namespace llvm_codegen {
-/// Characters up to the first 0.
-constexpr std::string_view filled(const char* chars, std::size_t most) {
+/// Characters up to the first 0 or `end`.
+constexpr std::string_view filled(const char* chars, std::size_t most, char end = '\0') {
   std::size_t n = 0;
-  while (n < most && chars[n] != '\0') {
+  while (n < most && chars[n] != '\0' && chars[n] != end) {
     ++n;
   }
   return {chars, n};
@@ -50,7 +50,7 @@ struct llvm_target {
     return llvm_codegen::filled(triple_chars.data(), room);
   }
   [[nodiscard]] constexpr std::string_view arch() const {
-    return triple().substr(0, triple().find('-'));
+    return llvm_codegen::filled(triple_chars.data(), room, '-');
   }
   [[nodiscard]] constexpr std::string_view math_prefix() const {
     return llvm_codegen::filled(math_prefix_chars.data(), math_prefix_chars.size());
