@@ -376,9 +376,16 @@ class elements {
   /// with the functions of the machine that it runs on.
   std::string function(std::string_view name, dtype d, const std::string& x) {
     const std::string_view one = value_type(d);
+    const bool own = target_.in_teams() && name == "exp" && d == dtype::float32;
     const std::string symbol =
-        cat("@", target_.math_prefix(), name, d == dtype::float32 ? "f" : "");
-    t_.declared.insert(cat("declare ", one, " ", symbol, "(", one, ") nounwind"));
+        own ? "@ashlar_expf"
+            : cat("@", target_.math_prefix(), name, d == dtype::float32 ? "f" : "");
+    if (own) {
+      t_.declared.insert({"declare float @llvm.fma.f32(float, float, float)",
+                          "declare float @llvm.rint.f32(float)"});
+    } else {
+      t_.declared.insert(cat("declare ", one, " ", symbol, "(", one, ") nounwind"));
+    }
     if (n_ == 1) {
       return t_.let("call ", one, " ", symbol, "(", one, " ", x, ")");
     }

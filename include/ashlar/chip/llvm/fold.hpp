@@ -38,6 +38,9 @@ class fold_writer {
   void reduce() {
     allocate_results(true);
     const auto lanes = static_cast<int>(std::min<std::int64_t>(n_, 16));
+    if (f_.t.in_teams) {
+      return reduce_in_team(lanes);
+    }
     f_.t.loop(0, outer_, 1, [&](const std::string& o) {
       if (inner_ == 1 && simple_) {
         return along(o, lanes);
@@ -51,26 +54,34 @@ class fold_writer {
     allocate_results(false);
     const bool back = f_.code.at(at_).value != 0;
     const std::string last = std::to_string((n_ - 1) * inner_);
-    f_.t.loop(0, outer_, 1, [&](const std::string& o) {
-      f_.t.strips(inner_, simple_ ? f_.width() : 1, [&](int width, const std::string& i) {
-        const std::string first = f_.t.add(f_.t.mul(o, n_ * inner_), i);
-        const std::vector<std::string> sum = temporaries(width);
-        const std::string begins = back ? f_.t.add(first, last) : first;
+    const auto row = [&](const std::string& o, int width, const std::string& i) {
+      const std::string first = f_.t.add(f_.t.mul(o, n_ * inner_), i);
+      const std::vector<std::string> sum = temporaries(width);
+      const std::string begins = back ? f_.t.add(first, last) : first;
+      for (int k = 0; k < count_; ++k) {
+        const std::string from = source(k, begins);
+        f_.move(element(k), width, from, sum[u(k)]);
+        f_.move(element(k), width, from, result(k, begins));
+      }
+      f_.t.loop(1, n_, 1, [&](const std::string& e) {
+        const std::string step = f_.t.mul(e, inner_);
+        const std::string here =
+            back ? f_.t.let("sub i64 ", begins, ", ", step) : f_.t.add(begins, step);
+        combine(width, sum, sources(here));
         for (int k = 0; k < count_; ++k) {
-          const std::string from = source(k, begins);
-          f_.move(element(k), width, from, sum[u(k)]);
-          f_.move(element(k), width, from, result(k, begins));
+          f_.move(element(k), width, sum[u(k)], result(k, here));
         }
-        f_.t.loop(1, n_, 1, [&](const std::string& e) {
-          const std::string step = f_.t.mul(e, inner_);
-          const std::string here =
-              back ? f_.t.let("sub i64 ", begins, ", ", step) : f_.t.add(begins, step);
-          combine(width, sum, sources(here));
-          for (int k = 0; k < count_; ++k) {
-            f_.move(element(k), width, sum[u(k)], result(k, here));
-          }
-        });
       });
+    };
+    if (f_.t.in_teams) {
+      expect_simple();
+      return f_.t.parallel(outer_ * inner_, 1, [&](int width, const std::string& q) {
+        row(f_.t.place(q, inner_, 0, true), width, f_.t.place(q, 1, inner_, false));
+      });
+    }
+    f_.t.loop(0, outer_, 1, [&](const std::string& o) {
+      f_.t.strips(inner_, simple_ ? f_.width() : 1,
+                  [&](int width, const std::string& i) { row(o, width, i); });
     });
   }
 
@@ -102,7 +113,7 @@ class fold_writer {
   std::vector<std::string> temporaries(std::int64_t n) {
     std::vector<std::string> all;
     for (int k = 0; k < count_; ++k) {
-      all.push_back(f_.allocate(element(k), n));
+      all.push_back(f_.allocate_own(element(k), n));
     }
     return all;
   }
@@ -164,6 +175,56 @@ class fold_writer {
         first += size;
       }
     }
+  }
+
+  void expect_simple() const {
+    if (!simple_) {
+      throw llvm_unsupported(f_.code.at(at_).op, at_,
+                             "on nvptx64 its region may hold elementwise operations only");
+    }
+  }
+
+  /// Each of the IR's lanes is a thread's; then each result's tree is.
+  void reduce_in_team(int lanes) {
+    expect_simple();
+    std::vector<std::string> sums;
+    for (int k = 0; k < count_; ++k) {
+      sums.push_back(f_.allocate(element(k), outer_ * inner_ * lanes));
+    }
+    f_.t.parallel(outer_ * inner_ * lanes, 1, [&](int, const std::string& e) {
+      const std::string q = f_.t.place(e, lanes, 0, true);
+      const std::string first = first_of(q);
+      const std::string l = f_.t.place(e, 1, lanes, false);
+      const std::vector<std::string> sum = temporaries(1);
+      const std::vector<std::string> from = sources(f_.t.add(first, f_.t.mul(l, inner_)));
+      for (int k = 0; k < count_; ++k) {
+        f_.move(element(k), 1, from[u(k)], sum[u(k)]);
+      }
+      f_.t.loop(f_.t.add(l, "16"), std::to_string(n_), 16, [&](const std::string& n) {
+        combine(1, sum, sources(f_.t.add(first, f_.t.mul(n, inner_))));
+      });
+      const std::vector<std::string> to = moved(sums, e);
+      for (int k = 0; k < count_; ++k) {
+        f_.move(element(k), 1, sum[u(k)], to[u(k)]);
+      }
+    });
+    f_.t.barrier();
+    f_.t.parallel(outer_ * inner_, 1, [&](int, const std::string& q) {
+      const std::vector<std::string> sum = moved(sums, f_.t.mul(q, lanes));
+      tree(lanes, [&](int half, int count) {
+        for (int l = 0; l < count; ++l) {
+          combine(1, moved(sum, std::to_string(l)), moved(sum, std::to_string(l + half)));
+        }
+      });
+      for (int k = 0; k < count_; ++k) {
+        f_.move(element(k), 1, sum[u(k)], result(k, q));
+      }
+    });
+  }
+  /// The first element that goes into result `q`.
+  std::string first_of(const std::string& q) {
+    return f_.t.add(f_.t.mul(f_.t.place(q, inner_, 0, true), n_ * inner_),
+                    inner_ == 1 ? "0" : f_.t.place(q, 1, inner_, false));
   }
 
   /// The elements lie one after the other: the IR's lanes are those of a vector.

@@ -33,6 +33,7 @@ struct frame {
   std::vector<std::vector<int>> users;
   std::int64_t stack_used = 0;
   std::int64_t scratch_used = 0;
+  std::int64_t shared_used = 0;
 
   frame(const tile::program& p, const llvm_target& to)
       : code(p),
@@ -42,6 +43,7 @@ struct frame {
         results(static_cast<std::size_t>(p.size)),
         next(static_cast<std::size_t>(p.size)),
         users(static_cast<std::size_t>(p.size)) {
+    t.in_teams = to.in_teams();
     for (int i = 0; i < p.size; ++i) {
       next[static_cast<std::size_t>(i)] = tile::next_after(p, i);
       for (const tile::value_id o : p.operands(i)) {
@@ -61,10 +63,17 @@ struct frame {
   [[nodiscard]] int width() const { return std::max(1, target.vector_bytes / 4); }
   [[nodiscard]] elements lanes(int n) { return {t, target, n}; }
 
-  /// Memory for `n` elements, not initialised.
+  /// Memory for `n` elements, not initialised; of the team, where there is one.
   std::string allocate(dtype d, std::int64_t n) {
     const std::int64_t bytes = n * static_cast<std::int64_t>(size_of(d));
     const std::int64_t room = (bytes + 63) / 64 * 64;
+    if (t.in_teams) {
+      std::int64_t& used = shared_used + room <= target.stack_bytes ? shared_used : scratch_used;
+      used += room;
+      return t.let_in_entry("getelementptr i8, ptr ",
+                            &used == &shared_used ? "%shared" : "%team_scratch", ", i64 ",
+                            used - room);
+    }
     if (bytes <= 8 || stack_used + room <= target.stack_bytes) {
       stack_used += bytes <= 8 ? 0 : room;
       return n == 1 ? t.let_in_entry("alloca ", storage_type(d))
@@ -73,7 +82,15 @@ struct frame {
     scratch_used += room;
     return t.let_in_entry("getelementptr i8, ptr %scratch, i64 ", scratch_used - room);
   }
-  std::string allocate(const tile::tile_type& type) { return allocate(type.element, type.size()); }
+  /// Every thread has its own scalars.
+  std::string allocate(const tile::tile_type& type) {
+    return type.is_scalar() ? allocate_own(type.element, 1) : allocate(type.element, type.size());
+  }
+  /// Memory of one thread.
+  std::string allocate_own(dtype d, std::int64_t n) {
+    return t.in_teams ? t.let_in_entry("alloca [", n, " x ", storage_type(d), "], align 64")
+                      : allocate(d, n);
+  }
 
   /// The one element of a value, in a register.
   std::string scalar_of(int v) {
@@ -102,7 +119,7 @@ struct frame {
     if (from == to) {
       return;
     }
-    t.strips(n, width(), [&](int count, const std::string& i) {
+    t.parallel(n, width(), [&](int count, const std::string& i) {
       move(d, count, t.at(d, from, i), t.at(d, to, i));
     });
   }
@@ -126,7 +143,12 @@ struct frame {
     const std::string good = t.fresh_label();
     t.jump_if(holds, good, bad);
     t.begin_block(bad);
-    t.line("ret i32 ", at + 1);
+    if (t.in_teams) {
+      t.line("store i32 ", at + 1, ", ptr %status");
+      t.line("ret void");
+    } else {
+      t.line("ret i32 ", at + 1);
+    }
     t.begin_block(good);
   }
 

@@ -196,18 +196,27 @@ inline void write_group(frame& f, const std::vector<int>& group) {
     f.array(v) = f.allocate(f.type_of(v));
   }
   const std::int64_t columns = by_rows ? type.extent(type.rank - 1) : type.size();
+  const auto write = [&](int lanes, const element_writer::place& at) {
+    element_writer w(f, lanes);
+    for (const int v : group) {
+      w.write(v, at);
+    }
+    for (const int v : kept) {
+      const dtype d = f.type_of(v).element;
+      f.lanes(lanes).store(d, w.known[v], f.t.at(d, f.array(v), at.element));
+    }
+  };
+  if (f.t.in_teams) {
+    f.t.parallel(type.size(), 1, [&](int lanes, const std::string& i) {
+      write(lanes, {i, by_rows ? f.t.place(i, columns, 0, true) : "0",
+                    by_rows ? f.t.place(i, 1, columns, false) : i});
+    });
+    return f.t.barrier();
+  }
   f.t.loop(0, type.size() / columns, 1, [&](const std::string& row) {
     const std::string first = f.t.mul(row, columns);
     f.t.strips(columns, f.width(), [&](int lanes, const std::string& column) {
-      element_writer w(f, lanes);
-      const element_writer::place at{f.t.add(first, column), row, column};
-      for (const int v : group) {
-        w.write(v, at);
-      }
-      for (const int v : kept) {
-        const dtype d = f.type_of(v).element;
-        f.lanes(lanes).store(d, w.known[v], f.t.at(d, f.array(v), at.element));
-      }
+      write(lanes, {f.t.add(first, column), row, column});
     });
   });
 }

@@ -27,6 +27,9 @@ class lowering {
   std::string run(std::string_view symbol) {
     f_.t.begin_block("start");
     write(0, f_.code.size);
+    if (f_.t.in_teams) {
+      return kernel(symbol);
+    }
     f_.t.line("ret i32 0");
     return cat(
         "define i32 @", symbol,
@@ -36,9 +39,38 @@ class lowering {
   }
   [[nodiscard]] const std::set<std::string>& declared() const { return f_.t.declared; }
   [[nodiscard]] std::int64_t scratch_bytes() const { return f_.scratch_used; }
+  [[nodiscard]] std::int64_t shared_bytes() const { return f_.shared_used; }
 
  private:
   using opcode = tile::opcode;
+
+  /// A kernel of a GPU: a block of threads for each place of the grid.
+  std::string kernel(std::string_view symbol) {
+    f_.t.line("ret void");
+    std::string begin;
+    const auto read = [&](std::string_view name, std::string_view from) {
+      const std::string symbol_of = cat("@llvm.nvvm.read.ptx.sreg.", from);
+      f_.t.declared.insert(cat("declare i32 ", symbol_of, "()"));
+      begin += cat("  ", name, "_ = call i32 ", symbol_of, "()\n  ", name, " = zext i32 ", name,
+                   "_ to i64\n");
+    };
+    read("%thread", "tid.x");
+    read("%threads", "ntid.x");
+    for (int a = 0; a < 3; ++a) {
+      const char axis = "xyz"[a];
+      read(cat("%place", a), cat("ctaid.", std::string(1, axis)));
+      read(cat("%grid", a), cat("nctaid.", std::string(1, axis)));
+    }
+    begin += cat("  %team_y = mul i64 %place2, %grid1\n  %team_z = add i64 %team_y, %place1\n",
+                 "  %team_x = mul i64 %team_z, %grid0\n  %team = add i64 %team_x, %place0\n",
+                 "  %team_offset = mul i64 %team, ", f_.scratch_used,
+                 "\n  %team_scratch = getelementptr i8, ptr %scratch, i64 %team_offset\n",
+                 "  %shared = addrspacecast ptr addrspace(3) @ashlar_shared to ptr\n");
+    return cat("define void @", symbol,
+               "(ptr noalias nocapture readonly %args, ptr noalias nocapture %scratch, ptr noalias "
+               "nocapture %status) #0 {\nentry:\n",
+               begin, f_.t.entry, "  br label %start\n", f_.t.body, "}\n");
+  }
 
   void write(int from, int to) {
     for (int i = from; i < to;) {
@@ -48,6 +80,7 @@ class lowering {
         continue;
       }
       step(i);
+      f_.t.barrier();
       i = f_.after(i);
     }
   }
@@ -166,6 +199,23 @@ class lowering {
     const std::string source = f_.array(f_.code.operand(at, 0));
     const std::string out = f_.allocate(i.type);
     const dtype d = i.type.element;
+    if (f_.t.in_teams && !i.type.is_scalar()) {
+      f_.t.parallel(i.type.size(), 1, [&](int, const std::string& n) {
+        std::string there = "0";
+        std::int64_t below = i.type.size();
+        for (int a = 0; a < i.type.rank; ++a) {
+          std::int64_t from_step = 1;
+          for (int k = static_cast<int>((i.value >> (4 * a)) & 15) + 1; k < from.rank; ++k) {
+            from_step *= from.extent(k);
+          }
+          below /= i.type.extent(a);
+          there =
+              f_.t.add(there, f_.t.mul(f_.t.place(n, below, i.type.extent(a), a == 0), from_step));
+        }
+        f_.move(d, 1, f_.t.at(d, source, there), f_.t.at(d, out, n));
+      });
+      return f_.bind(at, out);
+    }
     const auto axis = [&](const auto& self, int a, const std::string& here,
                           const std::string& there) -> void {
       if (a == i.type.rank) {
@@ -195,7 +245,7 @@ class lowering {
     const std::string out = f_.allocate(i.type);
     elements e = f_.lanes(1);
     const std::int64_t n = i.op == opcode::split ? i.type.size() : i.type.size() / 2;
-    f_.t.loop(0, n, 1, [&](const std::string& k) {
+    f_.t.parallel(n, 1, [&](int, const std::string& k) {
       const std::string even = f_.t.mul(k, 2);
       const std::string odd = f_.t.add(even, "1");
       if (i.op == opcode::split) {
@@ -254,6 +304,7 @@ class lowering {
       slots.push_back(f_.allocate(f_.type_of(v)));
       assign(v, slots.back());
     }
+    f_.t.barrier();
   }
 
   void assign(int v, const std::string& slot) {
@@ -274,6 +325,10 @@ class lowering {
 
   /// What a region yields becomes the results so far, all at once.
   void keep(int owner, int yield) {
+    keep_all(owner, yield);
+    f_.t.barrier();
+  }
+  void keep_all(int owner, int yield) {
     const auto& slots = f_.results_of(owner);
     std::vector<std::string> from(slots.size());
     for (std::size_t k = 0; k < slots.size(); ++k) {
@@ -287,6 +342,7 @@ class lowering {
         if (from[k] == slots[other]) {  // it would be overwritten before it is read
           from[k] = f_.allocate(type);
           f_.copy(type.element, type.size(), f_.array(v), from[k]);
+          f_.t.barrier();
           break;
         }
       }
@@ -308,7 +364,7 @@ class lowering {
     const std::string by = f_.scalar(f_.code.operand(at, 2));
     f_.fail_unless(f_.t.let("icmp sgt i64 ", by, ", 0"), at);
     begin_carried(at, 3);
-    const std::string counter = f_.allocate(dtype::int64, 1);
+    const std::string counter = f_.allocate_own(dtype::int64, 1);
     f_.t.line("store i64 ", first, ", ptr ", counter);
     const std::string head = f_.t.fresh_label();
     const std::string more = f_.t.fresh_label();
@@ -336,7 +392,7 @@ class lowering {
     const int asked = tile::region_end(f_.code, at + 1);
     const int end = f_.after(at) - 1;
     begin_carried(at, 0);
-    const std::string rounds = f_.allocate(dtype::int64, 1);
+    const std::string rounds = f_.allocate_own(dtype::int64, 1);
     f_.t.line("store i64 0, ptr ", rounds);
     const std::string head = f_.t.fresh_label();
     const std::string more = f_.t.fresh_label();

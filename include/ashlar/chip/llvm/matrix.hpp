@@ -21,17 +21,18 @@ inline std::string as_accumulator(frame& f, int v) {
     return f.array(v);
   }
   std::string wide = f.allocate(to, type.size());
-  f.t.strips(type.size(), f.width(), [&](int lanes, const std::string& i) {
+  f.t.parallel(type.size(), f.width(), [&](int lanes, const std::string& i) {
     elements e = f.lanes(lanes);
     const std::string x = e.load(type.element, f.t.at(type.element, f.array(v), i));
     e.store(to, e.cast(type.element, to, tile::rounding::nearest_even, x), f.t.at(to, wide, i));
   });
+  f.t.barrier();
   return wide;
 }
 
 class dot_writer {
  public:
-  dot_writer(frame& f, int at) : f_(f), at_(at) {
+  dot_writer(frame& f, int at) : f_(f) {
     const bool scaled = f.code.at(at).op == tile::opcode::dot_scaled;
     const tile::tile_type& a = f.type_of(f.code.operand(at, 0));
     const int r = a.rank;
@@ -46,6 +47,13 @@ class dot_writer {
 
   /// `out` may be where c lies.
   void dot(const std::string& c, const std::string& out) {
+    if (f_.t.in_teams) {
+      return f_.t.parallel(batch_ * rows_ * columns_, 1, [&](int, const std::string& i) {
+        const std::string z = f_.t.place(i, rows_ * columns_, batch_, true);
+        block(f_.t.place(i, columns_, 0, true), f_.t.mul(z, depth_ * columns_),
+              f_.t.place(i, 1, columns_, false), 1, 1, 1, c, out);
+      });
+    }
     const int width = d_ == dtype::float64 ? std::max(1, f_.width() / 2) : f_.width();
     f_.t.loop(0, batch_, 1, [&](const std::string& z) {
       blocks(rows_, 4, [&](int rows, const std::string& m) {
@@ -60,28 +68,35 @@ class dot_writer {
   void dot_scaled(const std::string& sa, const std::string& sb, const std::string& c,
                   const std::string& out) {
     const std::int64_t groups = depth_ / 32;
-    f_.t.loop(0, rows_, 1, [&](const std::string& m) {
-      f_.t.strips(columns_, f_.width(), [&](int lanes, const std::string& n) {
-        elements e = f_.lanes(lanes);
-        const std::string place = f_.t.add(f_.t.mul(m, columns_), n);
-        const std::string sum = accumulator(lanes);
-        put(e, e.load(d_, f_.t.at(d_, c, place)), sum);
-        const std::string group = accumulator(lanes);
-        f_.t.loop(0, groups, 1, [&](const std::string& g) {
-          put(e, e.number(d_, 0), group);
-          f_.t.loop(0, 32, 1, [&](const std::string& k) {
-            const std::string kk = f_.t.add(f_.t.mul(g, 32), k);
-            const std::string x = one(a_, f_.t.add(f_.t.mul(m, depth_), kk), e);
-            const std::string y = e.load(d_, f_.t.at(d_, b_, f_.t.add(f_.t.mul(kk, columns_), n)));
-            put(e, e.fma(d_, x, y, get(e, group)), group);
-          });
-          const std::string scale =
-              e.two("fmul", d_, one(sa, f_.t.add(f_.t.mul(m, groups), g), e),
-                    e.load(d_, f_.t.at(d_, sb, f_.t.add(f_.t.mul(g, columns_), n))));
-          put(e, e.fma(d_, get(e, group), scale, get(e, sum)), sum);
+    const auto write = [&](int lanes, const std::string& m, const std::string& n) {
+      elements e = f_.lanes(lanes);
+      const std::string place = f_.t.add(f_.t.mul(m, columns_), n);
+      const std::string sum = accumulator(lanes);
+      put(e, e.load(d_, f_.t.at(d_, c, place)), sum);
+      const std::string group = accumulator(lanes);
+      f_.t.loop(0, groups, 1, [&](const std::string& g) {
+        put(e, e.number(d_, 0), group);
+        f_.t.loop(0, 32, 1, [&](const std::string& k) {
+          const std::string kk = f_.t.add(f_.t.mul(g, 32), k);
+          const std::string x = one(a_, f_.t.add(f_.t.mul(m, depth_), kk), e);
+          const std::string y = e.load(d_, f_.t.at(d_, b_, f_.t.add(f_.t.mul(kk, columns_), n)));
+          put(e, e.fma(d_, x, y, get(e, group)), group);
         });
-        e.store(d_, get(e, sum), f_.t.at(d_, out, place));
+        const std::string scale =
+            e.two("fmul", d_, one(sa, f_.t.add(f_.t.mul(m, groups), g), e),
+                  e.load(d_, f_.t.at(d_, sb, f_.t.add(f_.t.mul(g, columns_), n))));
+        put(e, e.fma(d_, get(e, group), scale, get(e, sum)), sum);
       });
+      e.store(d_, get(e, sum), f_.t.at(d_, out, place));
+    };
+    if (f_.t.in_teams) {
+      return f_.t.parallel(rows_ * columns_, 1, [&](int lanes, const std::string& i) {
+        write(lanes, f_.t.place(i, columns_, 0, true), f_.t.place(i, 1, columns_, false));
+      });
+    }
+    f_.t.loop(0, rows_, 1, [&](const std::string& m) {
+      f_.t.strips(columns_, f_.width(),
+                  [&](int lanes, const std::string& n) { write(lanes, m, n); });
     });
   }
 
@@ -155,7 +170,6 @@ class dot_writer {
   }
 
   frame& f_;
-  int at_;
   std::int64_t batch_ = 1, rows_ = 1, depth_ = 1, columns_ = 1;
   dtype d_ = dtype::float32;
   std::string a_{}, b_{};

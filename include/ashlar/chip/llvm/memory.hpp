@@ -102,10 +102,53 @@ inline void copy_block(frame& f, int at, const tile::tile_type& tile, const std:
   b.inside == "true" ? start() : f.t.when(b.inside, start);
 }
 
+/// The same by a team: each thread takes elements of its own, and fills what a load finds outside.
+inline void copy_block_in_team(frame& f, int at, const tile::tile_type& tile,
+                               const std::string& array, const block_bounds& b) {
+  const tile::instruction& i = f.code.at(at);
+  const bool reads = i.op == tile::opcode::load;
+  const int skip = f.code.parameter_at(i.index).rank - tile.rank;
+  const dtype d = tile.element;
+  const std::string data = f.data_of(i.index);
+  const auto one = [&](const std::string& n) {
+    std::string there = b.origin;
+    std::string inside = b.inside;
+    std::int64_t below = tile.size();
+    for (int a = 0; a < tile.rank; ++a) {
+      below /= tile.extent(a);
+      const std::string p = f.t.place(n, below, tile.extent(a), a == 0);
+      there = f.t.add(there, f.t.mul(p, f.stride_of(i.index, a + skip)));
+      const auto& [low, high] = b.ranges[static_cast<std::size_t>(a)];
+      const std::string from = f.t.let("icmp sge i64 ", p, ", ", low);
+      const std::string to = f.t.let("icmp slt i64 ", p, ", ", high);
+      inside = f.t.let("and i1 ", inside, ", ", f.t.let("and i1 ", from, ", ", to));
+    }
+    const std::string here = f.t.at(d, array, n);
+    f.t.when(inside, [&] {
+      const std::string where = f.t.at(d, data, there);
+      f.move(d, 1, reads ? where : here, reads ? here : where);
+    });
+    if (reads) {
+      f.t.when(f.t.let("xor i1 ", inside, ", true"), [&] {
+        elements e = f.lanes(1);
+        e.store(d, e.constant(d, i.value), here);
+      });
+    }
+  };
+  if (tile.is_scalar()) {
+    return one("0");
+  }
+  f.t.parallel(tile.size(), 1, [&](int, const std::string& n) { one(n); });
+}
+
 inline void write_load(frame& f, int at) {
   const tile::instruction& i = f.code.at(at);
   const block_bounds b = bounds_of(f, at, i.type);
   const std::string array = f.allocate(i.type);
+  if (f.t.in_teams) {
+    copy_block_in_team(f, at, i.type, array, b);
+    return f.bind(at, array);
+  }
   std::string whole = b.inside;
   for (std::size_t a = 0; a < b.ranges.size(); ++a) {
     const auto& [low, high] = b.ranges[a];
@@ -127,7 +170,9 @@ inline void write_load(frame& f, int at) {
 inline void write_store(frame& f, int at) {
   const int v = f.code.operand(at, 0);
   const tile::tile_type& type = f.type_of(v);
-  copy_block(f, at, type, f.array_of(v), bounds_of(f, at, type));
+  const std::string array = f.array_of(v);
+  const block_bounds b = bounds_of(f, at, type);
+  f.t.in_teams ? copy_block_in_team(f, at, type, array, b) : copy_block(f, at, type, array, b);
 }
 
 /// One element of an atomic operation, by comparing and exchanging until nobody came between.
@@ -151,7 +196,7 @@ inline void write_atomic(frame& f, tile::opcode op, dtype d, const std::string& 
   const auto as_value = [&](const std::string& y) {
     return value_type(d) == bits ? y : e.convert("bitcast", bits, y, value_type(d));
   };
-  const std::string seen = f.allocate(d, 1);
+  const std::string seen = f.allocate_own(d, 1);
   f.t.line("store ", bits, " ",
            f.t.let("load atomic ", bits, ", ptr ", where, " monotonic, align ", size_of(d)),
            ", ptr ", seen);
@@ -182,7 +227,7 @@ inline void write_places(frame& f, int at) {
   const std::string array = reads ? f.allocate(type) : f.array_of(f.code.operand(at, 0));
   const std::string data = f.data_of(i.index);
   elements e = f.lanes(1);
-  f.t.loop(0, type.size(), 1, [&](const std::string& n) {
+  const auto one = [&](const std::string& n) {
     std::string there = "0";
     std::string inside = "true";
     for (int a = 0; a < f.code.parameter_at(i.index).rank; ++a) {
@@ -206,7 +251,16 @@ inline void write_places(frame& f, int at) {
         write_atomic(f, i.op, d, where, e.load(d, here));
       }
     });
-  });
+  };
+  if (type.is_scalar() && reads) {
+    one("0");
+  } else if (reads) {
+    f.t.parallel(type.size(), 1, [&](int, const std::string& n) { one(n); });
+  } else if (f.t.in_teams) {  // in row-major order
+    f.t.when(f.t.let("icmp eq i64 %thread, 0"), [&] { f.t.loop(0, type.size(), 1, one); });
+  } else {
+    f.t.loop(0, type.size(), 1, one);
+  }
   if (reads) {
     f.bind(at, array);
   }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "ashlar/chip/llvm/gpu_math.hpp"
 #include "ashlar/chip/llvm/lower.hpp"
 #include "ashlar/chip/llvm/target.hpp"
 #include "ashlar/tile/argument.hpp"
@@ -42,6 +43,7 @@ struct llvm_module {
   struct function {
     std::string symbol;
     std::int64_t scratch_bytes = 0;  ///< of the memory that one place of the grid works in
+    std::int64_t shared_bytes = 0;   ///< of the memory that a block of threads shares, on GPUs
   };
   std::string text{};
   std::vector<function> functions{};  ///< one for each program, in order
@@ -70,17 +72,33 @@ inline llvm_module emit(std::span<const tile::program> programs, const llvm_targ
   for (std::size_t i = 0; i < programs.size(); ++i) {
     tile::expect_valid(programs[i]);
     lowering l(programs[i], target);
-    m.functions.push_back({symbol_of(programs[i], i, programs.size()), 0});
+    m.functions.push_back({symbol_of(programs[i], i, programs.size())});
     bodies += "\n" + l.run(m.functions.back().symbol);
     m.functions.back().scratch_bytes = l.scratch_bytes();
+    m.functions.back().shared_bytes = l.shared_bytes();
     declared.insert(l.declared().begin(), l.declared().end());
   }
-  m.text = cat("target triple = \"", target.triple(), "\"\n", bodies, "\n");
+  m.text = cat("target triple = \"", target.triple(), "\"\n");
+  if (target.in_teams()) {
+    m.text += "\n@ashlar_shared = external addrspace(3) global [0 x i8], align 64\n";
+    if (bodies.find("@ashlar_expf(") != std::string::npos) {
+      m.text += gpu_expf;
+    }
+  }
+  m.text += bodies + "\n";
   for (const std::string& line : declared) {
     m.text += line + "\n";
   }
   // Loops that copy stay loops: the code needs no C library but for its functions.
   m.text += "\nattributes #0 = { nounwind \"no-builtins\" }\n";
+  if (target.in_teams()) {
+    std::string kernels;
+    for (std::size_t i = 0; i < m.functions.size(); ++i) {
+      m.text += cat("!", i, " = !{ptr @", m.functions[i].symbol, ", !\"kernel\", i32 1}\n");
+      kernels += cat(i == 0 ? "!" : ", !", i);
+    }
+    m.text += cat("!nvvm.annotations = !{", kernels, "}\n");
+  }
   return m;
 }
 

@@ -31,7 +31,8 @@ struct llvm_target {
   std::array<char, room> triple_chars{};
   std::array<char, 16> math_prefix_chars{};  ///< before `expf`, `log` ...: "__nv_" for libdevice
   int vector_bytes = 64;                     ///< of the vectors that are written
-  std::int64_t stack_bytes = 64 * 1024;      ///< for tiles; what is more lies in the scratch memory
+  /// For tiles: of the stack, or of the memory that a team shares. The rest is scratch memory.
+  std::int64_t stack_bytes = 64 * 1024;
   std::int64_t repeat_limit = std::int64_t{1} << 24;  ///< most rounds of one `repeat`
 
   template <std::size_t N>
@@ -42,7 +43,8 @@ struct llvm_target {
     }
     if (arch() == "nvptx64") {
       set_math_prefix("__nv_");
-      vector_bytes = 16;
+      vector_bytes = 4;  // a thread takes one element
+      stack_bytes = 48 * 1024;
     }
   }
 
@@ -52,6 +54,8 @@ struct llvm_target {
   [[nodiscard]] constexpr std::string_view arch() const {
     return llvm_codegen::filled(triple_chars.data(), room, '-');
   }
+  /// Whether the threads of a block work on one place of the grid together.
+  [[nodiscard]] constexpr bool in_teams() const { return arch() == "nvptx64"; }
   [[nodiscard]] constexpr std::string_view math_prefix() const {
     return llvm_codegen::filled(math_prefix_chars.data(), math_prefix_chars.size());
   }

@@ -67,6 +67,8 @@ class text {
   std::string body{};                ///< the other blocks
   std::set<std::string> declared{};  ///< lines `declare ...` of functions that are called
 
+  bool in_teams = false;  ///< see `llvm_target::in_teams`
+
   text() { body.reserve(1 << 14); }
 
   [[nodiscard]] std::string fresh() { return "%t" + std::to_string(next_++); }
@@ -111,8 +113,8 @@ class text {
   }
 
   /// `inside(counter)` for the counter from `first`, below `end`, by `step`.
-  template <class F>
-  void loop(const std::string& first, const std::string& end, std::int64_t step, F&& inside) {
+  template <class Step, class F>
+  void loop(const std::string& first, const std::string& end, const Step& step, F&& inside) {
     const std::string before = block_;
     const std::string head = fresh_label();
     const std::string round = fresh_label();
@@ -166,6 +168,22 @@ class text {
     loop(middle, end, 1, [&](const std::string& i) { inside(1, i); });
   }
 
+  /// As `strips`, where no element needs another: the threads of a team share them.
+  template <class F>
+  void parallel(std::int64_t n, int width, F&& inside) {
+    if (!in_teams) {
+      return strips(n, width, inside);
+    }
+    loop("%thread", std::to_string(n), "%threads", [&](const std::string& i) { inside(1, i); });
+  }
+  /// What the team did until here is seen by all of it afterwards.
+  void barrier() {
+    if (in_teams) {
+      declared.insert("declare void @llvm.nvvm.barrier0()");
+      line("call void @llvm.nvvm.barrier0()");
+    }
+  }
+
   // --- integers ----------------------------------------------------------------------------------
 
   std::string add(const std::string& a, const std::string& b) {
@@ -173,6 +191,11 @@ class text {
   }
   std::string mul(const std::string& a, const std::string& b) {
     return b == "1" ? a : a == "1" ? b : a == "0" || b == "0" ? "0" : let("mul i64 ", a, ", ", b);
+  }
+  /// `(i / below) % n`: the place along an axis of `n` with `below` elements after it.
+  std::string place(const std::string& i, std::int64_t below, std::int64_t n, bool first) {
+    std::string x = below == 1 ? i : let("udiv i64 ", i, ", ", below);
+    return first ? x : let("urem i64 ", x, ", ", n);
   }
   std::string mul(const std::string& a, std::int64_t b) { return mul(a, std::to_string(b)); }
   /// Element `i` of an array of `d`.
