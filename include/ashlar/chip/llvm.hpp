@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstddef>
+#include <span>
+#include <string>
+
+#include "ashlar/chip/concept.hpp"
+#include "ashlar/chip/host/host.hpp"
+#include "ashlar/chip/llvm/module.hpp"
+#include "ashlar/chip/llvm/native.hpp"
+#include "ashlar/chip/llvm/target.hpp"
+#include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/program.hpp"
+
+/// Tile programs as LLVM IR, for any target that LLVM has.
+namespace ashlar::chip {
+
+inline constexpr llvm_target llvm_x86_64{"x86_64-unknown-linux-gnu"};
+inline constexpr llvm_target llvm_riscv64 =
+    llvm_target{"riscv64-unknown-linux-gnu"}.with_vector_bytes(16);
+inline constexpr llvm_target llvm_nvptx64{"nvptx64-nvidia-cuda"};
+
+namespace llvm_codegen {
+
+/// `codegen` of a chip whose code runs on this machine; nothing for any other.
+template <llvm_target Target, bool Native = Target.arch() == native_arch()>
+struct runs {};
+
+template <llvm_target Target>
+struct runs<Target, true> {
+  struct codegen {
+    /// Compiles the program where it has not been yet, and runs it.
+    ///
+    /// Throws: `llvm_tool_error` without clang 14 to 19; `llvm_unsupported`; `launch_error`;
+    ///         `execution_error`.
+    template <class Context>
+    static void run(Context&, const tile::program& program, const tile::grid& grid,
+                    std::span<const tile::argument> arguments) {
+      compiled(program, Target).run(0, program, grid, arguments);
+    }
+  };
+};
+
+}  // namespace llvm_codegen
+
+/// A chip for which LLVM makes the code: `chip::llvm<"riscv64-unknown-linux-gnu">`.
+///
+/// For this machine's own triple it models `RunsTiles`, by an installed clang; memory is the
+/// host's.
+template <llvm_target Target>
+struct llvm : llvm_codegen::runs<Target> {
+  static constexpr llvm_target target = Target;
+  static constexpr chip_description description{
+      .name = "llvm",
+      .vector_bytes = static_cast<std::size_t>(Target.vector_bytes),
+      .scratchpad_bytes = static_cast<std::size_t>(Target.stack_bytes)};
+  using memory = host::memory;
+  using queue = host::queue;
+
+  /// Returns: a module of textual LLVM IR with one function for each program.
+  /// Throws:  `program_error`, `llvm_unsupported`.
+  static llvm_module emit(std::span<const tile::program> programs) {
+    return llvm_codegen::emit(programs, Target);
+  }
+  static llvm_module emit(const tile::program& program) { return emit({&program, 1}); }
+};
+
+}  // namespace ashlar::chip

@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <bit>
+#include <concepts>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "ashlar/chip/llvm/target.hpp"
+#include "ashlar/chip/llvm/text.hpp"
+#include "ashlar/core/dtype.hpp"
+#include "ashlar/tile/opcode.hpp"
+#include "ashlar/tile/program.hpp"
+#include "ashlar/tile/scalar.hpp"
+
+namespace ashlar::chip::llvm_codegen {
+
+/// Elementwise operations on `lanes` elements at once, with the meaning that `tile::eval` gives
+/// them.
+///
+/// A value is the name of a `<lanes x T>`, of a `T` for one lane. No flags are set, so that LLVM
+/// keeps every rounding.
+class elements {
+ public:
+  elements(text& t, const llvm_target& target, int lanes) : t_(t), target_(target), n_(lanes) {}
+
+  [[nodiscard]] int lanes() const { return n_; }
+  [[nodiscard]] std::string type(std::string_view one) const {
+    return n_ == 1 ? std::string(one) : cat("<", n_, " x ", one, ">");
+  }
+  [[nodiscard]] std::string type(dtype d) const { return type(value_type(d)); }
+
+  /// The same literal in every lane.
+  [[nodiscard]] std::string literal(std::string_view one, std::string_view value) const {
+    if (n_ == 1) {
+      return std::string(value);
+    }
+    std::string all = "<";
+    for (int i = 0; i < n_; ++i) {
+      all += cat(i == 0 ? "" : ", ", one, " ", value);
+    }
+    return all + ">";
+  }
+  [[nodiscard]] std::string literal(std::string_view one, std::int64_t value) const {
+    const std::int64_t fits = one == "i32"   ? static_cast<std::int32_t>(value)
+                              : one == "i16" ? static_cast<std::int16_t>(value)
+                              : one == "i8"  ? static_cast<std::int8_t>(value)
+                              : one == "i1"  ? value & 1
+                                             : value;
+    return literal(one, std::string_view(std::to_string(fits)));
+  }
+  /// A floating-point number of `d`, which is no 16-bit format.
+  [[nodiscard]] std::string number(dtype d, double x) const {
+    const double rounded = d == dtype::float32 ? static_cast<double>(static_cast<float>(x)) : x;
+    return literal(value_type(d), std::string_view(hex(rounded)));
+  }
+  /// The scalar of these `constant_bits`.
+  [[nodiscard]] std::string constant(dtype d, std::int64_t bits) const {
+    return tile::eval::with_scalar(d, [&]<class T>(std::type_identity<T>) {
+      const T x = tile::constant_value<T>(bits);
+      if constexpr (std::same_as<T, bool>) {
+        return literal("i1", std::int64_t{x});
+      } else if constexpr (std::integral<T>) {
+        return literal(value_type(d), static_cast<std::int64_t>(x));
+      } else if constexpr (std::floating_point<T>) {
+        return number(d, static_cast<double>(x));
+      } else {
+        return literal("i16", std::int64_t{x.bits});
+      }
+    });
+  }
+  /// A scalar in every lane.
+  std::string splat(std::string_view one, const std::string& x) {
+    if (n_ == 1) {
+      return x;
+    }
+    const std::string in = t_.let("insertelement ", type(one), " poison, ", one, " ", x, ", i32 0");
+    return t_.let("shufflevector ", type(one), " ", in, ", ", type(one), " poison, <", n_,
+                  " x i32> zeroinitializer");
+  }
+
+  std::string load(dtype d, const std::string& from) {
+    const std::string x = t_.let("load ", type(storage_type(d)), ", ptr ", from, ", align ",
+                                 static_cast<std::int64_t>(size_of(d)));
+    return d == dtype::boolean ? t_.let("icmp ne ", type("i8"), " ", x, ", ", literal("i8", 0)) : x;
+  }
+  void store(dtype d, const std::string& x, const std::string& to) {
+    const std::string y = d == dtype::boolean ? convert("zext", "i1", x, "i8") : x;
+    t_.line("store ", type(storage_type(d)), " ", y, ", ptr ", to, ", align ",
+            static_cast<std::int64_t>(size_of(d)));
+  }
+
+  // --- the operations ----------------------------------------------------------------------------
+
+  std::string unary(tile::opcode op, dtype d, const std::string& x) {
+    using tile::opcode;
+    if (is_narrow(d)) {
+      return narrow(d, unary(op, dtype::float32, widen(d, x)));
+    }
+    if (op == opcode::bit_not) {
+      return two("xor", d, x, literal(value_type(d), -1));
+    }
+    if (is_integral(d)) {
+      const std::string negative = two("sub", d, literal(value_type(d), 0), x);
+      if (op == opcode::neg || d == dtype::uint8) {
+        return op == opcode::neg ? negative : x;
+      }
+      return choose(d, compared("icmp slt", d, x, literal(value_type(d), 0)), negative, x);
+    }
+    switch (op) {
+      case opcode::neg:
+        return t_.let("fneg ", type(d), " ", x);
+      case opcode::abs:
+        return magnitude(d, x);
+      case opcode::floor:
+        return intrinsic("floor", d, {x});
+      case opcode::sqrt:
+        return intrinsic("sqrt", d, {x});
+      case opcode::rsqrt:
+        return two("fdiv", d, number(d, 1), intrinsic("sqrt", d, {x}));
+      case opcode::exp:
+        return function("exp", d, x);
+      case opcode::log:
+        return function("log", d, x);
+      case opcode::tanh:
+        return function("tanh", d, x);
+      case opcode::erf:
+        return function("erf", d, x);
+      default: {  // sigmoid
+        const std::string e = function("exp", d, t_.let("fneg ", type(d), " ", x));
+        return two("fdiv", d, number(d, 1), two("fadd", d, number(d, 1), e));
+      }
+    }
+  }
+
+  std::string binary(tile::opcode op, dtype d, const std::string& a, const std::string& b) {
+    using tile::opcode;
+    const bool bitwise = op >= opcode::bit_and && op <= opcode::bit_xor;
+    if (bitwise) {
+      return two(op == opcode::bit_and ? "and" : op == opcode::bit_or ? "or" : "xor", d, a, b);
+    }
+    if (is_narrow(d)) {
+      return narrow(d, binary(op, dtype::float32, widen(d, a), widen(d, b)));
+    }
+    if (is_floating(d)) {
+      return floating(op, d, a, b);
+    }
+    const bool sign = d != dtype::uint8;
+    switch (op) {
+      case opcode::add:
+        return two("add", d, a, b);
+      case opcode::sub:
+        return two("sub", d, a, b);
+      case opcode::mul:
+        return two("mul", d, a, b);
+      case opcode::div:
+        return quotient(d, a, b);
+      case opcode::rem:
+        return two("sub", d, a, two("mul", d, quotient(d, a, b), b));
+      case opcode::min:
+        return choose(d, compared(sign ? "icmp slt" : "icmp ult", d, a, b), a, b);
+      case opcode::max:
+        return choose(d, compared(sign ? "icmp sgt" : "icmp ugt", d, a, b), a, b);
+      default:
+        return shifted(op, d, a, b);
+    }
+  }
+
+  std::string compare(tile::opcode op, dtype d, const std::string& a, const std::string& b) {
+    using tile::opcode;
+    if (is_narrow(d)) {
+      return compare(op, dtype::float32, widen(d, a), widen(d, b));
+    }
+    const bool sign = d != dtype::uint8 && d != dtype::boolean;
+    if (is_floating(d)) {
+      return compared(op == opcode::equal       ? "fcmp oeq"
+                      : op == opcode::not_equal ? "fcmp une"
+                      : op == opcode::less      ? "fcmp olt"
+                                                : "fcmp ole",
+                      d, a, b);
+    }
+    return compared(op == opcode::equal       ? "icmp eq"
+                    : op == opcode::not_equal ? "icmp ne"
+                    : op == opcode::less      ? (sign ? "icmp slt" : "icmp ult")
+                                              : (sign ? "icmp sle" : "icmp ule"),
+                    d, a, b);
+  }
+
+  std::string fma(dtype d, const std::string& a, const std::string& b, const std::string& c) {
+    if (is_narrow(d)) {
+      return narrow(d, fma(dtype::float32, widen(d, a), widen(d, b), widen(d, c)));
+    }
+    return intrinsic("fma", d, {a, b, c});
+  }
+
+  std::string choose(dtype d, const std::string& condition, const std::string& yes,
+                     const std::string& no) {
+    return t_.let("select ", type("i1"), " ", condition, ", ", type(d), " ", yes, ", ", type(d),
+                  " ", no);
+  }
+
+  std::string cast(dtype from, dtype to, tile::rounding how, const std::string& x) {
+    if (from == to) {
+      return x;
+    }
+    if (is_narrow(from)) {
+      return cast(dtype::float32, to, how, widen(from, x));
+    }
+    if (to == dtype::boolean) {
+      return is_floating(from) ? compared("fcmp une", from, x, number(from, 0))
+                               : compared("icmp ne", from, x, literal(value_type(from), 0));
+    }
+    const bool sign = from != dtype::uint8 && from != dtype::boolean;
+    if (is_integral(to)) {
+      if (is_floating(from)) {
+        return saturated(from, to, x);
+      }
+      return bits_of(from) == bits_of(to) ? x
+             : bits_of(from) > bits_of(to)
+                 ? convert("trunc", value_type(from), x, value_type(to))
+                 : convert(sign ? "sext" : "zext", value_type(from), x, value_type(to));
+    }
+    if (is_narrow(to)) {
+      return is_integral(from) ? narrow(to, cast(from, dtype::float32, how, x))
+                               : narrow(to, cast(from, dtype::float32, how, x), how);
+    }
+    if (is_integral(from)) {
+      return convert(sign ? "sitofp" : "uitofp", value_type(from), x, value_type(to));
+    }
+    if (to == dtype::float64) {
+      return convert("fpext", "float", x, "double");
+    }
+    const std::string y = convert("fptrunc", "double", x, "float");
+    if (how == tile::rounding::nearest_even) {
+      return y;
+    }
+    const std::string far =
+        compared("fcmp ogt", dtype::float64,
+                 magnitude(dtype::float64, convert("fpext", "float", y, "double")),
+                 magnitude(dtype::float64, x));
+    const std::string bits = convert("bitcast", "float", y, "i32");
+    const std::string less = two("sub", dtype::int32, bits, literal("i32", 1));
+    return convert("bitcast", "i32", choose(dtype::int32, far, less, bits), "float");
+  }
+
+  std::string bitcast(dtype from, dtype to, const std::string& x) {
+    if (value_type(from) == value_type(to)) {
+      return x;
+    }
+    if (from == dtype::boolean) {
+      return convert("zext", "i1", x, "i8");
+    }
+    if (to == dtype::boolean) {
+      return t_.let("icmp ne ", type("i8"), " ", x, ", ", literal("i8", 0));
+    }
+    return convert("bitcast", value_type(from), x, value_type(to));
+  }
+
+  /// Word 0 of each counter's Philox block.
+  std::string philox(const std::string& seed, const std::string& counters) {
+    const auto low = [&](const std::string& x) { return convert("trunc", "i64", x, "i32"); };
+    const auto high = [&](const std::string& x) {
+      return low(t_.let("lshr ", type("i64"), " ", x, ", ", literal("i64", 32)));
+    };
+    const auto exclusive = [&](const std::string& a, const std::string& b) {
+      return two("xor", dtype::int32, a, b);
+    };
+    const auto product = [&](std::int64_t a, const std::string& b) {
+      return two("mul", dtype::int64, literal("i64", a), convert("zext", "i32", b, "i64"));
+    };
+    std::array<std::string, 4> c{low(counters), high(counters), literal("i32", 0),
+                                 literal("i32", 0)};
+    std::string k0 = low(seed);
+    std::string k1 = high(seed);
+    for (int round = 0; round < 10; ++round) {
+      const std::string a = product(0xD2511F53, c[0]);
+      const std::string b = product(0xCD9E8D57, c[2]);
+      c = {exclusive(exclusive(high(b), c[1]), k0), low(b), exclusive(exclusive(high(a), c[3]), k1),
+           low(a)};
+      k0 = two("add", dtype::int32, k0, literal("i32", 0x9E3779B9));
+      k1 = two("add", dtype::int32, k1, literal("i32", 0xBB67AE85));
+    }
+    return c[0];
+  }
+
+  // --- pieces ------------------------------------------------------------------------------------
+
+  static constexpr bool is_narrow(dtype d) { return d == dtype::float16 || d == dtype::bfloat16; }
+
+  std::string convert(std::string_view how, std::string_view from, const std::string& x,
+                      std::string_view to) {
+    return t_.let(how, " ", type(from), " ", x, " to ", type(to));
+  }
+  std::string two(std::string_view operation, dtype d, const std::string& a, const std::string& b) {
+    return t_.let(operation, " ", type(d), " ", a, ", ", b);
+  }
+
+  /// A 16-bit format as `float`; integer arithmetic, so that no machine needs to know the format.
+  std::string widen(dtype d, const std::string& x) {
+    const std::string bits = convert("zext", "i16", x, "i32");
+    if (d == dtype::bfloat16) {
+      return convert("bitcast", "i32", i32("shl", bits, 16), "float");
+    }
+    const std::string sign = i32("shl", i32("and", bits, 0x8000), 16);
+    const std::string size = i32("and", bits, 0x7fff);
+    const std::string moved = i32("shl", size, 13);
+    const std::string normal = i32("add", moved, 0x38000000);
+    const std::string special = i32("or", moved, 0x7f800000);
+    const std::string small =
+        convert("bitcast", "float",
+                two("fmul", dtype::float32, convert("uitofp", "i32", size, "float"),
+                    number(dtype::float32, 0x1p-24)),
+                "i32");
+    const std::string y = choose(
+        dtype::int32, compared("icmp uge", dtype::int32, size, literal("i32", 0x7c00)), special,
+        choose(dtype::int32, compared("icmp uge", dtype::int32, size, literal("i32", 0x400)),
+               normal, small));
+    return convert("bitcast", "i32", two("or", dtype::int32, sign, y), "float");
+  }
+
+  std::string narrow(dtype d, const std::string& x,
+                     tile::rounding how = tile::rounding::nearest_even) {
+    const std::string bits = convert("bitcast", "float", x, "i32");
+    const std::string y =
+        convert("trunc", "i32", d == dtype::bfloat16 ? brain_bits(bits) : half_bits(bits), "i16");
+    if (how == tile::rounding::nearest_even) {
+      return y;
+    }
+    const std::string far =
+        compared("fcmp ogt", dtype::float32, magnitude(dtype::float32, widen(d, y)),
+                 magnitude(dtype::float32, x));
+    return choose(d, far, two("sub", d, y, literal("i16", 1)), y);
+  }
+
+ private:
+  static std::string hex(double x) {
+    constexpr std::string_view digits = "0123456789ABCDEF";
+    const auto bits = std::bit_cast<std::uint64_t>(x);
+    std::string all = "0x";
+    for (int shift = 60; shift >= 0; shift -= 4) {
+      all += digits[(bits >> shift) & 15];
+    }
+    return all;
+  }
+
+  std::string compared(std::string_view how, dtype d, const std::string& a, const std::string& b) {
+    return two(how, d, a, b);
+  }
+  std::string i32(std::string_view operation, const std::string& a, std::int64_t b) {
+    return two(operation, dtype::int32, a, literal("i32", b));
+  }
+  std::string magnitude(dtype d, const std::string& x) { return intrinsic("fabs", d, {x}); }
+
+  [[nodiscard]] std::string suffix(dtype d) const {
+    const std::string one = cat(is_floating(d) ? "f" : "i", bits_of(d));
+    return n_ == 1 ? one : cat("v", n_, one);
+  }
+
+  /// An intrinsic function on values of `d`.
+  std::string intrinsic(std::string_view name, dtype d, std::initializer_list<std::string> given) {
+    const std::string symbol = cat("@llvm.", name, ".", suffix(d));
+    std::string types;
+    std::string operands;
+    for (const std::string& x : given) {
+      types += cat(types.empty() ? "" : ", ", type(d));
+      operands += cat(operands.empty() ? "" : ", ", type(d), " ", x);
+    }
+    t_.declared.insert(cat("declare ", type(d), " ", symbol, "(", types, ")"));
+    return t_.let("call ", type(d), " ", symbol, "(", operands, ")");
+  }
+
+  /// A function of the target's C library, lane by lane: not the intrinsic, which LLVM would fold
+  /// with the functions of the machine that it runs on.
+  std::string function(std::string_view name, dtype d, const std::string& x) {
+    const std::string_view one = value_type(d);
+    const bool own = target_.in_teams() && name == "exp" && d == dtype::float32;
+    const std::string symbol =
+        own ? "@ashlar_expf"
+            : cat("@", target_.math_prefix(), name, d == dtype::float32 ? "f" : "");
+    if (own) {
+      t_.declared.insert({"declare float @llvm.fma.f32(float, float, float)",
+                          "declare float @llvm.rint.f32(float)"});
+    } else {
+      t_.declared.insert(cat("declare ", one, " ", symbol, "(", one, ") nounwind"));
+    }
+    if (n_ == 1) {
+      return t_.let("call ", one, " ", symbol, "(", one, " ", x, ")");
+    }
+    std::string all = "poison";
+    for (int i = 0; i < n_; ++i) {
+      const std::string in = t_.let("extractelement ", type(one), " ", x, ", i32 ", i);
+      const std::string out = t_.let("call ", one, " ", symbol, "(", one, " ", in, ")");
+      all = t_.let("insertelement ", type(one), " ", all, ", ", one, " ", out, ", i32 ", i);
+    }
+    return all;
+  }
+
+  std::string floating(tile::opcode op, dtype d, const std::string& a, const std::string& b) {
+    using tile::opcode;
+    switch (op) {
+      case opcode::add:
+        return two("fadd", d, a, b);
+      case opcode::sub:
+        return two("fsub", d, a, b);
+      case opcode::mul:
+        return two("fmul", d, a, b);
+      case opcode::div:
+        return two("fdiv", d, a, b);
+      default: {
+        const std::string first = compared(op == opcode::max ? "fcmp ogt" : "fcmp olt", d, a, b);
+        const std::string nan = compared("fcmp uno", d, a, a);
+        return choose(d, nan, a, choose(d, first, a, b));
+      }
+    }
+  }
+
+  /// Towards zero; by 0 it is 0, and the most negative number by -1 stays.
+  std::string quotient(dtype d, const std::string& a, const std::string& b) {
+    const std::string zero = literal(value_type(d), 0);
+    const std::string one = literal(value_type(d), 1);
+    const std::string by_zero = compared("icmp eq", d, b, zero);
+    if (d == dtype::uint8) {
+      return choose(d, by_zero, zero, two("udiv", d, a, choose(d, by_zero, one, b)));
+    }
+    const std::string by_minus = compared("icmp eq", d, b, literal(value_type(d), -1));
+    const std::string safe = choose(d, by_zero, one, choose(d, by_minus, one, b));
+    const std::string q = two("sdiv", d, a, safe);
+    return choose(d, by_zero, zero, choose(d, by_minus, two("sub", d, zero, a), q));
+  }
+
+  std::string shifted(tile::opcode op, dtype d, const std::string& x, const std::string& by) {
+    const std::string_view one = value_type(d);
+    const std::string zero = literal(one, 0);
+    const std::string out = compared("icmp uge", d, by, literal(one, bits_of(d)));
+    const std::string n = choose(d, out, literal(one, bits_of(d) - 1), by);
+    if (op == tile::opcode::shift_left) {
+      return choose(d, out, zero, two("shl", d, x, n));
+    }
+    if (d == dtype::uint8) {
+      return choose(d, out, zero, two("lshr", d, x, n));
+    }
+    return two("ashr", d, x, n);  // all sign bits where every bit is pushed out
+  }
+
+  std::string saturated(dtype from, dtype to, const std::string& x) {
+    const std::string symbol =
+        cat("@llvm.fpto", to == dtype::uint8 ? "u" : "s", "i.sat.", suffix(to), ".", suffix(from));
+    t_.declared.insert(cat("declare ", type(to), " ", symbol, "(", type(from), ")"));
+    return t_.let("call ", type(to), " ", symbol, "(", type(from), " ", x, ")");
+  }
+
+  /// `detail::brain_bits`, in the low half of an i32.
+  std::string brain_bits(const std::string& bits) {
+    const std::string high = i32("lshr", bits, 16);
+    const std::string rounded =
+        i32("lshr", two("add", dtype::int32, i32("add", bits, 0x7fff), i32("and", high, 1)), 16);
+    const std::string nan = compared("icmp ugt", dtype::int32, i32("and", bits, 0x7fffffff),
+                                     literal("i32", 0x7f800000));
+    return choose(dtype::int32, nan, i32("or", high, 0x40), rounded);
+  }
+
+  /// `detail::half_bits`, in the low half of an i32.
+  std::string half_bits(const std::string& bits) {
+    const dtype d = dtype::int32;
+    const auto above = [&](const std::string& x, std::int64_t y) {
+      return compared("icmp ugt", d, x, literal("i32", y));
+    };
+    const std::string sign = i32("and", i32("lshr", bits, 16), 0x8000);
+    const std::string size = i32("and", bits, 0x7fffffff);
+    const std::string nan = i32("or", i32("and", i32("lshr", size, 13), 0x3ff), 0x7e00);
+    const std::string is_normal = above(size, 0x387fffff);
+    const std::string is_small = above(size, 0x32ffffff);
+    // A number below the normal ones loses 14 to 24 bits of its mantissa.
+    const std::string mantissa = i32("or", i32("and", size, 0x7fffff), 0x800000);
+    const std::string cut = two("sub", d, literal("i32", 126), i32("lshr", size, 23));
+    const std::string subnormal = two("and", dtype::boolean, is_small,
+                                      two("xor", dtype::boolean, is_normal, literal("i1", -1)));
+    const std::string shift = choose(d, subnormal, cut, literal("i32", 14));
+    const std::string left = two("sub", d, literal("i32", 32), shift);
+    const std::string zero = literal("i32", 0);
+    const std::string half = choose(d, is_normal, i32("lshr", i32("sub", size, 0x38000000), 13),
+                                    choose(d, is_small, two("lshr", d, mantissa, shift), zero));
+    const std::string rest = choose(d, is_normal, i32("shl", size, 19),
+                                    choose(d, is_small, two("shl", d, mantissa, left), zero));
+    // Above the tie, or at it and odd.
+    const std::string up =
+        two("or", dtype::boolean, above(rest, 0x80000000),
+            two("and", dtype::boolean, compared("icmp eq", d, rest, literal("i32", 0x80000000)),
+                compared("icmp ne", d, i32("and", half, 1), zero)));
+    const std::string rounded = two("add", d, half, convert("zext", "i1", up, "i32"));
+    const std::string finite = choose(d, above(size, 0x477fefff), literal("i32", 0x7c00), rounded);
+    return two("or", d, sign, choose(d, above(size, 0x7f800000), nan, finite));
+  }
+
+  text& t_;
+  const llvm_target& target_;
+  int n_;
+};
+
+}  // namespace ashlar::chip::llvm_codegen

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ashlar/chip/llvm/elements.hpp"
+#include "ashlar/chip/llvm/target.hpp"
+#include "ashlar/chip/llvm/text.hpp"
+#include "ashlar/core/dtype.hpp"
+#include "ashlar/tile/program.hpp"
+#include "ashlar/tile/type.hpp"
+
+namespace ashlar::chip::llvm_codegen {
+
+/// One element by name in each lane, of the values that are in registers.
+using in_registers = std::map<int, std::string>;
+
+/// What is known of a program while its function is written: where each value lies.
+///
+/// A scalar is a register, a tile an array in row-major order.
+struct frame {
+  const tile::program& code;
+  const llvm_target& target;
+  text t{};
+  std::vector<std::string> scalars;               ///< registers
+  std::vector<std::string> arrays;                ///< of tiles
+  std::vector<std::vector<std::string>> results;  ///< arrays of what owners of regions give
+  std::vector<int> next;                          ///< the instruction after each and its regions
+  std::vector<std::vector<int>> users;
+  std::int64_t stack_used = 0;
+  std::int64_t scratch_used = 0;
+  std::int64_t shared_used = 0;
+
+  frame(const tile::program& p, const llvm_target& to)
+      : code(p),
+        target(to),
+        scalars(static_cast<std::size_t>(p.size)),
+        arrays(static_cast<std::size_t>(p.size)),
+        results(static_cast<std::size_t>(p.size)),
+        next(static_cast<std::size_t>(p.size)),
+        users(static_cast<std::size_t>(p.size)) {
+    t.in_teams = to.in_teams();
+    for (int i = 0; i < p.size; ++i) {
+      next[static_cast<std::size_t>(i)] = tile::next_after(p, i);
+      for (const tile::value_id o : p.operands(i)) {
+        users[static_cast<std::size_t>(o)].push_back(i);
+      }
+    }
+  }
+
+  [[nodiscard]] const tile::tile_type& type_of(int v) const { return code.type_of(v); }
+  [[nodiscard]] int after(int i) const { return next[static_cast<std::size_t>(i)]; }
+  [[nodiscard]] std::string& scalar(int v) { return scalars[static_cast<std::size_t>(v)]; }
+  [[nodiscard]] std::string& array(int v) { return arrays[static_cast<std::size_t>(v)]; }
+  [[nodiscard]] std::vector<std::string>& results_of(int owner) {
+    return results[static_cast<std::size_t>(owner)];
+  }
+  /// Lanes of a vector of elements that are not wider than 32 bits.
+  [[nodiscard]] int width() const { return std::max(1, target.vector_bytes / 4); }
+  [[nodiscard]] elements lanes(int n) { return {t, target, n}; }
+
+  /// Memory for `n` elements, not initialised; of the team, where there is one.
+  std::string allocate(dtype d, std::int64_t n) {
+    const std::int64_t bytes = n * static_cast<std::int64_t>(size_of(d));
+    const std::int64_t room = (bytes + 63) / 64 * 64;
+    if (t.in_teams) {
+      std::int64_t& used = shared_used + room <= target.stack_bytes ? shared_used : scratch_used;
+      used += room;
+      return t.let_in_entry("getelementptr i8, ptr ",
+                            &used == &shared_used ? "%shared" : "%team_scratch", ", i64 ",
+                            used - room);
+    }
+    if (bytes <= 8 || stack_used + room <= target.stack_bytes) {
+      stack_used += bytes <= 8 ? 0 : room;
+      return n == 1 ? t.let_in_entry("alloca ", storage_type(d))
+                    : t.let_in_entry("alloca [", n, " x ", storage_type(d), "], align 64");
+    }
+    scratch_used += room;
+    return t.let_in_entry("getelementptr i8, ptr %scratch, i64 ", scratch_used - room);
+  }
+  /// Every thread has its own scalars.
+  std::string allocate(const tile::tile_type& type) {
+    return type.is_scalar() ? allocate_own(type.element, 1) : allocate(type.element, type.size());
+  }
+  /// Memory of one thread.
+  std::string allocate_own(dtype d, std::int64_t n) {
+    return t.in_teams ? t.let_in_entry("alloca [", n, " x ", storage_type(d), "], align 64")
+                      : allocate(d, n);
+  }
+
+  /// The one element of a value, in a register.
+  std::string scalar_of(int v) {
+    return type_of(v).is_scalar() ? scalar(v) : lanes(1).load(type_of(v).element, array(v));
+  }
+  /// A value in memory.
+  std::string array_of(int v) {
+    if (!type_of(v).is_scalar()) {
+      return array(v);
+    }
+    std::string here = allocate(type_of(v));
+    lanes(1).store(type_of(v).element, scalar(v), here);
+    return here;
+  }
+  /// Makes a value of what lies in an array that nobody writes as long as the value is there.
+  void bind(int v, const std::string& from) {
+    if (type_of(v).is_scalar()) {
+      scalar(v) = lanes(1).load(type_of(v).element, from);
+    } else {
+      array(v) = from;
+    }
+  }
+
+  /// Copies `n` elements as they lie in memory; of bytes, 2, 4 or 8 each.
+  void copy(dtype d, std::int64_t n, const std::string& from, const std::string& to) {
+    if (from == to) {
+      return;
+    }
+    t.parallel(n, width(), [&](int count, const std::string& i) {
+      move(d, count, t.at(d, from, i), t.at(d, to, i));
+    });
+  }
+  void move(dtype d, int count, const std::string& from, const std::string& to) {
+    const std::string type = lanes(count).type(storage_type(d));
+    const auto align = static_cast<std::int64_t>(size_of(d));
+    const std::string x = t.let("load ", type, ", ptr ", from, ", align ", align);
+    t.line("store ", type, " ", x, ", ptr ", to, ", align ", align);
+  }
+
+  // --- what arguments say: see `llvm_argument` ---------------------------------------------------
+
+  std::string data_of(int parameter) { return field("ptr", parameter, 0); }
+  std::string extent_of(int parameter, int axis) { return field("i64", parameter, 8 + 8 * axis); }
+  std::string stride_of(int parameter, int axis) { return field("i64", parameter, 40 + 8 * axis); }
+  std::string bits_of_scalar(int parameter) { return field("i64", parameter, 72); }
+
+  /// Leaves the function with the number of the instruction that failed, plus 1.
+  void fail_unless(const std::string& holds, int at) {
+    const std::string bad = t.fresh_label();
+    const std::string good = t.fresh_label();
+    t.jump_if(holds, good, bad);
+    t.begin_block(bad);
+    if (t.in_teams) {
+      t.line("store i32 ", at + 1, ", ptr %status");
+      t.line("ret void");
+    } else {
+      t.line("ret i32 ", at + 1);
+    }
+    t.begin_block(good);
+  }
+
+ private:
+  std::string field(const char* type, int parameter, int offset) {
+    std::string& known = fields_[{parameter, offset}];
+    if (known.empty()) {
+      const std::string at =
+          t.let_in_entry("getelementptr i8, ptr %args, i64 ", parameter * 80 + offset);
+      known = t.let_in_entry("load ", type, ", ptr ", at, ", align 8");
+    }
+    return known;
+  }
+
+  std::map<std::pair<int, int>, std::string> fields_{};
+};
+
+}  // namespace ashlar::chip::llvm_codegen

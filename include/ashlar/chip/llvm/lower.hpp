@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstdint>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ashlar/chip/llvm/fold.hpp"
+#include "ashlar/chip/llvm/frame.hpp"
+#include "ashlar/chip/llvm/group.hpp"
+#include "ashlar/chip/llvm/matrix.hpp"
+#include "ashlar/chip/llvm/memory.hpp"
+#include "ashlar/chip/llvm/target.hpp"
+#include "ashlar/tile/opcode.hpp"
+#include "ashlar/tile/program.hpp"
+#include "ashlar/tile/verify.hpp"
+
+namespace ashlar::chip::llvm_codegen {
+
+/// Writes the function of one program.
+class lowering {
+ public:
+  lowering(const tile::program& p, const llvm_target& target) : f_(p, target) {}
+
+  /// Returns: the definition; what it calls is in `declared()`.
+  std::string run(std::string_view symbol) {
+    f_.t.begin_block("start");
+    write(0, f_.code.size);
+    if (f_.t.in_teams) {
+      return kernel(symbol);
+    }
+    f_.t.line("ret i32 0");
+    return cat(
+        "define i32 @", symbol,
+        "(ptr noalias nocapture readonly %args, ptr noalias nocapture %scratch, i64 %place0, "
+        "i64 %place1, i64 %place2, i64 %grid0, i64 %grid1, i64 %grid2) #0 {\nentry:\n",
+        f_.t.entry, "  br label %start\n", f_.t.body, "}\n");
+  }
+  [[nodiscard]] const std::set<std::string>& declared() const { return f_.t.declared; }
+  [[nodiscard]] std::int64_t scratch_bytes() const { return f_.scratch_used; }
+  [[nodiscard]] std::int64_t shared_bytes() const { return f_.shared_used; }
+
+ private:
+  using opcode = tile::opcode;
+
+  /// A kernel of a GPU: a block of threads for each place of the grid.
+  std::string kernel(std::string_view symbol) {
+    f_.t.line("ret void");
+    std::string begin;
+    const auto read = [&](std::string_view name, std::string_view from) {
+      const std::string symbol_of = cat("@llvm.nvvm.read.ptx.sreg.", from);
+      f_.t.declared.insert(cat("declare i32 ", symbol_of, "()"));
+      begin += cat("  ", name, "_ = call i32 ", symbol_of, "()\n  ", name, " = zext i32 ", name,
+                   "_ to i64\n");
+    };
+    read("%thread", "tid.x");
+    read("%threads", "ntid.x");
+    for (int a = 0; a < 3; ++a) {
+      const char axis = "xyz"[a];
+      read(cat("%place", a), cat("ctaid.", std::string(1, axis)));
+      read(cat("%grid", a), cat("nctaid.", std::string(1, axis)));
+    }
+    begin += cat("  %team_y = mul i64 %place2, %grid1\n  %team_z = add i64 %team_y, %place1\n",
+                 "  %team_x = mul i64 %team_z, %grid0\n  %team = add i64 %team_x, %place0\n",
+                 "  %team_offset = mul i64 %team, ", f_.scratch_used,
+                 "\n  %team_scratch = getelementptr i8, ptr %scratch, i64 %team_offset\n",
+                 "  %shared = addrspacecast ptr addrspace(3) @ashlar_shared to ptr\n");
+    return cat("define void @", symbol,
+               "(ptr noalias nocapture readonly %args, ptr noalias nocapture %scratch, ptr noalias "
+               "nocapture %status) #0 {\nentry:\n",
+               begin, f_.t.entry, "  br label %start\n", f_.t.body, "}\n");
+  }
+
+  void write(int from, int to) {
+    for (int i = from; i < to;) {
+      const int end = group(i, to);
+      if (end > i) {
+        i = end;
+        continue;
+      }
+      step(i);
+      f_.t.barrier();
+      i = f_.after(i);
+    }
+  }
+
+  [[nodiscard]] bool is_scalar_step(int i) const {
+    const opcode op = f_.code.at(i).op;
+    return f_.type_of(i).is_scalar() &&
+           (is_elementwise(op) || tile::info(op).kind == tile::opcode_kind::leaf) &&
+           op != opcode::region_input;
+  }
+
+  /// Elementwise instructions of one shape, with the scalar ones between them.
+  /// Returns: the instruction after them; `from` where there is none.
+  int group(int from, int to) {
+    std::vector<int> tiles;
+    int i = from;
+    for (; i < to; ++i) {
+      if (is_scalar_step(i)) {
+        scalar(i);
+        continue;
+      }
+      const tile::tile_type& type = f_.type_of(i);
+      if (type.rank < 1 || !is_elementwise(f_.code.at(i).op) ||
+          (!tiles.empty() && !type.same_extents(f_.type_of(tiles.front())))) {
+        break;
+      }
+      tiles.push_back(i);
+    }
+    if (!tiles.empty()) {
+      write_group(f_, tiles);
+    }
+    return i;
+  }
+
+  void scalar(int at) {
+    const tile::instruction& i = f_.code.at(at);
+    switch (i.op) {
+      case opcode::program_id:
+        f_.scalar(at) = cat("%place", i.index);
+        return;
+      case opcode::grid_size:
+        f_.scalar(at) = cat("%grid", i.index);
+        return;
+      case opcode::extent:
+        f_.scalar(at) = f_.extent_of(i.index, static_cast<int>(i.value));
+        return;
+      case opcode::argument: {
+        elements e = f_.lanes(1);
+        const dtype d = i.type.element;
+        const std::string bits = f_.bits_of_scalar(i.index);
+        f_.scalar(at) = is_floating(d)
+                            ? e.cast(dtype::float64, d, tile::rounding::nearest_even,
+                                     e.bitcast(dtype::int64, dtype::float64, bits))
+                            : e.cast(dtype::int64, d, tile::rounding::nearest_even, bits);
+        return;
+      }
+      default: {
+        element_writer w(f_, 1);
+        w.write(at, {});
+        f_.scalar(at) = w.known[at];
+      }
+    }
+  }
+
+  void step(int at) {
+    const tile::instruction& i = f_.code.at(at);
+    switch (i.op) {
+      case opcode::load:
+        return write_load(f_, at);
+      case opcode::store:
+        return write_store(f_, at);
+      case opcode::gather:
+      case opcode::scatter:
+      case opcode::atomic_add:
+      case opcode::atomic_max:
+      case opcode::atomic_min:
+        return write_places(f_, at);
+      case opcode::reshape:
+        return f_.bind(at, f_.array_of(f_.code.operand(at, 0)));
+      case opcode::transpose:
+        return transpose(at);
+      case opcode::split:
+      case opcode::join:
+      case opcode::unpack_nibbles:
+        return interleave(at);
+      case opcode::dot:
+      case opcode::dot_scaled:
+        return matrix(at);
+      case opcode::reduce:
+        return fold_writer(f_, at, region_).reduce();
+      case opcode::scan:
+        return fold_writer(f_, at, region_).scan();
+      case opcode::loop:
+        return loop(at);
+      case opcode::repeat:
+        return repeat(at);
+      case opcode::branch:
+        return branch(at);
+      case opcode::result:
+        return f_.bind(at,
+                       f_.results_of(f_.code.operand(at, 0))[static_cast<std::size_t>(i.index)]);
+      case opcode::require:
+        return require(at);
+      case opcode::print:
+        return;  // nobody listens
+      default:
+        throw llvm_unsupported(i.op, at, "LLVM IR is not written for it here");
+    }
+  }
+
+  // --- shapes ------------------------------------------------------------------------------------
+
+  void transpose(int at) {
+    const tile::instruction& i = f_.code.at(at);
+    const tile::tile_type& from = f_.type_of(f_.code.operand(at, 0));
+    const std::string source = f_.array(f_.code.operand(at, 0));
+    const std::string out = f_.allocate(i.type);
+    const dtype d = i.type.element;
+    if (f_.t.in_teams && !i.type.is_scalar()) {
+      f_.t.parallel(i.type.size(), 1, [&](int, const std::string& n) {
+        std::string there = "0";
+        std::int64_t below = i.type.size();
+        for (int a = 0; a < i.type.rank; ++a) {
+          std::int64_t from_step = 1;
+          for (int k = static_cast<int>((i.value >> (4 * a)) & 15) + 1; k < from.rank; ++k) {
+            from_step *= from.extent(k);
+          }
+          below /= i.type.extent(a);
+          there =
+              f_.t.add(there, f_.t.mul(f_.t.place(n, below, i.type.extent(a), a == 0), from_step));
+        }
+        f_.move(d, 1, f_.t.at(d, source, there), f_.t.at(d, out, n));
+      });
+      return f_.bind(at, out);
+    }
+    const auto axis = [&](const auto& self, int a, const std::string& here,
+                          const std::string& there) -> void {
+      if (a == i.type.rank) {
+        return f_.move(d, 1, f_.t.at(d, source, there), f_.t.at(d, out, here));
+      }
+      std::int64_t to_step = 1;
+      for (int k = a + 1; k < i.type.rank; ++k) {
+        to_step *= i.type.extent(k);
+      }
+      std::int64_t from_step = 1;
+      for (int k = static_cast<int>((i.value >> (4 * a)) & 15) + 1; k < from.rank; ++k) {
+        from_step *= from.extent(k);
+      }
+      f_.t.loop(0, i.type.extent(a), 1, [&](const std::string& n) {
+        self(self, a + 1, f_.t.add(here, f_.t.mul(n, to_step)),
+             f_.t.add(there, f_.t.mul(n, from_step)));
+      });
+    };
+    i.type.is_scalar() ? f_.bind(at, f_.array_of(f_.code.operand(at, 0)))
+                       : (axis(axis, 0, "0", "0"), f_.bind(at, out));
+  }
+
+  void interleave(int at) {
+    const tile::instruction& i = f_.code.at(at);
+    const dtype d = i.type.element;
+    const std::string x = f_.array(f_.code.operand(at, 0));
+    const std::string out = f_.allocate(i.type);
+    elements e = f_.lanes(1);
+    const std::int64_t n = i.op == opcode::split ? i.type.size() : i.type.size() / 2;
+    f_.t.parallel(n, 1, [&](int, const std::string& k) {
+      const std::string even = f_.t.mul(k, 2);
+      const std::string odd = f_.t.add(even, "1");
+      if (i.op == opcode::split) {
+        f_.move(d, 1, f_.t.at(d, x, i.index == 0 ? even : odd), f_.t.at(d, out, k));
+      } else if (i.op == opcode::join) {
+        f_.move(d, 1, f_.t.at(d, x, k), f_.t.at(d, out, even));
+        f_.move(d, 1, f_.t.at(d, f_.array(f_.code.operand(at, 1)), k), f_.t.at(d, out, odd));
+      } else {
+        const std::string_view shift = d == dtype::int8 ? "ashr" : "lshr";
+        const std::string both = e.load(d, f_.t.at(d, x, k));
+        const std::string low = e.two(shift, d, e.two("shl", d, both, "4"), "4");
+        e.store(d, low, f_.t.at(d, out, even));
+        e.store(d, e.two(shift, d, both, "4"), f_.t.at(d, out, odd));
+      }
+    });
+    f_.bind(at, out);
+  }
+
+  // --- matrices ----------------------------------------------------------------------------------
+
+  /// Where the result of `at` may go so that the loop around it need not copy it: onto the carried
+  /// tile that only its operand `c` reads and that it becomes. Else new memory.
+  std::string destination(int at, int c) {
+    const auto& mine = f_.users[static_cast<std::size_t>(at)];
+    const int from = f_.code.operand(at, c);
+    const bool only = f_.users[static_cast<std::size_t>(from)].size() == 1 && mine.size() == 1;
+    if (only && f_.code.at(from).op == opcode::region_input &&
+        f_.code.at(mine[0]).op == opcode::yield && !loops_.empty()) {
+      const int owner = loops_.back();
+      const int number = f_.code.at(from).index - 1;
+      if (from == owner + 2 + number && mine[0] == f_.after(owner) - 1 && number >= 0 &&
+          f_.code.operand(mine[0], number) == at) {
+        return f_.array(from);
+      }
+    }
+    return f_.allocate(f_.type_of(at));
+  }
+
+  void matrix(int at) {
+    const auto array = [&](int k) { return f_.array(f_.code.operand(at, k)); };
+    const bool scaled = f_.code.at(at).op == opcode::dot_scaled;
+    dot_writer w(f_, at);
+    const int c = scaled ? 4 : 2;
+    const std::string out = destination(at, c);
+    scaled ? w.dot_scaled(array(1), array(3), array(c), out) : w.dot(array(c), out);
+    f_.bind(at, out);
+  }
+
+  // --- control -----------------------------------------------------------------------------------
+
+  /// Memory for what is carried, with the first values.
+  void begin_carried(int at, int first) {
+    auto& slots = f_.results_of(at);
+    for (int k = first; k < f_.code.at(at).count; ++k) {
+      const int v = f_.code.operand(at, k);
+      slots.push_back(f_.allocate(f_.type_of(v)));
+      assign(v, slots.back());
+    }
+    f_.t.barrier();
+  }
+
+  void assign(int v, const std::string& slot) {
+    const tile::tile_type& type = f_.type_of(v);
+    if (type.is_scalar()) {
+      f_.lanes(1).store(type.element, f_.scalar(v), slot);
+    } else {
+      f_.copy(type.element, type.size(), f_.array(v), slot);
+    }
+  }
+
+  void bind_inputs(int owner, int first) {
+    const auto& slots = f_.results_of(owner);
+    for (std::size_t k = 0; k < slots.size(); ++k) {
+      f_.bind(first + static_cast<int>(k), slots[k]);
+    }
+  }
+
+  /// What a region yields becomes the results so far, all at once.
+  void keep(int owner, int yield) {
+    keep_all(owner, yield);
+    f_.t.barrier();
+  }
+  void keep_all(int owner, int yield) {
+    const auto& slots = f_.results_of(owner);
+    std::vector<std::string> from(slots.size());
+    for (std::size_t k = 0; k < slots.size(); ++k) {
+      const int v = f_.code.operand(yield, static_cast<int>(k));
+      const tile::tile_type& type = f_.type_of(v);
+      if (type.is_scalar()) {
+        continue;
+      }
+      from[k] = f_.array(v);
+      for (std::size_t other = 0; other < k; ++other) {
+        if (from[k] == slots[other]) {  // it would be overwritten before it is read
+          from[k] = f_.allocate(type);
+          f_.copy(type.element, type.size(), f_.array(v), from[k]);
+          f_.t.barrier();
+          break;
+        }
+      }
+    }
+    for (std::size_t k = 0; k < slots.size(); ++k) {
+      const int v = f_.code.operand(yield, static_cast<int>(k));
+      const tile::tile_type& type = f_.type_of(v);
+      if (type.is_scalar()) {
+        f_.lanes(1).store(type.element, f_.scalar(v), slots[k]);
+      } else {
+        f_.copy(type.element, type.size(), from[k], slots[k]);
+      }
+    }
+  }
+
+  void loop(int at) {
+    const std::string first = f_.scalar(f_.code.operand(at, 0));
+    const std::string end = f_.scalar(f_.code.operand(at, 1));
+    const std::string by = f_.scalar(f_.code.operand(at, 2));
+    f_.fail_unless(f_.t.let("icmp sgt i64 ", by, ", 0"), at);
+    begin_carried(at, 3);
+    const std::string counter = f_.allocate_own(dtype::int64, 1);
+    f_.t.line("store i64 ", first, ", ptr ", counter);
+    const std::string head = f_.t.fresh_label();
+    const std::string more = f_.t.fresh_label();
+    const std::string after = f_.t.fresh_label();
+    f_.t.jump_if(f_.t.let("icmp slt i64 ", first, ", ", end), head, after);
+    f_.t.begin_block(head);
+    const std::string i = f_.t.let("load i64, ptr ", counter);
+    f_.scalar(at + 1) = i;
+    bind_inputs(at, at + 2);
+    loops_.push_back(at);
+    write(at + 1 + f_.code.at(at).count - 2, f_.after(at) - 1);
+    loops_.pop_back();
+    keep(at, f_.after(at) - 1);
+    // The counter may come near the largest number.
+    const std::string left = f_.t.let("sub i64 ", end, ", ", i);
+    f_.t.jump_if(f_.t.let("icmp ule i64 ", left, ", ", by), after, more);
+    f_.t.begin_block(more);
+    f_.t.line("store i64 ", f_.t.add(i, by), ", ptr ", counter);
+    f_.t.jump(head);
+    f_.t.begin_block(after);
+  }
+
+  void repeat(int at) {
+    const int inputs = f_.code.at(at).count;
+    const int asked = tile::region_end(f_.code, at + 1);
+    const int end = f_.after(at) - 1;
+    begin_carried(at, 0);
+    const std::string rounds = f_.allocate_own(dtype::int64, 1);
+    f_.t.line("store i64 0, ptr ", rounds);
+    const std::string head = f_.t.fresh_label();
+    const std::string more = f_.t.fresh_label();
+    const std::string after = f_.t.fresh_label();
+    f_.t.jump(head);
+    f_.t.begin_block(head);
+    loops_.push_back(-1);  // what it carries is read by two regions
+    bind_inputs(at, at + 1);
+    write(at + 1 + inputs, asked);
+    f_.t.jump_if(f_.scalar_of(f_.code.operand(asked, 0)), more, after);
+    f_.t.begin_block(more);
+    const std::string n = f_.t.let("load i64, ptr ", rounds);
+    f_.fail_unless(f_.t.let("icmp slt i64 ", n, ", ", f_.target.repeat_limit), at);
+    f_.t.line("store i64 ", f_.t.add(n, "1"), ", ptr ", rounds);
+    bind_inputs(at, asked + 1);
+    write(asked + 1 + inputs, end);
+    keep(at, end);
+    loops_.pop_back();
+    f_.t.jump(head);
+    f_.t.begin_block(after);
+  }
+
+  void branch(int at) {
+    const int middle = tile::region_end(f_.code, at + 1);
+    const int end = f_.after(at) - 1;
+    auto& slots = f_.results_of(at);
+    for (const tile::value_id v : f_.code.operands(middle)) {
+      slots.push_back(f_.allocate(f_.type_of(v)));
+    }
+    const std::string yes = f_.t.fresh_label();
+    const std::string no = f_.t.fresh_label();
+    const std::string after = f_.t.fresh_label();
+    f_.t.jump_if(f_.scalar(f_.code.operand(at, 0)), yes, no);
+    for (const bool taken : {true, false}) {
+      f_.t.begin_block(taken ? yes : no);
+      write(taken ? at + 1 : middle + 1, taken ? middle : end);
+      keep(at, taken ? middle : end);
+      f_.t.jump(after);
+    }
+    f_.t.begin_block(after);
+  }
+
+  void require(int at) {
+    const int v = f_.code.operand(at, 0);
+    const tile::tile_type& type = f_.type_of(v);
+    if (type.is_scalar()) {
+      return f_.fail_unless(f_.scalar(v), at);
+    }
+    f_.t.loop(0, type.size(), 1, [&](const std::string& i) {
+      f_.fail_unless(f_.lanes(1).load(type.element, f_.t.at(type.element, f_.array(v), i)), at);
+    });
+  }
+
+  frame f_;
+  std::vector<int> loops_{};
+  const region_writer region_ = [this](int from, int to) { write(from, to); };
+};
+
+}  // namespace ashlar::chip::llvm_codegen

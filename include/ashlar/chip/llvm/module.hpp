@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ashlar/chip/llvm/gpu_math.hpp"
+#include "ashlar/chip/llvm/lower.hpp"
+#include "ashlar/chip/llvm/target.hpp"
+#include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/program.hpp"
+#include "ashlar/tile/type.hpp"
+#include "ashlar/tile/verify.hpp"
+
+namespace ashlar::chip {
+
+/// One argument of a compiled kernel, as it lies in memory: 80 bytes on every target.
+struct llvm_argument {
+  void* data = nullptr;  ///< of a view: its element at (0, 0 ...)
+  std::array<std::int64_t, tile::max_rank> extents{};
+  std::array<std::int64_t, tile::max_rank> strides{};  ///< in elements
+  std::int64_t bits = 0;                               ///< of a scalar: its `constant_bits`
+
+  constexpr llvm_argument() = default;
+  explicit llvm_argument(const tile::argument& a)
+      : data(a.data), extents(a.extents), strides(a.strides), bits(a.bits) {}
+};
+static_assert(sizeof(llvm_argument) == 80 && sizeof(void*) == 8);
+
+/// A compiled kernel, for one place of the grid: arguments, scratch memory, place, size of the
+/// grid.
+///
+/// Returns: 0, or 1 + the number of the instruction that failed.
+using llvm_function = std::int32_t (*)(const llvm_argument*, void*, std::int64_t, std::int64_t,
+                                       std::int64_t, std::int64_t, std::int64_t, std::int64_t);
+
+/// LLVM IR of some programs.
+struct llvm_module {
+  struct function {
+    std::string symbol;
+    std::int64_t scratch_bytes = 0;  ///< of the memory that one place of the grid works in
+    std::int64_t shared_bytes = 0;   ///< of the memory that a block of threads shares, on GPUs
+  };
+  std::string text{};
+  std::vector<function> functions{};  ///< one for each program, in order
+};
+
+namespace llvm_codegen {
+
+/// A C identifier: the program's name, and its number where there are several.
+inline std::string symbol_of(const tile::program& p, std::size_t number, std::size_t count) {
+  std::string symbol = "ashlar_";
+  for (const char c : p.name()) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+    symbol += plain ? c : '_';
+  }
+  return count == 1 ? symbol : symbol + "_" + std::to_string(number);
+}
+
+/// Writes programs as one module of textual LLVM IR, with opaque pointers.
+///
+/// Throws: `program_error` where `verify` finds something; `llvm_unsupported`.
+/// Cost:   linear in the length of the text, some 100 bytes per instruction of the IR.
+inline llvm_module emit(std::span<const tile::program> programs, const llvm_target& target) {
+  llvm_module m;
+  std::set<std::string> declared;
+  std::string bodies;
+  for (std::size_t i = 0; i < programs.size(); ++i) {
+    tile::expect_valid(programs[i]);
+    lowering l(programs[i], target);
+    m.functions.push_back({symbol_of(programs[i], i, programs.size())});
+    bodies += "\n" + l.run(m.functions.back().symbol);
+    m.functions.back().scratch_bytes = l.scratch_bytes();
+    m.functions.back().shared_bytes = l.shared_bytes();
+    declared.insert(l.declared().begin(), l.declared().end());
+  }
+  m.text = cat("target triple = \"", target.triple(), "\"\n");
+  if (target.in_teams()) {
+    m.text += "\n@ashlar_shared = external addrspace(3) global [0 x i8], align 64\n";
+    if (bodies.find("@ashlar_expf(") != std::string::npos) {
+      m.text += gpu_expf;
+    }
+  }
+  m.text += bodies + "\n";
+  for (const std::string& line : declared) {
+    m.text += line + "\n";
+  }
+  // Loops that copy stay loops: the code needs no C library but for its functions.
+  m.text += "\nattributes #0 = { nounwind \"no-builtins\" }\n";
+  if (target.in_teams()) {
+    std::string kernels;
+    for (std::size_t i = 0; i < m.functions.size(); ++i) {
+      m.text += cat("!", i, " = !{ptr @", m.functions[i].symbol, ", !\"kernel\", i32 1}\n");
+      kernels += cat(i == 0 ? "!" : ", !", i);
+    }
+    m.text += cat("!nvvm.annotations = !{", kernels, "}\n");
+  }
+  return m;
+}
+
+}  // namespace llvm_codegen
+
+}  // namespace ashlar::chip

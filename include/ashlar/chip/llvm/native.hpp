@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <dlfcn.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "ashlar/chip/host/parallel.hpp"
+#include "ashlar/chip/llvm/module.hpp"
+#include "ashlar/chip/llvm/target.hpp"
+#include "ashlar/chip/llvm/tools.hpp"
+#include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/program.hpp"
+
+/// Programs compiled by an installed clang for the machine that we run on.
+namespace ashlar::chip::llvm_codegen {
+
+/// The machine's name in triples; empty where it has none here.
+constexpr std::string_view native_arch() {
+#if defined(__x86_64__)
+  return "x86_64";
+#elif defined(__aarch64__)
+  return "aarch64";
+#elif defined(__riscv) && __riscv_xlen == 64
+  return "riscv64";
+#else
+  return {};
+#endif
+}
+
+/// Programs in a shared object, which is open as long as this lives.
+class native_library {
+ public:
+  /// Throws: `llvm_unsupported`; `llvm_tool_error` where clang is not there or fails.
+  native_library(std::span<const tile::program> programs, const llvm_target& target,
+                 const char* optimisation = "-O2") {
+    const llvm_module m = emit(programs, target);
+    const std::string clang = expect_tool("clang");
+    const temporary_folder folder;
+    write_file(folder / "module.ll", m.text);
+    const std::string cpu = target.arch() == "x86_64" ? "-march=native" : "-mcpu=native";
+    std::vector<std::string> command{
+        clang, "-x", "ir", optimisation, cpu, "-ffp-contract=off", "-Wno-override-module"};
+    for (const std::string& word : pointer_switch(clang)) {
+      command.push_back(word);
+    }
+    for (const std::string& word :
+         {std::string("-fPIC"), std::string("-shared"), folder / "module.ll", std::string("-o"),
+          folder / "module.so", std::string("-lm")}) {
+      command.push_back(word);
+    }
+    expect_run(command);
+    library_.reset(::dlopen((folder / "module.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+    if (library_ == nullptr) {
+      throw llvm_tool_error("dlopen", ::dlerror());
+    }
+    for (const llvm_module::function& f : m.functions) {
+      void* symbol = ::dlsym(library_.get(), f.symbol.c_str());
+      if (symbol == nullptr) {
+        throw llvm_tool_error("dlsym", "there is no " + f.symbol);
+      }
+      functions_.push_back({reinterpret_cast<llvm_function>(symbol), f.scratch_bytes});
+    }
+  }
+
+  /// Runs program number `k`, which is `p`, for every place of the grid, in parallel.
+  ///
+  /// Throws: `launch_error` where arguments or grid do not fit, `execution_error`.
+  void run(std::size_t k, const tile::program& p, const tile::grid& grid,
+           std::span<const tile::argument> given) const {
+    tile::expect_matching(p, given);
+    std::int64_t places = 1;
+    for (const std::int64_t n : grid) {
+      if (n < 0 || (n > 0 && places > INT64_MAX / n)) {
+        throw tile::launch_error(-1,
+                                 "an axis of the grid is negative, or there are too many places");
+      }
+      places *= n;
+    }
+    const std::vector<llvm_argument> arguments(given.begin(), given.end());
+    const function& f = functions_[k];
+    const std::int64_t room = f.scratch_bytes + 64;
+    parallel_for(places, 1, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<std::byte> memory(static_cast<std::size_t>(room));
+      void* scratch = memory.data();
+      std::size_t left = memory.size();
+      std::align(64, static_cast<std::size_t>(f.scratch_bytes), scratch, left);
+      for (std::int64_t n = begin; n < end; ++n) {
+        const tile::grid at{n % grid[0], n / grid[0] % grid[1], n / grid[0] / grid[1]};
+        const std::int32_t failed =
+            f.call(arguments.data(), scratch, at[0], at[1], at[2], grid[0], grid[1], grid[2]);
+        if (failed != 0) {
+          const tile::instruction& i = p.at(failed - 1);
+          throw tile::execution_error(
+              i.op == tile::opcode::require ? "what the kernel requires does not hold"
+              : i.op == tile::opcode::loop  ? "loop: the step must be above 0"
+                                            : "repeat: more rounds than the limit allows",
+              failed - 1, at, i.op == tile::opcode::require ? i.index : 0);
+        }
+      }
+    });
+  }
+
+ private:
+  struct close {
+    void operator()(void* library) const { ::dlclose(library); }
+  };
+  struct function {
+    llvm_function call;
+    std::int64_t scratch_bytes;
+  };
+  std::unique_ptr<void, close> library_{};
+  std::vector<function> functions_{};
+};
+
+/// A program's code: compiled when it is asked for the first time, kept until the process ends.
+inline const native_library& compiled(const tile::program& p, const llvm_target& target) {
+  struct entry {
+    tile::program code;
+    llvm_target target;
+    native_library library;
+  };
+  static std::mutex guard;
+  static std::unordered_multimap<std::size_t, std::unique_ptr<entry>> known;
+  const std::size_t key = std::hash<std::string_view>{}(p.name()) * 31 +
+                          static_cast<std::size_t>(p.size) * 1024 +
+                          static_cast<std::size_t>(p.operand_count);
+  const std::lock_guard lock(guard);
+  const auto [first, last] = known.equal_range(key);
+  for (auto i = first; i != last; ++i) {
+    if (i->second->target == target && i->second->code == p) {
+      return i->second->library;
+    }
+  }
+  return known
+      .emplace(key, std::unique_ptr<entry>(new entry{p, target, native_library({&p, 1}, target)}))
+      ->second->library;
+}
+
+}  // namespace ashlar::chip::llvm_codegen

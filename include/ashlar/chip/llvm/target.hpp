@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "ashlar/core/error.hpp"
+#include "ashlar/tile/opcode.hpp"
+
+namespace ashlar::chip {
+
+namespace llvm_codegen {
+/// Characters up to the first 0 or `end`.
+constexpr std::string_view filled(const char* chars, std::size_t most, char end = '\0') {
+  std::size_t n = 0;
+  while (n < most && chars[n] != '\0' && chars[n] != end) {
+    ++n;
+  }
+  return {chars, n};
+}
+}  // namespace llvm_codegen
+
+/// What LLVM IR is written for. A plain value, so that it can be a template argument; a triple
+/// alone is one, too: `chip::llvm<"riscv64-linux-gnu">`.
+struct llvm_target {
+  static constexpr std::size_t room = 48;
+
+  std::array<char, room> triple_chars{};
+  std::array<char, 16> math_prefix_chars{};  ///< before `expf`, `log` ...: "__nv_" for libdevice
+  int vector_bytes = 64;                     ///< of the vectors that are written
+  /// For tiles: of the stack, or of the memory that a team shares. The rest is scratch memory.
+  std::int64_t stack_bytes = 64 * 1024;
+  std::int64_t repeat_limit = std::int64_t{1} << 24;  ///< most rounds of one `repeat`
+
+  template <std::size_t N>
+    requires(N <= room)
+  constexpr llvm_target(const char (&name)[N]) {
+    for (std::size_t i = 0; i < N; ++i) {
+      triple_chars[i] = name[i];
+    }
+    if (arch() == "nvptx64") {
+      set_math_prefix("__nv_");
+      vector_bytes = 4;  // a thread takes one element
+      stack_bytes = 48 * 1024;
+    }
+  }
+
+  [[nodiscard]] constexpr std::string_view triple() const {
+    return llvm_codegen::filled(triple_chars.data(), room);
+  }
+  [[nodiscard]] constexpr std::string_view arch() const {
+    return llvm_codegen::filled(triple_chars.data(), room, '-');
+  }
+  /// Whether the threads of a block work on one place of the grid together.
+  [[nodiscard]] constexpr bool in_teams() const { return arch() == "nvptx64"; }
+  [[nodiscard]] constexpr std::string_view math_prefix() const {
+    return llvm_codegen::filled(math_prefix_chars.data(), math_prefix_chars.size());
+  }
+
+  template <std::size_t N>
+    requires(N <= 16)
+  constexpr void set_math_prefix(const char (&prefix)[N]) {
+    math_prefix_chars = {};
+    for (std::size_t i = 0; i < N; ++i) {
+      math_prefix_chars[i] = prefix[i];
+    }
+  }
+  [[nodiscard]] constexpr llvm_target with_vector_bytes(int bytes) const {
+    llvm_target t = *this;
+    t.vector_bytes = bytes;
+    return t;
+  }
+
+  friend constexpr bool operator==(const llvm_target&, const llvm_target&) = default;
+};
+
+/// A program that LLVM IR cannot be written for.
+struct llvm_unsupported final : error {
+  tile::opcode op;
+  int instruction;     ///< its place in the program
+  std::string reason;  ///< what is missing
+
+  llvm_unsupported(tile::opcode what, int at, std::string why,
+                   std::source_location where = std::source_location::current())
+      : error(where), op(what), instruction(at), reason(std::move(why)) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return "ashlar::chip::llvm: %" + std::to_string(instruction) + " (" +
+           std::string(tile::info(op).name) + "): " + reason;
+  }
+};
+
+/// A tool of LLVM that is not there, or that failed.
+struct llvm_tool_error final : error {
+  std::string tool;    ///< its name or path
+  std::string reason;  ///< what to do, or what it wrote
+
+  llvm_tool_error(std::string name, std::string why,
+                  std::source_location where = std::source_location::current())
+      : error(where), tool(std::move(name)), reason(std::move(why)) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return "ashlar::chip::llvm: " + tool + ": " + reason;
+  }
+};
+
+}  // namespace ashlar::chip

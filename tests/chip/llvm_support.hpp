@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <random>
+#include <span>
+#include <sstream>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ashlar/chip/llvm.hpp"
+#include "ashlar/tile/interpret.hpp"
+#include "ashlar/tile/kernel.hpp"
+#include "ashlar/tile/language.hpp"
+#include "support/tile_random.hpp"
+
+/// Tile programs with memory to run on, and what they are compared with.
+namespace llvm_test {
+
+namespace al = ashlar;
+namespace tile = ashlar::tile;
+
+/// One launch. Arguments point nowhere; `arguments()` makes them point into some memory.
+struct launch {
+  std::string name{};
+  tile::program code{};
+  tile::grid size{};
+  std::vector<tile::argument> given{};
+  std::vector<std::vector<std::byte>> memory{};  ///< one per parameter; of scalars, empty
+
+  [[nodiscard]] std::vector<tile::argument> arguments(
+      std::vector<std::vector<std::byte>>& in) const {
+    std::vector<tile::argument> all = given;
+    for (std::size_t k = 0; k < all.size(); ++k) {
+      all[k].data = all[k].rank < 0 ? nullptr : in[k].data();
+    }
+    return all;
+  }
+
+  /// What the interpreter makes of the memory.
+  [[nodiscard]] std::vector<std::vector<std::byte>> expected() const {
+    std::vector<std::vector<std::byte>> all = memory;
+    tile::interpret(code, size, arguments(all));
+    return all;
+  }
+};
+
+inline launch random_launch(std::uint64_t seed, const tile_test::random_options& options) {
+  launch l;
+  l.name = "seed " + std::to_string(seed);
+  l.code = tile_test::random_program(seed, options);
+  tile_test::random_launch made(l.code, seed);
+  l.size = made.size;
+  l.given = made.arguments();
+  l.memory = made.buffers;
+  return l;
+}
+
+/// A view of random elements for a launch that is put together by hand.
+template <class T>
+struct random_view {
+  std::vector<std::int64_t> extents;
+  std::vector<std::int64_t> strides{};  ///< row-major where empty
+  double low = -4, high = 4;
+  std::vector<double> first{};  ///< these instead of the first random ones
+};
+
+class launch_maker {
+ public:
+  launch_maker(std::string name, const tile::program& p, const tile::grid& size) {
+    made_.name = std::move(name);
+    made_.code = p;
+    made_.size = size;
+  }
+
+  template <class T>
+  launch_maker& add(const random_view<T>& v) {
+    std::vector<std::int64_t> strides = v.strides;
+    std::int64_t room = 1;
+    if (strides.empty()) {
+      strides.resize(v.extents.size());
+      for (std::size_t a = strides.size(); a-- > 0;) {
+        strides[a] = room;
+        room *= v.extents[a];
+      }
+    } else {
+      for (std::size_t a = 0; a < strides.size(); ++a) {
+        room += strides[a] * std::max<std::int64_t>(v.extents[a] - 1, 0);
+      }
+    }
+    std::vector<std::byte> bytes(static_cast<std::size_t>(room + 1) * sizeof(T));
+    for (std::int64_t i = 0; i < room; ++i) {
+      const auto u = static_cast<std::size_t>(i);
+      const double x = u < v.first.size()
+                           ? v.first[u]
+                           : std::uniform_real_distribution<double>(v.low, v.high)(random_);
+      if constexpr (std::is_integral_v<T>) {
+        tile::detail::set_element(bytes.data(), i, static_cast<T>(static_cast<std::int64_t>(x)));
+      } else {
+        tile::detail::set_element(bytes.data(), i, T(static_cast<float>(x)));
+      }
+    }
+    const std::size_t k = made_.given.size();
+    if (made_.code.parameter_at(static_cast<int>(k)).written) {
+      made_.given.push_back(tile::argument(reinterpret_cast<T*>(bytes.data()), v.extents, strides));
+    } else {
+      made_.given.push_back(
+          tile::argument(reinterpret_cast<const T*>(bytes.data()), v.extents, strides));
+    }
+    made_.memory.push_back(std::move(bytes));
+    return *this;
+  }
+  template <al::Scalar T>
+  launch_maker& add(T scalar) {
+    made_.given.push_back(tile::argument(scalar));
+    made_.memory.emplace_back();
+    return *this;
+  }
+  [[nodiscard]] launch done() const { return made_; }
+
+ private:
+  launch made_{};
+  std::mt19937 random_{1234};
+};
+
+/// The programs of some launches, each once.
+struct programs {
+  std::vector<tile::program> code{};
+  std::vector<std::size_t> of{};  ///< of each launch: its program
+
+  explicit programs(const std::vector<launch>& all) {
+    for (const launch& l : all) {
+      const auto at = std::find(code.begin(), code.end(), l.code);
+      of.push_back(static_cast<std::size_t>(at - code.begin()));
+      if (at == code.end()) {
+        code.push_back(l.code);
+      }
+    }
+  }
+};
+
+/// How many floating-point numbers lie between two, at most; of other types, whether they differ.
+/// NaN is equal to NaN: machines do not agree on its bits.
+template <class T>
+double distance(const T& a, const T& b) {
+  const auto x = static_cast<al::compute_type<T>>(a);
+  const auto y = static_cast<al::compute_type<T>>(b);
+  if (std::memcmp(&a, &b, sizeof(T)) == 0 || (x != x && y != y)) {
+    return 0;
+  }
+  if constexpr (al::Floating<T>) {
+    const auto ordered = [](T v) {
+      const auto bits = static_cast<std::int64_t>(tile::eval::detail::raw_bits(v));
+      const std::int64_t sign = std::int64_t{1} << (sizeof(T) * 8 - 1);
+      return (bits & sign) != 0 ? -static_cast<double>(bits & ~sign) : static_cast<double>(bits);
+    };
+    return x != x || y != y ? std::numeric_limits<double>::infinity()
+                            : std::max(1.0, std::abs(ordered(a) - ordered(b)));
+  } else {
+    return std::numeric_limits<double>::infinity();
+  }
+}
+
+/// The largest `distance` of two memories of a launch.
+inline double distance(const launch& l, const std::vector<std::vector<std::byte>>& a,
+                       const std::vector<std::vector<std::byte>>& b) {
+  double most = 0;
+  for (std::size_t k = 0; k < a.size(); ++k) {
+    if (a[k] == b[k]) {
+      continue;
+    }
+    tile::eval::with_scalar(l.given[k].element, [&]<class T>(std::type_identity<T>) {
+      for (std::size_t i = 0; i < a[k].size() / sizeof(T); ++i) {
+        const auto n = static_cast<std::int64_t>(i);
+        most = std::max(most, distance(tile::detail::element_at<T>(a[k].data(), n),
+                                       tile::detail::element_at<T>(b[k].data(), n)));
+      }
+    });
+  }
+  return most;
+}
+
+// --- kernels -------------------------------------------------------------------------------------
+
+/// Each function of floating-point tiles whose last bit every machine agrees on.
+template <class T, int B>
+struct exact_functions {
+  static constexpr auto name = "exact";
+  constexpr void operator()(tile::scope& k, tile::in<T, 1> x, tile::in<T, 1> z,
+                            tile::out<T, 2> y) const {
+    const auto i = k.program_id(0) * B;
+    const auto a = tile::load<B>(x, i);
+    const auto b = tile::load<B>(z, i);
+    int row = 0;
+    const auto put = [&](auto v) { tile::store(y, v, row++, i); };
+    put(sqrt(abs(a)));
+    put(rsqrt(abs(a) + 1));
+    put(floor(a * 3));
+    put(-a);
+    put(a + b);
+    put(a - b);
+    put(a * b);
+    put(a / b);
+    put(max(a, b));
+    put(min(a, b));
+    put(fma(a, b, a));
+    put(select(a < b, a, b * 2));
+    put(select((a <= b) & !(a == b), b, 1));
+    put(select((a != b) | (b > 0), a, 0));
+    put(tile::cast<T>(tile::cast<std::int32_t>(a * 100) + 1));
+    put(tile::cast<T>(tile::cast<std::int64_t>(a * 1e9)));
+    put(tile::cast<T>(tile::cast<std::uint8_t>(a * 100)));
+    put(tile::cast<T>(tile::cast<std::int8_t>(a * 100)));
+    put(tile::cast<T>(tile::cast<bool>(a)));
+    put(tile::cast<T>(tile::cast<al::bfloat16>(a, tile::rounding::toward_zero)));
+    put(tile::cast<T>(tile::cast<al::float16>(a)));
+    put(tile::cast<T>(tile::cast<al::float16>(a / 50000, tile::rounding::toward_zero)));
+    put(tile::cast<T>(tile::cast<double>(a) / 3));
+    put(tile::cast<T>(tile::cast<float>(tile::cast<double>(a) / 3, tile::rounding::toward_zero)));
+  }
+  static constexpr int rows = 24;
+};
+
+/// Those whose last bits are the C library's.
+template <class T, int B>
+struct library_functions {
+  static constexpr auto name = "library";
+  constexpr void operator()(tile::scope& k, tile::in<T, 1> x, tile::out<T, 2> y) const {
+    const auto i = k.program_id(0) * B;
+    const auto a = tile::load<B>(x, i);
+    tile::store(y, exp(a), 0, i);
+    tile::store(y, log(abs(a)), 1, i);
+    tile::store(y, tanh(a), 2, i);
+    tile::store(y, sigmoid(a), 3, i);
+    tile::store(y, erf(a), 4, i);
+  }
+  static constexpr int rows = 5;
+};
+
+template <class T, int B>
+struct integers {
+  static constexpr auto name = "integers";
+  constexpr void operator()(tile::scope& k, tile::in<T, 1> x, tile::in<T, 1> z,
+                            tile::out<T, 2> y) const {
+    const auto i = k.program_id(0) * B;
+    const auto a = tile::load<B>(x, i);
+    const auto b = tile::load<B>(z, i);
+    int row = 0;
+    const auto put = [&](auto v) { tile::store(y, v, row++, i); };
+    put(a + b);
+    put(a - b);
+    put(a * b);
+    put(a / b);
+    put(a % b);
+    put((a & b) | (a ^ 5));
+    put(a << b);
+    put(a >> b);
+    put(~a);
+    put(max(a, b));
+    put(min(a, b));
+    put(abs(a));
+    put(-a);
+    put(select(a < b, a, b));
+    put(tile::cast<T>(tile::cast<std::int64_t>(a) * 3));
+    put(tile::cast<T>(tile::cast<float>(a) / 2));
+  }
+  static constexpr int rows = 16;
+};
+
+template <int B>
+struct softmax {
+  static constexpr auto name = "softmax";
+  constexpr void operator()(tile::scope& k, tile::in<float, 2> x, tile::out<float, 2> y) const {
+    const auto row = k.program_id(0);
+    const auto n = x.extent(1);
+    const auto inside = x.outside(-std::numeric_limits<double>::infinity());
+    const auto best = k.loop(
+        0, n, B, [&](tile::index c, auto m) { return max(m, tile::load<B>(inside, row, c)); },
+        k.full<float, B>(-std::numeric_limits<double>::infinity()));
+    const auto largest = tile::max<0>(best);
+    const auto total = tile::sum<0>(k.loop(
+        0, n, B,
+        [&](tile::index c, auto sum) {
+          const auto e = exp(tile::load<B>(inside, row, c) - largest);
+          tile::store(y, e, row, c);
+          return sum + e;
+        },
+        k.zeros<float, B>()));
+    k.loop(0, n, B,
+           [&](tile::index c) { tile::store(y, tile::load<B>(y, row, c) / total, row, c); });
+  }
+};
+
+template <class T, class C, int M, int N, int K>
+struct matmul {
+  static constexpr auto name = "matmul";
+  constexpr void operator()(tile::scope& k, tile::in<T, 2> a, tile::in<T, 2> b,
+                            tile::out<C, 2> c) const {
+    const auto m = k.program_id(0) * M;
+    const auto n = k.program_id(1) * N;
+    const auto sum = k.loop(
+        0, a.extent(1), K,
+        [&](tile::index i, auto acc) {
+          const auto x = tile::load<M, K>(a, m, i);
+          const auto y = tile::load<K, N>(b, i, n);
+          return tile::dot(x, y, acc);
+        },
+        k.template zeros<C, M, N>());
+    tile::store(c, sum, m, n);
+  }
+};
+
+/// Nibbles, bits of floating-point numbers, halves of rows.
+struct pieces {
+  static constexpr auto name = "pieces";
+  constexpr void operator()(tile::scope& k, tile::in<std::int8_t, 1> x, tile::in<std::uint8_t, 1> z,
+                            tile::in<float, 2> f, tile::out<float, 2> y) const {
+    const auto row = k.program_id(0);
+    k.print(7, row);
+    tile::store(y, tile::cast<float>(tile::unpack_nibbles(tile::load<12>(x, 0))), row * 4, 0);
+    tile::store(y, tile::cast<float>(tile::unpack_nibbles(tile::load<12>(z, 0))), row * 4 + 1, 0);
+    const auto a = tile::load<24>(f, row, 0);
+    const auto [even, odd] = tile::split(a);
+    tile::store(y, tile::join(odd, even), row * 4 + 2, 0);
+    tile::store(y, tile::bitcast<float>(tile::bitcast<std::int32_t>(a) ^ 1), row * 4 + 3, 0);
+  }
+};
+
+/// Launches of these kernels: sizes of 0, 1, primes, one over and one under the blocks.
+inline std::vector<launch> kernel_launches() {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  std::vector<launch> all;
+  const auto floats = [&]<class T>(std::type_identity<T>, const char* name) {
+    random_view<T> a{{79}};
+    random_view<T> b{{79}};
+    const double nasty[] = {0.0, -0.0, 1.0, infinity, -infinity, 1e-30};
+    for (int i = 0; i < 36; ++i) {
+      a.first.push_back(nasty[i / 6]);
+      b.first.push_back(nasty[i % 6]);
+    }
+    using kernel = exact_functions<T, 40>;
+    all.push_back(launch_maker(name, tile::program_of<kernel>, {2, 1, 1})
+                      .add(a)
+                      .add(b)
+                      .add(random_view<T>{{kernel::rows, 79}})
+                      .done());
+  };
+  floats(std::type_identity<float>(), "exact float");
+  floats(std::type_identity<double>(), "exact double");
+  floats(std::type_identity<al::bfloat16>(), "exact bfloat16");
+  floats(std::type_identity<al::float16>(), "exact float16");
+
+  const auto whole = [&]<class T>(std::type_identity<T>, const char* name) {
+    using kernel = integers<T, 24>;
+    const double least = static_cast<double>(std::numeric_limits<T>::min());
+    all.push_back(launch_maker(name, tile::program_of<kernel>, {2, 1, 1})
+                      .add(random_view<T>{{47}, {}, 0, 100, {least, 7, least, 1, 1}})
+                      .add(random_view<T>{{47}, {}, 0, 70, {-1, 0, 63, 64, -1}})
+                      .add(random_view<T>{{kernel::rows, 47}, {}, 0, 1})
+                      .done());
+  };
+  whole(std::type_identity<std::int32_t>(), "int32");
+  whole(std::type_identity<std::int64_t>(), "int64");
+  whole(std::type_identity<std::int8_t>(), "int8");
+  whole(std::type_identity<std::uint8_t>(), "uint8");
+
+  const auto products = [&]<class T, class C>(std::type_identity<T>, std::type_identity<C>,
+                                              const char* name) {
+    for (const std::int64_t m : {1, 7, 9}) {
+      for (const std::int64_t depth : {0, 1, 33}) {
+        const std::int64_t n = m * 7 + depth % 2;
+        all.push_back(launch_maker(name, tile::program_of<matmul<T, C, 8, 40, 16>>, {2, 2, 1})
+                          .add(random_view<T>{{m, depth}})
+                          .add(random_view<T>{{depth, n}, {1, std::max<std::int64_t>(depth, 1)}})
+                          .add(random_view<C>{{m, n}})
+                          .done());
+      }
+    }
+  };
+  products(std::type_identity<float>(), std::type_identity<float>(), "matmul float");
+  products(std::type_identity<double>(), std::type_identity<double>(), "matmul double");
+  products(std::type_identity<al::bfloat16>(), std::type_identity<float>(), "matmul bfloat16");
+  products(std::type_identity<al::float16>(), std::type_identity<float>(), "matmul float16");
+  products(std::type_identity<std::int8_t>(), std::type_identity<std::int32_t>(), "matmul int8");
+
+  all.push_back(launch_maker("pieces", tile::program_of<pieces>, {2, 1, 1})
+                    .add(random_view<std::int8_t>{{11}, {}, -128, 127})
+                    .add(random_view<std::uint8_t>{{12}, {}, 0, 255})
+                    .add(random_view<float>{{2, 23}})
+                    .add(random_view<float>{{8, 24}})
+                    .done());
+  return all;
+}
+
+/// Launches of kernels that call the C library.
+inline std::vector<launch> library_launches() {
+  std::vector<launch> all;
+  const auto functions = [&]<class T>(std::type_identity<T>, const char* name) {
+    using kernel = library_functions<T, 40>;
+    all.push_back(launch_maker(name, tile::program_of<kernel>, {2, 1, 1})
+                      .add(random_view<T>{{79}, {}, -6, 6, {0, -0.0, 88, -90, 1e-20, 1}})
+                      .add(random_view<T>{{kernel::rows, 79}})
+                      .done());
+  };
+  functions(std::type_identity<float>(), "functions of float");
+  functions(std::type_identity<double>(), "functions of double");
+  functions(std::type_identity<al::bfloat16>(), "functions of bfloat16");
+  for (const std::int64_t n : {1, 15, 17, 64, 131}) {
+    all.push_back(launch_maker("softmax", tile::program_of<softmax<64>>, {3, 1, 1})
+                      .add(random_view<float>{{3, n}})
+                      .add(random_view<float>{{3, n}})
+                      .done());
+    all.push_back(launch_maker("softmax of columns", tile::program_of<softmax<7>>, {3, 1, 1})
+                      .add(random_view<float>{{3, n}, {1, 3}})
+                      .add(random_view<float>{{3, n}})
+                      .done());
+  }
+  return all;
+}
+
+/// Random programs that between them have every operation of the IR.
+inline std::vector<launch> random_launches(int count, bool functions) {
+  tile_test::random_options options;
+  options.speech = true;
+  options.functions = functions;
+  std::vector<launch> all;
+  for (int s = 0; s < count; ++s) {
+    all.push_back(random_launch(static_cast<std::uint64_t>(s) + 1000, options));
+  }
+  return all;
+}
+
+}  // namespace llvm_test
