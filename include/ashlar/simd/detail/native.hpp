@@ -76,6 +76,16 @@ ASHLAR_INLINE T scalar_madd(T a, T b, T c) {
   }
 }
 
+/// The same bits as lanes of another type.
+template <class To, class From>
+ASHLAR_INLINE native<To> native_bits_as(const xsimd::batch<From>& x) {
+  if constexpr (std::is_same_v<To, From>) {
+    return x;
+  } else {
+    return xsimd::bitwise_cast<native<To>>(x);
+  }
+}
+
 /// A mask for lanes of another type of the same size.
 template <class To, class From>
 ASHLAR_INLINE native_mask<To> native_mask_cast(const xsimd::batch_bool<From>& m) {
@@ -84,8 +94,8 @@ ASHLAR_INLINE native_mask<To> native_mask_cast(const xsimd::batch_bool<From>& m)
     return native_mask<To>(m.data);
   } else {
     // Bits that are neither 0 nor a subnormal number in either type.
-    const auto one = xsimd::bitwise_cast<native<From>>(native<float>(1.0f));
-    return native<To>(0) != xsimd::bitwise_cast<native<To>>(xsimd::select(m, one, native<From>(0)));
+    const native<From> one = native_bits_as<From>(native<float>(1.0f));
+    return native<To>(0) != native_bits_as<To>(xsimd::select(m, one, native<From>(0)));
   }
 }
 
