@@ -86,13 +86,14 @@ inline std::string gguf_header(std::span<const gguf_pair> metadata,
 /// Throws:  `argument_error` for repeated or empty keys and names, names above 63 bytes, more than
 ///          4 dimensions, bytes that do not match the extents, `uint8` and `boolean` tensors (the
 ///          format has no number for them), an alignment that is no power of two; `file_error`.
-inline void write_gguf(const std::filesystem::path& path, std::span<const gguf_pair> metadata,
-                       std::span<const tensor_entry> entries) {
+template <class Set = std::set<std::string_view>>  // a template, so that only its users compile it
+void write_gguf(const std::filesystem::path& path, std::span<const gguf_pair> metadata,
+                std::span<const tensor_entry> entries) {
   const auto refuse = [](const std::string& why) {
     throw argument_error("ashlar::io::write_gguf", why);
   };
   std::uint64_t alignment = 32;
-  std::set<std::string_view> seen;
+  Set seen;
   for (const gguf_pair& pair : metadata) {
     if (pair.key.empty() || !seen.insert(pair.key).second) {
       refuse("key '" + pair.key + "' is empty or there twice");

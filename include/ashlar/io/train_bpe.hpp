@@ -27,6 +27,9 @@ struct bpe_options {
 namespace detail {
 
 /// Byte-pair encoding on counted words: pair counts change only where a merge happened.
+///
+/// A template, so that only a file that trains compiles it.
+template <class = void>
 class bpe_trainer {
  public:
   bpe_trainer(std::string_view text, word_pattern pattern,
@@ -177,8 +180,9 @@ class bpe_trainer {
 ///          token is empty or repeated.
 /// Cost:    O(text) to count words, then in proportion to what the merges change.
 /// Source:  Sennrich, Haddow and Birch (2016); byte level as in GPT-2.
-inline tokenizer train_bpe(std::string_view text, std::int32_t vocabulary_size,
-                           const bpe_options& options = {}) {
+template <class Trainer = detail::bpe_trainer<>>
+tokenizer train_bpe(std::string_view text, std::int32_t vocabulary_size,
+                    const bpe_options& options = {}) {
   const std::size_t fixed = options.control.size() + 256;
   if (vocabulary_size < 0 || static_cast<std::size_t>(vocabulary_size) < fixed) {
     throw argument_error("ashlar::io::train_bpe",
@@ -205,7 +209,7 @@ inline tokenizer train_bpe(std::string_view text, std::int32_t vocabulary_size,
       parts.tokens.push_back({std::string(1, static_cast<char>(byte)), token_kind::normal});
     }
   }
-  detail::bpe_trainer trainer(text, options.pattern, byte_ids);
+  Trainer trainer(text, options.pattern, byte_ids);
   while (parts.tokens.size() < static_cast<std::size_t>(vocabulary_size)) {
     const auto pair = trainer.best();
     if (pair.count < std::max<std::int64_t>(options.min_count, 1)) {
