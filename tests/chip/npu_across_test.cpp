@@ -98,7 +98,8 @@ T reduced(opcode op, const std::vector<T>& line, bool in_lanes) {
 template <class T>
 void check_reductions() {
   for (const opcode op : {opcode::v_sum, opcode::v_prod, opcode::v_rmin, opcode::v_rmax}) {
-    for (const auto& [r, c] : shapes) {
+    for (const auto& shape : shapes) {
+      const std::int32_t r = shape[0], c = shape[1];
       const auto x = any_matrix<T>(r, c);
       for (const bool sequential : {false, true}) {
         if (sequential && op > opcode::v_prod) {
@@ -136,7 +137,8 @@ void check_scans() {
        {opcode::v_scan_sum, opcode::v_scan_prod, opcode::v_scan_min, opcode::v_scan_max}) {
     const combine<T> f{op};
     using C = typename combine<T>::C;
-    for (const auto& [r, c] : shapes) {
+    for (const auto& shape : shapes) {
+      const std::int32_t r = shape[0], c = shape[1];
       const auto x = any_matrix<T>(r, c);
       for (const int axis : {0, 1}) {
         const auto got = evaluate([&](isa::builder& b, tiles t) { b.along(op, axis, t[0], t[1]); },

@@ -56,7 +56,8 @@ using tiles = std::span<const scratch_tile>;
 /// Checks one instruction with one source against `twin`, element by element.
 template <class T>
 void check_unary(opcode op, const std::type_identity_t<std::function<T(T)>>& twin) {
-  for (const auto& [r, c] : shapes) {
+  for (const auto& shape : shapes) {
+    const std::int32_t r = shape[0], c = shape[1];
     const auto a = any_matrix<T>(r, c);
     const auto got =
         evaluate([&](isa::builder& b, tiles t) { b.unary(op, t[0], t[1]); }, matrix<T>(r, c), a);
@@ -73,7 +74,8 @@ template <class T, class R = T>
 void check_binary(opcode op, const std::type_identity_t<std::function<R(T, T)>>& twin,
                   isa::element result = element_of<R>()) {
   CAPTURE(isa::info_of(op).name);
-  for (const auto& [r, c] : shapes) {
+  for (const auto& shape : shapes) {
+    const std::int32_t r = shape[0], c = shape[1];
     CAPTURE(r);
     CAPTURE(c);
     const auto x = any_matrix<T>(r, c);
@@ -223,7 +225,8 @@ TEST_CASE("chip/npu/vector: sources may be registers and constants") {
 }
 
 TEST_CASE("chip/npu/vector: select, iota, transpose and booleans") {
-  for (const auto& [r, c] : shapes) {
+  for (const auto& shape : shapes) {
+    const std::int32_t r = shape[0], c = shape[1];
     const auto x = any_matrix<float>(r, c);
     const auto y = any_matrix<float>(r, c);
     const matrix<std::uint8_t> m(
