@@ -34,8 +34,9 @@ TEST_CASE_TEMPLATE("ops/tile_reduction: any axes of any layout", T, float, al::f
                                               {{2, 64, 17}, {}},
                                               {{131, 2, 33}, {0}},
                                               {{2, 3, 2, 3, 5}, {0, 2, 3}}};
-  for (const auto& [extents, axes] : samples) {
-    const auto x = twins::numbers<twins::plain<T>>(extents, 1);
+  for (const sample& s : samples) {
+    const auto& axes = s.axes;
+    const auto x = twins::numbers<twins::plain<T>>(s.extents, 1);
     CAPTURE(al::to_string(x.shape()));
     // At most as many terms as elements, each at most 2.
     const tolerance near{terms(x), 2 * terms(x)};

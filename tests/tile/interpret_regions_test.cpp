@@ -383,7 +383,8 @@ TEST_CASE("tile/interpret: repeat goes on while its first region says so") {
       "%h = div %w, %2 : i64\n%q = mul %w, %3 : i64\n%t = add %q, %1 : i64\n%o = rem %w, %2 : i64\n"
       "%e = equal %o, %0 : bool\n%next = select %e, %h, %t : i64\n%c = add %k, %1 : i64\n"
       "yield %next, %c\n}\n%steps = result %r, number=1 : i64\nstore y, %steps, %0");
-  for (const auto& [x, steps] : {std::array<i64, 2>{1, 0}, {6, 8}, {27, 111}}) {
+  for (const auto& pair : {std::array<i64, 2>{1, 0}, {6, 8}, {27, 111}}) {
+    const i64 x = pair[0], steps = pair[1];
     array<i64> y({1});
     tile::interpret(p, {1, 1, 1}, {x, y});
     CHECK(y[0] == steps);
