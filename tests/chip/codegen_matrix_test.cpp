@@ -53,6 +53,22 @@ struct matmul_turned {
   }
 };
 
+/// Each round writes into the memory from which `y` was loaded, before the loop.
+struct overwritten_operand {
+  constexpr void operator()(tile::scope& k, tile::in<float, 2> a, tile::out<float, 2> c) const {
+    const auto y = tile::load<16, 16>(c, 0, 0);
+    const auto sum = k.loop(
+        0, a.extent(1), 16,
+        [&](tile::index i, auto acc) {
+          const auto next = tile::dot(tile::load<4, 16>(a, 0, i), y, acc);
+          tile::store(c, next, 0, 0);
+          return next;
+        },
+        k.zeros<float, 4, 16>());
+    tile::store(c, sum, 16, 0);
+  }
+};
+
 }  // namespace
 
 TEST_CASE("chip/codegen: matmul of every shape and type adds in the order of K") {
@@ -102,4 +118,9 @@ TEST_CASE("chip/codegen: products of large tiles, inside and over the edges") {
           agrees<matmul_turned<64, 64, 16>>({3, 3, 1}, array<float>({n, n}), a.in(), turned.in()));
     }
   }
+}
+
+TEST_CASE("chip/codegen: an operand is what was loaded, whatever is stored over it later") {
+  CHECK(agrees<overwritten_operand>({1, 1, 1}, random_array<float>({20, 16}, 17),
+                                    random_array<float>({4, 48}, 18).in()));
 }

@@ -12,7 +12,9 @@
 #include "ashlar/config.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/lifetime.hpp"
 #include "ashlar/tile/program.hpp"
+#include "ashlar/tile/structure.hpp"
 
 /// What the code generator asks of a program while it writes code: regions, uses, and the C++ type
 /// of each value. A `Source` is a type with `static constexpr tile::program code`.
@@ -43,6 +45,8 @@ template <class Source>
 struct facts {
   static constexpr const tile::program& code = Source::code;
   static constexpr int size = code.size;
+  static constexpr tile::structure structure{code};
+  static constexpr tile::lifetimes lifetimes{code, structure};
 
   /// Programs of the grid for which a second thread pays.
   static constexpr std::int64_t grain = [] {
@@ -189,19 +193,16 @@ struct facts {
     if (l.op != tile::opcode::load || l.type.rank != 2 || !floats) {
       return false;
     }
-    int last = i;
     for (int j = i + 1; j < size; ++j) {
       const auto operands = code.operands(j);
       for (std::size_t k = 0; k < operands.size(); ++k) {
-        if (operands[k] == i) {
-          if (code.at(j).op != tile::opcode::dot || k == 2 ||
-              code.type_of(j).extent(1) % lanes != 0) {
-            return false;
-          }
-          last = j;
+        if (operands[k] == i && (code.at(j).op != tile::opcode::dot || k == 2 ||
+                                 code.type_of(j).extent(1) % lanes != 0)) {
+          return false;
         }
       }
     }
+    const int last = tile::at(lifetimes.last_use, i);  // of a loop that reads it again, its end
     for (int j = i + 1; j < last; ++j) {
       if (info(code.at(j).op).effect) {
         return false;
