@@ -61,12 +61,14 @@ struct facts {
     return std::max<std::int64_t>(enough / (loops ? elements * 32 : elements), 1);
   }();
 
-  static constexpr int yield_of(int begin) { return tile::region_end(code, begin); }
+  /// The `yield` of an instruction's first region, and that of its last.
+  static constexpr int first_yield(int owner) { return tile::at(structure.first_yield, owner); }
+  static constexpr int last_yield(int owner) { return tile::at(structure.last_yield, owner); }
 
   /// How many instructions of a region, or of the program (`end` = size), stand at its top level.
   static constexpr int count(int begin, int end) {
     int n = 0;
-    for (int i = begin; i < end; i = tile::next_after(code, i)) {
+    for (int i = begin; i < end; i = structure.after(code, i)) {
       ++n;
     }
     return n;
@@ -75,18 +77,11 @@ struct facts {
   static constexpr auto top_level = [] {
     std::array<int, static_cast<std::size_t>(count(Begin, End)) + 1> list{};
     std::size_t n = 0;
-    for (int i = Begin; i < End; i = tile::next_after(code, i)) {
+    for (int i = Begin; i < End; i = structure.after(code, i)) {
       list[n++] = i;
     }
     return list;
   }();
-
-  /// Where the second region of an instruction begins.
-  static constexpr int second_region(int owner) { return yield_of(owner + 1) + 1; }
-  static constexpr int last_yield(int owner) {
-    return info(code.at(owner).op).regions == 2 ? yield_of(second_region(owner))
-                                                : yield_of(owner + 1);
-  }
 
   /// What a loop does, where it is `acc = dot(a[row, i], b[i, column], acc)` and nothing else.
   static constexpr product_loop product_of(int owner) {
@@ -97,7 +92,7 @@ struct facts {
       return p;
     }
     const int counter = owner + 1;
-    const int yield = yield_of(counter);
+    const int yield = first_yield(owner);
     const int length = yield - counter - 2;
     const int dot = yield - 1;
     if ((length != 3 && length != 4) || code.at(dot).op != opcode::dot ||
@@ -279,5 +274,8 @@ struct frame : detail::slots<Source, std::make_integer_sequence<int, facts<Sourc
     return get<facts<Source>::code.operand(I, K)>();
   }
 };
+
+template <class Source, int I>
+inline constexpr tile::instruction instruction_of = facts<Source>::code.at(I);
 
 }  // namespace ashlar::chip::host_codegen

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/chip/host/codegen/memory.hpp"
+#include "ashlar/chip/host/codegen/source.hpp"
+#include "ashlar/chip/host/codegen/value.hpp"
+#include "ashlar/config.hpp"
+#include "ashlar/tile/program.hpp"
+
+/// Instructions that read or write views.
+namespace ashlar::chip::host_codegen::detail {
+
+/// The scalar operands from `From` on: offsets.
+template <class Source, int I, int From>
+ASHLAR_INLINE auto offsets(frame<Source>& f) {
+  constexpr int n = facts<Source>::code.at(I).count - From;
+  return [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
+    return std::array<std::int64_t, static_cast<std::size_t>(n)>{
+        f.template operand<I, From + K>().value...};
+  }
+  (std::make_integer_sequence<int, n>{});
+}
+
+template <class Source, int I>
+ASHLAR_INLINE void load(frame<Source>& f) {
+  constexpr tile::instruction i = instruction_of<Source, I>;
+  using T = scalar_of<i.type.element>;
+  constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
+  const T fill = tile::constant_value<T>(i.value);
+  const auto b = block<const T, i.type>::template make<view_rank>(f.arguments[i.index],
+                                                                  offsets<Source, I, 0>(f));
+  auto& to = f.template get<I>();
+  if constexpr (i.type.rank == 0) {
+    to.value = b.some ? b.data[b.at] : fill;
+  } else if constexpr (facts<Source>::is_direct(I)) {
+    if (b.whole && b.unit()) [[likely]] {
+      to.data = b.data + b.at;
+      to.row = b.stride[0];
+    } else {
+      gather_block<i.type>(to.copy, b, fill);
+      to.data = to.copy;
+      to.row = i.type.extent(1);
+    }
+    to.column = 1;
+  } else {
+    load_block<i.type>(to, b, fill);
+  }
+}
+
+template <class Source, int I>
+ASHLAR_INLINE void store(frame<Source>& f) {
+  constexpr tile::instruction i = instruction_of<Source, I>;
+  constexpr tile::tile_type type = facts<Source>::code.type_of(facts<Source>::code.operand(I, 0));
+  using T = scalar_of<type.element>;
+  constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
+  const auto b =
+      block<T, type>::template make<view_rank>(f.arguments[i.index], offsets<Source, I, 1>(f));
+  const auto& from = f.template operand<I, 0>();
+  if constexpr (type.rank == 0) {
+    if (b.some) {
+      b.data[b.at] = from.value;
+    }
+  } else {
+    store_block<type>(from, b);
+  }
+}
+
+/// Calls `f(place in the tile, pointer or null)` for the element that each index names.
+template <class Source, int I, int From, class T, std::int64_t Size, class F>
+ASHLAR_INLINE void each_indexed(frame<Source>& f, const F& visit) {
+  constexpr int n = facts<Source>::code.at(I).count - From;
+  const auto in_memory = [](const auto& v) {
+    using V = std::remove_cvref_t<decltype(v)>;
+    if constexpr (std::is_same_v<V, scalar_value<std::int64_t>>) {
+      return v;
+    } else {
+      return tile_memory<std::int64_t, V::size>(v);
+    }
+  };
+  const auto at = [](const auto& v, std::int64_t k) {
+    if constexpr (requires { v.value; }) {
+      return v.value;
+    } else {
+      return v.element[k];
+    }
+  };
+  [&]<int... K>(std::integer_sequence<int, K...>) {
+    const auto indices = std::tuple(in_memory(f.template operand<I, From + K>())...);
+    for (std::int64_t k = 0; k < Size; ++k) {
+      const std::array<std::int64_t, static_cast<std::size_t>(n)> index{
+          at(std::get<K>(indices), k)...};
+      visit(k, element_at<T>(f.arguments[instruction_of<Source, I>.index], index));
+    }
+  }(std::make_integer_sequence<int, n>{});
+}
+
+template <class Source, int I>
+void gather(frame<Source>& f) {
+  constexpr tile::instruction i = instruction_of<Source, I>;
+  using T = scalar_of<i.type.element>;
+  const T fill = tile::constant_value<T>(i.value);
+  constexpr std::int64_t size = i.type.size();
+  tile_memory<T, size> to;
+  each_indexed<Source, I, 0, const T, size>(
+      f, [&](std::int64_t k, const T* p) { to.element[k] = p != nullptr ? *p : fill; });
+  if constexpr (i.type.rank == 0) {
+    f.template get<I>().value = to.element[0];
+  } else {
+    to.read_into(f.template get<I>());
+  }
+}
+
+template <class Source, int I>
+void scatter(frame<Source>& f) {
+  constexpr tile::tile_type type = facts<Source>::code.type_of(facts<Source>::code.operand(I, 0));
+  using T = scalar_of<type.element>;
+  const auto run = [&](const T* from) {
+    each_indexed<Source, I, 1, T, type.size()>(f, [&](std::int64_t k, T* p) {
+      if (p != nullptr) {
+        change<instruction_of<Source, I>.op>(p, from[k]);
+      }
+    });
+  };
+  const auto& from = f.template operand<I, 0>();
+  if constexpr (type.rank == 0) {
+    run(&from.value);
+  } else {
+    run(tile_memory<T, type.size()>(from).element);
+  }
+}
+
+}  // namespace ashlar::chip::host_codegen::detail
