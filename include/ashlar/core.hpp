@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/core/error.hpp"
 #include "ashlar/core/geometry.hpp"

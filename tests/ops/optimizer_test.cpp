@@ -93,6 +93,31 @@ TEST_CASE("ops/optimizer: SGD steps equal the formula, fused and in operators") 
   }
 }
 
+TEST_CASE("ops/optimizer: the momentum of SGD may have another element type than the parameter") {
+  for (const double momentum : {0.0, 0.9}) {
+    const al::sgd_options o{.lr = 0.1, .momentum = momentum};
+    const auto p = numbers<plain<float>>({23}, 1);
+    const auto q = al::clone(p);
+    const auto g = numbers<plain<float>>({23}, 2);
+    const auto start = al::to_vector(p);
+    const auto held = al::full<plain<double>>({23}, 0.5);
+    const auto other = al::clone(held);
+    al::sgd_step(p, g, held, o);
+    al::ops::sgd_step::composite{}(q, g, other, o, 1.0);
+    const auto moved = [&](std::int64_t i) { return momentum * 0.5 + at(g, i); };
+    const auto twin = [&](std::int64_t i) {
+      return static_cast<float>(start[static_cast<std::size_t>(i)] - 0.1 * moved(i));
+    };
+    // Three roundings of numbers below 4.
+    check_elements(p, twin, 1e-6, 1e-6);
+    check_elements(q, twin, 1e-6, 1e-6);
+    if (momentum != 0.0) {
+      check_elements(held, moved, 1e-6, 1e-6);
+      check_elements(other, moved, 1e-6, 1e-6);
+    }
+  }
+}
+
 TEST_CASE("ops/optimizer: steps count as changes, run on the meta chip, and refuse bad arguments") {
   const auto p = al::zeros<leaf>({3});
   const auto m = al::zeros<leaf>({3});

@@ -312,6 +312,7 @@ const std::vector<broken>& tiles() {
          d.push({.op = opcode::random_bits, .type = of(dtype::int64, {4, 2})}, {d.index, d.places});
        }},
       {"require: a bool tile", [](draft& d) { d.require_op(d.number); }},
+      {"an operand has no value", [](draft& d) { d.push({.op = opcode::print}, {d.store}); }},
       {"it has no value of its own",
        [](draft& d) { d.push({.op = opcode::print, .type = f32}, {d.number}); }},
   };

@@ -145,6 +145,20 @@ template <Scalar T>
 using compute_type =
     std::conditional_t<std::same_as<T, float16> || std::same_as<T, bfloat16>, float, T>;
 
+namespace detail {
+template <class First, class... Rest>
+struct common_compute {
+  using type = compute_type<First>;
+};
+template <class Second, class... Rest>
+struct common_compute<bool, Second, Rest...> : common_compute<Second, Rest...> {};
+}  // namespace detail
+
+/// The type in which a function of elements `S...` is computed: that of the first that is not
+/// `bool`, since `bool` beside others is a condition.
+template <Scalar... S>
+using common_compute_type = typename detail::common_compute<S...>::type;
+
 /// The element type of an operation on two tensors.
 ///
 /// As in PyTorch: the wider category wins (boolean < integral < floating), then the wider type;

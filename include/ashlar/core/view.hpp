@@ -4,8 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 
+#include "ashlar/config.hpp"
 #include "ashlar/core/spec.hpp"
 
 namespace ashlar {
@@ -43,5 +46,26 @@ struct view {
     return {data, spec};
   }
 };
+
+template <class T>
+inline constexpr bool is_view = false;
+template <class T>
+inline constexpr bool is_view<view<T>> = true;
+
+/// Calls `run(F{attributes...}, views...)` for arguments that are some views, then attributes.
+template <class F, class Run, class... A>
+ASHLAR_INLINE void run_on_views(const Run& run, const A&... arguments) {
+  constexpr std::size_t views = (static_cast<std::size_t>(is_view<A>) + ... + 0);
+  if constexpr (views == sizeof...(A)) {
+    run(F{}, arguments...);
+  } else {
+    const auto all = std::tie(arguments...);
+    [&]<std::size_t... I, std::size_t... K>(std::index_sequence<I...>, std::index_sequence<K...>)
+        __attribute__((always_inline)) {
+      run(F{std::get<views + K>(all)...}, std::get<I>(all)...);
+    }
+    (std::make_index_sequence<views>{}, std::make_index_sequence<sizeof...(A) - views>{});
+  }
+}
 
 }  // namespace ashlar

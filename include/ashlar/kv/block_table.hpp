@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/error.hpp"
 #include "ashlar/kv/block_pool.hpp"
 
@@ -17,7 +18,7 @@ namespace ashlar::kv {
 
 /// Whole blocks that hold `tokens`. Requires: `tokens >= 0`, `block_tokens > 0`.
 constexpr std::int64_t blocks_for(std::int64_t tokens, std::int64_t block_tokens) {
-  return tokens / block_tokens + (tokens % block_tokens != 0 ? 1 : 0);
+  return ceil_div(tokens, block_tokens);
 }
 
 /// What the owner of the memory must copy before it writes the new tokens.

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/chip/host/optimizer.hpp"
 #include "ashlar/dispatch.hpp"
 #include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/math.hpp"
 #include "ashlar/ops/operators.hpp"
 
@@ -37,6 +39,15 @@ void require_alike(std::string_view op, const First& first, const Rest&... rest)
 template <class T, class K>
 tensor<T, key_set<typename backend_of<K>::key>> bare(const tensor<T, K>& x) {
   return tensor<T, key_set<typename backend_of<K>::key>>(static_cast<const tensor_handle&>(x));
+}
+/// `x` as elements of `T`: what is changed in place keeps its type.
+template <class T, class X>
+auto in_type(const X& x) {
+  if constexpr (std::is_same_v<T, typename X::value_type>) {
+    return x;
+  } else {
+    return call<cast<T>>(x);
+  }
 }
 inline void require_step(std::int64_t number) {
   if (number < 1) {
@@ -81,15 +92,21 @@ struct sgd_step {
                     double grad_scale) const {
       detail::require_alike(name, param, grad);
       auto p = detail::bare(param);
-      auto d = detail::bare(grad) * grad_scale + p * options.weight_decay;
-      if (options.momentum != 0.0) {
-        detail::require_alike(name, param, momentum);
-        auto held = detail::bare(momentum);
-        held *= options.momentum;
-        held += d;
-        d = options.nesterov ? d + held * options.momentum : held;
+      const auto d = detail::bare(grad) * grad_scale + p * options.weight_decay;
+      if (options.momentum == 0.0) {
+        p -= d * options.lr;
+        return;
       }
-      p -= d * options.lr;
+      detail::require_alike(name, param, momentum);
+      auto held = detail::bare(momentum);
+      held *= options.momentum;
+      held += detail::in_type<typename decltype(held)::value_type>(d);
+      using element = typename decltype(p)::value_type;
+      if (options.nesterov) {
+        p -= detail::in_type<element>((d + held * options.momentum) * options.lr);
+      } else {
+        p -= detail::in_type<element>(held * options.lr);
+      }
     }
   };
 };
@@ -121,11 +138,12 @@ struct kernel<ops::sgd_step, keys::backend<chip::host>> {
                    const sgd_options& options, double grad_scale) {
     const bool moves = options.momentum != 0.0;
     ops::detail::require_alike(ops::sgd_step::name, param, grad);
+    decltype(momentum.view()) buffer{};
     if (moves) {
       ops::detail::require_alike(ops::sgd_step::name, param, momentum);
+      buffer = momentum.view();
     }
-    chip::host_kernels::sgd_step(param.view(), grad.view(), moves ? momentum.view() : param.view(),
-                                 options, grad_scale);
+    chip::host_kernels::sgd_step(param.view(), grad.view(), buffer, options, grad_scale);
     ++param.body()->root().version;
     if (moves) {
       ++momentum.body()->root().version;

@@ -177,28 +177,4 @@ struct program {
   }
 };
 
-/// The `yield` that ends the region which begins at `begin`.
-///
-/// Throws: `program_error` where the program ends first.
-constexpr int region_end(const program& p, int begin) {
-  // Each open region waits for one `yield`; an instruction opens as many as it owns, one by one.
-  std::int32_t open = 1;
-  for (int i = begin; i < p.size; ++i) {
-    open += info(p.at(i).op).regions;
-    if (p.at(i).op == opcode::yield && --open == 0) {
-      return i;
-    }
-  }
-  throw program_error("a region is not ended by a yield", begin - 1);
-}
-
-/// The first instruction after `i` and its regions.
-constexpr int next_after(const program& p, int i) {
-  int next = i + 1;
-  for (int r = 0; r < info(p.at(i).op).regions; ++r) {
-    next = region_end(p, next) + 1;
-  }
-  return next;
-}
-
 }  // namespace ashlar::tile

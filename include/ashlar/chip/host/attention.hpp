@@ -9,6 +9,7 @@
 #include "ashlar/chip/host/detail/attention_rows.hpp"
 #include "ashlar/chip/host/detail/scratch.hpp"
 #include "ashlar/chip/host/parallel.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/shape.hpp"
 #include "ashlar/core/view.hpp"
 
@@ -119,9 +120,8 @@ void sdpa(view<T> out, std::type_identity_t<view<const T>> q, std::type_identity
   const std::int64_t chunks =
       heads % threads == 0 || heads >= 8 * threads
           ? 1
-          : std::min<std::int64_t>(4 * threads, (s.rows() + least - 1) / least);
-  const std::int64_t chunk = ((s.rows() + chunks - 1) / chunks + detail::max_rows<T> - 1) /
-                             detail::max_rows<T> * detail::max_rows<T>;
+          : std::min<std::int64_t>(4 * threads, ceil_div(s.rows(), least));
+  const std::int64_t chunk = ceil_div(ceil_div(s.rows(), chunks), detail::max_rows<T>) * detail::max_rows<T>;
 
   const auto item = [&](std::int64_t index) {
     const std::int64_t b = index / chunks / s.kv_heads;

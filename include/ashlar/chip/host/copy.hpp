@@ -11,6 +11,7 @@
 
 #include "ashlar/chip/host/detail/nest.hpp"
 #include "ashlar/chip/host/detail/threads.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/core/view.hpp"
 
@@ -86,7 +87,7 @@ void copy_transposed(const loop_nest<2>& nest, int dense, R* out, const S* in) {
   const std::int64_t row_step = nest.stride[u(dense)][0];
   const std::int64_t out_step = nest.stride[u(inner)][0];
   const std::int64_t in_step = nest.stride[u(inner)][1];
-  const std::int64_t bands = (rows + side - 1) / side;
+  const std::int64_t bands = ceil_div(rows, side);
   parallel(outer.size * bands, side * columns * 2, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t item = begin; item < end; ++item) {
       const std::int64_t r0 = item % bands * side;

@@ -19,26 +19,13 @@ namespace ashlar::chip::host_kernels {
 
 namespace detail {
 
-template <class T>
-inline constexpr bool is_view = false;
-template <class T>
-inline constexpr bool is_view<view<T>> = true;
-
-/// The type in which a function of these elements is computed; `bool` beside others is a mask.
-template <class First, class... Rest>
-struct common_compute {
-  using type = compute_type<First>;
-};
-template <class Second, class... Rest>
-struct common_compute<bool, Second, Rest...> : common_compute<Second, Rest...> {};
-
 template <class S, class C>
 inline constexpr bool is_condition = std::same_as<S, bool> && !std::same_as<C, bool>;
 
 /// One operation on elements of fixed types: sixteen at a time for floating types, else one by one.
 template <class Fn, class R, class... S>
 struct elementwise_loop {
-  using C = typename common_compute<S...>::type;
+  using C = common_compute_type<S...>;
   static constexpr int count = 1 + static_cast<int>(sizeof...(S));
   static constexpr bool vectors = std::floating_point<C>;
   static_assert(((std::same_as<compute_type<S>, C> || is_condition<S, C>)&&...),
@@ -204,17 +191,10 @@ ASHLAR_INLINE void map_with(const Fn& fn, view<R> out, view<S>... in) {
 /// a, 2.0)`.
 template <class Fn, Scalar R, class... Arguments>
 ASHLAR_INLINE void map(view<R> out, const Arguments&... arguments) {
-  constexpr std::size_t inputs = (static_cast<std::size_t>(detail::is_view<Arguments>) + ... + 0);
-  if constexpr (inputs == sizeof...(Arguments)) {
-    map_with(Fn{}, out, arguments...);
-  } else {
-    const auto all = std::tie(arguments...);
-    [&]<std::size_t... I, std::size_t... A>(std::index_sequence<I...>, std::index_sequence<A...>)
-        __attribute__((always_inline)) {
-      map_with(Fn{std::get<inputs + A>(all)...}, out, std::get<I>(all)...);
-    }
-    (std::make_index_sequence<inputs>{}, std::make_index_sequence<sizeof...(Arguments) - inputs>{});
-  }
+  run_on_views<Fn>(
+      [&](const Fn& fn, const auto&... in)
+          __attribute__((always_inline)) { map_with(fn, out, in...); },
+      arguments...);
 }
 
 /// `out[i] = condition[i] ? yes[i] : no[i]`, broadcast to the shape of `out`.

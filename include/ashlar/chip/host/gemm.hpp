@@ -9,6 +9,7 @@
 #include "ashlar/chip/host/gemm_args.hpp"
 #include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/config.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/simd/reg.hpp"
 
 namespace ashlar::chip {
@@ -21,17 +22,17 @@ inline constexpr double gemm_thread_work = 512 * 1024;
 template <class T>
 [[gnu::noinline]] void gemm_threads(const gemm_args<T>& g, int threads) {
   constexpr gemm_tiling tiling = default_gemm_tiling<T>;
-  const std::int64_t row_units = gemm_ceil(g.m, tiling.rows);
-  const std::int64_t column_units = gemm_ceil(g.n, simd::reg<T>::width);
+  const std::int64_t row_units = ceil_div(g.m, tiling.rows);
+  const std::int64_t column_units = ceil_div(g.n, simd::reg<T>::width);
   // Every part reads its rows of A and packs its columns of B.
   std::int64_t down = 1;
   std::int64_t across = 1;
   double least = 0;
   for (std::int64_t d = 1; d <= std::min<std::int64_t>(threads, row_units); ++d) {
     const std::int64_t x = std::min<std::int64_t>(threads / d, column_units);
-    const double work = static_cast<double>(gemm_ceil(row_units, d) * gemm_ceil(column_units, x));
+    const double work = static_cast<double>(ceil_div(row_units, d) * ceil_div(column_units, x));
     const double traffic =
-        static_cast<double>(gemm_ceil(row_units, d) + gemm_ceil(column_units, x));
+        static_cast<double>(ceil_div(row_units, d) + ceil_div(column_units, x));
     const double cost = work + traffic;
     if (d == 1 || cost < least) {
       least = cost;

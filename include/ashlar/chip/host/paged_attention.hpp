@@ -11,6 +11,7 @@
 #include "ashlar/chip/host/detail/attention_rows.hpp"
 #include "ashlar/chip/host/detail/scratch.hpp"
 #include "ashlar/chip/host/parallel.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/error.hpp"
 #include "ashlar/core/shape.hpp"
 #include "ashlar/core/view.hpp"
@@ -200,7 +201,7 @@ void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,
   }
   const std::int64_t items = run_count * cache.kv_heads;
   detail::for_each_item(
-      items, detail::attention_grain(group, (seen + run_count - 1) / run_count, cache.dim), item);
+      items, detail::attention_grain(group, ceil_div(seen, run_count), cache.dim), item);
 }
 
 /// Stores the keys and values of new tokens in a paged cache.

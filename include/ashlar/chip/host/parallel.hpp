@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "ashlar/config.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
@@ -96,7 +97,7 @@ ASHLAR_INLINE void parallel_for(std::int64_t n, std::int64_t grain, F&& f) {
 #if defined(_OPENMP)
   if (n > grain) {
     const std::int64_t chunks =
-        (n + std::max<std::int64_t>(grain, 1) - 1) / std::max<std::int64_t>(grain, 1);
+        ceil_div(n, std::max<std::int64_t>(grain, 1));
     const int threads = static_cast<int>(std::min<std::int64_t>(host_threads(), chunks));
     if (threads > 1) {
       detail::parallel_run(n, threads, f);

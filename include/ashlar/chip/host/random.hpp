@@ -10,6 +10,7 @@
 
 #include "ashlar/chip/host/detail/nest.hpp"
 #include "ashlar/chip/host/detail/threads.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/core/philox.hpp"
 #include "ashlar/core/view.hpp"
@@ -68,7 +69,7 @@ void random_fill(view<T> out, std::uint64_t seed, std::uint64_t offset, std::int
   constexpr std::int64_t group = per_block<T>;
   const auto nest = elementwise_nest<1>({out.spec}, false);
   const std::int64_t step = nest.inner_stride()[0];
-  const std::int64_t blocks = (nest.size + group - 1) / group;
+  const std::int64_t blocks = ceil_div(nest.size, group);
   parallel(blocks, cost * group, [&](std::int64_t begin, std::int64_t end) {
     std::array<double, per_block<T>> block{};
     std::int64_t i = begin * group;
@@ -89,7 +90,7 @@ void random_fill(view<T> out, std::uint64_t seed, std::uint64_t offset, std::int
 /// Philox blocks that a fill of `elements` uses up: add it to the offset for the next fill.
 template <Scalar T>
 constexpr std::uint64_t random_blocks(std::int64_t elements) {
-  return static_cast<std::uint64_t>((elements + detail::per_block<T> - 1) / detail::per_block<T>);
+  return static_cast<std::uint64_t>(ceil_div(elements, detail::per_block<T>));
 }
 
 /// Uniform numbers from `low` up to `high`.

@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <array>
-#include <bit>
-#include <concepts>
 #include <cstdint>
-#include <initializer_list>
 #include <string>
 #include <string_view>
-#include <type_traits>
 
 #include "ashlar/chip/llvm/target.hpp"
 #include "ashlar/chip/llvm/text.hpp"
+#include "ashlar/chip/llvm/vector_values.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/opcode.hpp"
-#include "ashlar/tile/program.hpp"
 #include "ashlar/tile/scalar.hpp"
 
 namespace ashlar::chip::llvm_codegen {
@@ -23,64 +19,10 @@ namespace ashlar::chip::llvm_codegen {
 ///
 /// A value is the name of a `<lanes x T>`, of a `T` for one lane. No flags are set, so that LLVM
 /// keeps every rounding.
-class elements {
+class elements : public vector_values {
  public:
-  elements(text& t, const llvm_target& target, int lanes) : t_(t), target_(target), n_(lanes) {}
-
-  [[nodiscard]] int lanes() const { return n_; }
-  [[nodiscard]] std::string type(std::string_view one) const {
-    return n_ == 1 ? std::string(one) : cat("<", n_, " x ", one, ">");
-  }
-  [[nodiscard]] std::string type(dtype d) const { return type(value_type(d)); }
-
-  /// The same literal in every lane.
-  [[nodiscard]] std::string literal(std::string_view one, std::string_view value) const {
-    if (n_ == 1) {
-      return std::string(value);
-    }
-    std::string all = "<";
-    for (int i = 0; i < n_; ++i) {
-      all += cat(i == 0 ? "" : ", ", one, " ", value);
-    }
-    return all + ">";
-  }
-  [[nodiscard]] std::string literal(std::string_view one, std::int64_t value) const {
-    const std::int64_t fits = one == "i32"   ? static_cast<std::int32_t>(value)
-                              : one == "i16" ? static_cast<std::int16_t>(value)
-                              : one == "i8"  ? static_cast<std::int8_t>(value)
-                              : one == "i1"  ? value & 1
-                                             : value;
-    return literal(one, std::string_view(std::to_string(fits)));
-  }
-  /// A floating-point number of `d`, which is no 16-bit format.
-  [[nodiscard]] std::string number(dtype d, double x) const {
-    const double rounded = d == dtype::float32 ? static_cast<double>(static_cast<float>(x)) : x;
-    return literal(value_type(d), std::string_view(hex(rounded)));
-  }
-  /// The scalar of these `constant_bits`.
-  [[nodiscard]] std::string constant(dtype d, std::int64_t bits) const {
-    return tile::eval::with_scalar(d, [&]<class T>(std::type_identity<T>) {
-      const T x = tile::constant_value<T>(bits);
-      if constexpr (std::same_as<T, bool>) {
-        return literal("i1", std::int64_t{x});
-      } else if constexpr (std::integral<T>) {
-        return literal(value_type(d), static_cast<std::int64_t>(x));
-      } else if constexpr (std::floating_point<T>) {
-        return number(d, static_cast<double>(x));
-      } else {
-        return literal("i16", std::int64_t{x.bits});
-      }
-    });
-  }
-  /// A scalar in every lane.
-  std::string splat(std::string_view one, const std::string& x) {
-    if (n_ == 1) {
-      return x;
-    }
-    const std::string in = t_.let("insertelement ", type(one), " poison, ", one, " ", x, ", i32 0");
-    return t_.let("shufflevector ", type(one), " ", in, ", ", type(one), " poison, <", n_,
-                  " x i32> zeroinitializer");
-  }
+  elements(text& t, const llvm_target& target, int lanes)
+      : vector_values(t, lanes), target_(target) {}
 
   std::string load(dtype d, const std::string& from) {
     const std::string x = t_.let("load ", type(storage_type(d)), ", ptr ", from, ", align ",
@@ -196,12 +138,6 @@ class elements {
     return intrinsic("fma", d, {a, b, c});
   }
 
-  std::string choose(dtype d, const std::string& condition, const std::string& yes,
-                     const std::string& no) {
-    return t_.let("select ", type("i1"), " ", condition, ", ", type(d), " ", yes, ", ", type(d),
-                  " ", no);
-  }
-
   std::string cast(dtype from, dtype to, tile::rounding how, const std::string& x) {
     if (from == to) {
       return x;
@@ -286,92 +222,7 @@ class elements {
     return c[0];
   }
 
-  // --- pieces ------------------------------------------------------------------------------------
-
-  static constexpr bool is_narrow(dtype d) { return d == dtype::float16 || d == dtype::bfloat16; }
-
-  std::string convert(std::string_view how, std::string_view from, const std::string& x,
-                      std::string_view to) {
-    return t_.let(how, " ", type(from), " ", x, " to ", type(to));
-  }
-  std::string two(std::string_view operation, dtype d, const std::string& a, const std::string& b) {
-    return t_.let(operation, " ", type(d), " ", a, ", ", b);
-  }
-
-  /// A 16-bit format as `float`; integer arithmetic, so that no machine needs to know the format.
-  std::string widen(dtype d, const std::string& x) {
-    const std::string bits = convert("zext", "i16", x, "i32");
-    if (d == dtype::bfloat16) {
-      return convert("bitcast", "i32", i32("shl", bits, 16), "float");
-    }
-    const std::string sign = i32("shl", i32("and", bits, 0x8000), 16);
-    const std::string size = i32("and", bits, 0x7fff);
-    const std::string moved = i32("shl", size, 13);
-    const std::string normal = i32("add", moved, 0x38000000);
-    const std::string special = i32("or", moved, 0x7f800000);
-    const std::string small =
-        convert("bitcast", "float",
-                two("fmul", dtype::float32, convert("uitofp", "i32", size, "float"),
-                    number(dtype::float32, 0x1p-24)),
-                "i32");
-    const std::string y = choose(
-        dtype::int32, compared("icmp uge", dtype::int32, size, literal("i32", 0x7c00)), special,
-        choose(dtype::int32, compared("icmp uge", dtype::int32, size, literal("i32", 0x400)),
-               normal, small));
-    return convert("bitcast", "i32", two("or", dtype::int32, sign, y), "float");
-  }
-
-  std::string narrow(dtype d, const std::string& x,
-                     tile::rounding how = tile::rounding::nearest_even) {
-    const std::string bits = convert("bitcast", "float", x, "i32");
-    const std::string y =
-        convert("trunc", "i32", d == dtype::bfloat16 ? brain_bits(bits) : half_bits(bits), "i16");
-    if (how == tile::rounding::nearest_even) {
-      return y;
-    }
-    const std::string far =
-        compared("fcmp ogt", dtype::float32, magnitude(dtype::float32, widen(d, y)),
-                 magnitude(dtype::float32, x));
-    return choose(d, far, two("sub", d, y, literal("i16", 1)), y);
-  }
-
  private:
-  static std::string hex(double x) {
-    constexpr std::string_view digits = "0123456789ABCDEF";
-    const auto bits = std::bit_cast<std::uint64_t>(x);
-    std::string all = "0x";
-    for (int shift = 60; shift >= 0; shift -= 4) {
-      all += digits[(bits >> shift) & 15];
-    }
-    return all;
-  }
-
-  std::string compared(std::string_view how, dtype d, const std::string& a, const std::string& b) {
-    return two(how, d, a, b);
-  }
-  std::string i32(std::string_view operation, const std::string& a, std::int64_t b) {
-    return two(operation, dtype::int32, a, literal("i32", b));
-  }
-  std::string magnitude(dtype d, const std::string& x) { return intrinsic("fabs", d, {x}); }
-
-  [[nodiscard]] std::string suffix(dtype d) const {
-    const std::string one = cat(is_floating(d) ? "f" : "i", bits_of(d));
-    return n_ == 1 ? one : cat("v", n_, one);
-  }
-
-  /// An intrinsic function on values of `d`.
-  std::string intrinsic(std::string_view name, dtype d, std::initializer_list<std::string> given) {
-    const std::string symbol = cat("@llvm.", name, ".", suffix(d));
-    std::string types;
-    std::string operands;
-    for (const std::string& x : given) {
-      types += cat(types.empty() ? "" : ", ", type(d));
-      operands += cat(operands.empty() ? "" : ", ", type(d), " ", x);
-    }
-    t_.declared.insert(cat("declare ", type(d), " ", symbol, "(", types, ")"));
-    return t_.let("call ", type(d), " ", symbol, "(", operands, ")");
-  }
-
   /// A function of the target's C library, lane by lane: not the intrinsic, which LLVM would fold
   /// with the functions of the machine that it runs on.
   std::string function(std::string_view name, dtype d, const std::string& x) {
@@ -452,52 +303,7 @@ class elements {
     return t_.let("call ", type(to), " ", symbol, "(", type(from), " ", x, ")");
   }
 
-  /// `detail::brain_bits`, in the low half of an i32.
-  std::string brain_bits(const std::string& bits) {
-    const std::string high = i32("lshr", bits, 16);
-    const std::string rounded =
-        i32("lshr", two("add", dtype::int32, i32("add", bits, 0x7fff), i32("and", high, 1)), 16);
-    const std::string nan = compared("icmp ugt", dtype::int32, i32("and", bits, 0x7fffffff),
-                                     literal("i32", 0x7f800000));
-    return choose(dtype::int32, nan, i32("or", high, 0x40), rounded);
-  }
-
-  /// `detail::half_bits`, in the low half of an i32.
-  std::string half_bits(const std::string& bits) {
-    const dtype d = dtype::int32;
-    const auto above = [&](const std::string& x, std::int64_t y) {
-      return compared("icmp ugt", d, x, literal("i32", y));
-    };
-    const std::string sign = i32("and", i32("lshr", bits, 16), 0x8000);
-    const std::string size = i32("and", bits, 0x7fffffff);
-    const std::string nan = i32("or", i32("and", i32("lshr", size, 13), 0x3ff), 0x7e00);
-    const std::string is_normal = above(size, 0x387fffff);
-    const std::string is_small = above(size, 0x32ffffff);
-    // A number below the normal ones loses 14 to 24 bits of its mantissa.
-    const std::string mantissa = i32("or", i32("and", size, 0x7fffff), 0x800000);
-    const std::string cut = two("sub", d, literal("i32", 126), i32("lshr", size, 23));
-    const std::string subnormal = two("and", dtype::boolean, is_small,
-                                      two("xor", dtype::boolean, is_normal, literal("i1", -1)));
-    const std::string shift = choose(d, subnormal, cut, literal("i32", 14));
-    const std::string left = two("sub", d, literal("i32", 32), shift);
-    const std::string zero = literal("i32", 0);
-    const std::string half = choose(d, is_normal, i32("lshr", i32("sub", size, 0x38000000), 13),
-                                    choose(d, is_small, two("lshr", d, mantissa, shift), zero));
-    const std::string rest = choose(d, is_normal, i32("shl", size, 19),
-                                    choose(d, is_small, two("shl", d, mantissa, left), zero));
-    // Above the tie, or at it and odd.
-    const std::string up =
-        two("or", dtype::boolean, above(rest, 0x80000000),
-            two("and", dtype::boolean, compared("icmp eq", d, rest, literal("i32", 0x80000000)),
-                compared("icmp ne", d, i32("and", half, 1), zero)));
-    const std::string rounded = two("add", d, half, convert("zext", "i1", up, "i32"));
-    const std::string finite = choose(d, above(size, 0x477fefff), literal("i32", 0x7c00), rounded);
-    return two("or", d, sign, choose(d, above(size, 0x7f800000), nan, finite));
-  }
-
-  text& t_;
   const llvm_target& target_;
-  int n_;
 };
 
 }  // namespace ashlar::chip::llvm_codegen

@@ -12,6 +12,7 @@
 #include "ashlar/chip/llvm/text.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/program.hpp"
+#include "ashlar/tile/structure.hpp"
 #include "ashlar/tile/type.hpp"
 
 namespace ashlar::chip::llvm_codegen {
@@ -25,11 +26,11 @@ using in_registers = std::map<int, std::string>;
 struct frame {
   const tile::program& code;
   const llvm_target& target;
+  tile::structure structure;
   text t{};
   std::vector<std::string> scalars;               ///< registers
   std::vector<std::string> arrays;                ///< of tiles
   std::vector<std::vector<std::string>> results;  ///< arrays of what owners of regions give
-  std::vector<int> next;                          ///< the instruction after each and its regions
   std::vector<std::vector<int>> users;
   std::int64_t stack_used = 0;
   std::int64_t scratch_used = 0;
@@ -38,14 +39,13 @@ struct frame {
   frame(const tile::program& p, const llvm_target& to)
       : code(p),
         target(to),
+        structure(p),
         scalars(static_cast<std::size_t>(p.size)),
         arrays(static_cast<std::size_t>(p.size)),
         results(static_cast<std::size_t>(p.size)),
-        next(static_cast<std::size_t>(p.size)),
         users(static_cast<std::size_t>(p.size)) {
     t.in_teams = to.in_teams();
     for (int i = 0; i < p.size; ++i) {
-      next[static_cast<std::size_t>(i)] = tile::next_after(p, i);
       for (const tile::value_id o : p.operands(i)) {
         users[static_cast<std::size_t>(o)].push_back(i);
       }
@@ -53,7 +53,7 @@ struct frame {
   }
 
   [[nodiscard]] const tile::tile_type& type_of(int v) const { return code.type_of(v); }
-  [[nodiscard]] int after(int i) const { return next[static_cast<std::size_t>(i)]; }
+  [[nodiscard]] int after(int i) const { return structure.after(code, i); }
   [[nodiscard]] std::string& scalar(int v) { return scalars[static_cast<std::size_t>(v)]; }
   [[nodiscard]] std::string& array(int v) { return arrays[static_cast<std::size_t>(v)]; }
   [[nodiscard]] std::vector<std::string>& results_of(int owner) {

@@ -389,8 +389,8 @@ class lowering {
 
   void repeat(int at) {
     const int inputs = f_.code.at(at).count;
-    const int asked = tile::region_end(f_.code, at + 1);
-    const int end = f_.after(at) - 1;
+    const int asked = tile::at(f_.structure.first_yield, at);
+    const int end = tile::at(f_.structure.last_yield, at);
     begin_carried(at, 0);
     const std::string rounds = f_.allocate_own(dtype::int64, 1);
     f_.t.line("store i64 0, ptr ", rounds);
@@ -416,8 +416,8 @@ class lowering {
   }
 
   void branch(int at) {
-    const int middle = tile::region_end(f_.code, at + 1);
-    const int end = f_.after(at) - 1;
+    const int middle = tile::at(f_.structure.first_yield, at);
+    const int end = tile::at(f_.structure.last_yield, at);
     auto& slots = f_.results_of(at);
     for (const tile::value_id v : f_.code.operands(middle)) {
       slots.push_back(f_.allocate(f_.type_of(v)));

@@ -4,6 +4,7 @@
 #include <limits>
 #include <tuple>
 
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/ops/attention.hpp"
 #include "ashlar/ops/paged_attention.hpp"
 #include "ashlar/ops/tile/rows.hpp"
@@ -173,8 +174,8 @@ struct tile_kernel<ops::scaled_dot_product_attention, C> {
     with_head_block(q.extent(3), [&](auto width) {
       using kernel = ops::programs::attention<T, width()>;
       run_tiles<kernel>(on,
-                        {tile_blocks(q.extent(2), kernel::queries),
-                         tile_blocks(q.extent(3), width()), q.extent(0) * q.extent(1)},
+                        {ceil_div(q.extent(2), kernel::queries),
+                         ceil_div(q.extent(3), width()), q.extent(0) * q.extent(1)},
                         out, q, view<const T>{k.data, &turned}, v,
                         static_cast<compute_type<T>>(factor), first);
     });
@@ -192,7 +193,7 @@ struct tile_kernel<ops::paged_attention, C> {
     const tensor_spec turned = geometry::transpose(*key_cache.spec, -1, -2);
     with_head_block(q.extent(2), [&](auto width) {
       run_tiles<ops::programs::paged_attention<T, width()>>(
-          on, {tile_blocks(q.extent(2), width()), q.extent(1), q.extent(0)}, out, q,
+          on, {ceil_div(q.extent(2), width()), q.extent(1), q.extent(0)}, out, q,
           view<const T>{key_cache.data, &turned}, value_cache, block_tables, sequence, position,
           static_cast<compute_type<T>>(factor));
     });
@@ -217,7 +218,7 @@ struct tile_kernel<ops::cache_write, C> {
     }
     const tensor_spec turned = geometry::transpose(key_cache.spec(), -1, -2);
     run_tiles<ops::programs::cache_write<T>>(
-        on, {tile_blocks(k.extent(2), tile_block), k.extent(1), k.extent(0)},
+        on, {ceil_div(k.extent(2), tile_block), k.extent(1), k.extent(0)},
         view<T>{key_cache.view().data, &turned}, value_cache.view(), view<const T>(k.view()),
         view<const T>(v.view()), view<const std::int64_t>(slots.view()));
     ++key_cache.body()->root().version;

@@ -4,6 +4,7 @@
 #include <limits>
 #include <tuple>
 
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/ops/attention.hpp"
 #include "ashlar/ops/tile/attention.hpp"
 #include "ashlar/ops/tile/rows.hpp"
@@ -174,18 +175,18 @@ struct tile_kernel<ops::scaled_dot_product_attention_backward, C> {
     const view<const T> values{v.data, &vs};
     const std::int64_t first = causal ? k.extent(2) - q.extent(2) + 1 : k.extent(2);
     const auto by = static_cast<compute>(factor);
-    const std::int64_t rows = tile_blocks(q.extent(2), 16);
+    const std::int64_t rows = ceil_div(q.extent(2), 16);
     const auto noted = make_scratch<compute>(on, {q.extent(0), q.extent(1), q.extent(2), 2});
     const view<const compute> notes = noted.view();
     with_head_block(q.extent(3), [&](auto width) {
-      const std::int64_t channels = tile_blocks(q.extent(3), width());
+      const std::int64_t channels = ceil_div(q.extent(3), width());
       run_tiles<ops::programs::attention_note<T, width()>>(on, {rows, q.extent(1), q.extent(0)},
                                                            noted.view(), g, q, keys, y, by, first);
       run_tiles<ops::programs::attention_backward_q<T, width()>>(
           on, {rows, channels, q.extent(0) * q.extent(1)}, dq, g, q, keys, values, notes, by,
           first);
       run_tiles<ops::programs::attention_backward_kv<T, width()>>(
-          on, {tile_blocks(k.extent(2), 64), channels, k.extent(0) * k.extent(1)}, dk, dv, g, q,
+          on, {ceil_div(k.extent(2), 64), channels, k.extent(0) * k.extent(1)}, dk, dv, g, q,
           keys, values, notes, by, first);
     });
   }

@@ -9,7 +9,9 @@
 #include <utility>
 
 #include "ashlar/chip/codegen.hpp"
+#include "ashlar/core/dtype.hpp"
 #include "ashlar/core/geometry.hpp"
+#include "ashlar/core/view.hpp"
 #include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
@@ -68,26 +70,13 @@ struct fill {
 
 namespace detail {
 
-template <class T>
-inline constexpr bool is_a_view = false;
-template <class T>
-inline constexpr bool is_a_view<view<T>> = true;
-
-/// The type of a computation on elements `S...`; `bool` counts only where there is nothing else.
-template <class First, class... Rest>
-struct map_compute {
-  using type = compute_type<First>;
-};
-template <class Second, class... Rest>
-struct map_compute<bool, Second, Rest...> : map_compute<Second, Rest...> {};
-
 /// Runs `function` over views that are broadcast to `out`.
 template <class C, class F, class R, class... S>
 void run_map(context<C>& on, const F& function, const view<R>& out, const view<const S>&... x) {
   if (out.size() == 0) {
     return;
   }
-  using compute = typename map_compute<S...>::type;
+  using compute = common_compute_type<S...>;
   const tile::program program = tile::trace(programs::map<F, compute, R, S...>{function});
   const std::array specs{geometry::expand(*x.spec, shape(out.shape()))...};
   [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -102,11 +91,8 @@ void run_map(context<C>& on, const F& function, const view<R>& out, const view<c
 /// As `chip::host_kernels::map`: views, then the function's attributes.
 template <class F, class C, class R, class... A>
 void map_by_tiles(context<C>& on, const view<R>& out, const A&... arguments) {
-  constexpr std::size_t inputs = (static_cast<std::size_t>(is_a_view<A>) + ... + 0);
-  const auto all = std::tie(arguments...);
-  [&]<std::size_t... I, std::size_t... K>(std::index_sequence<I...>, std::index_sequence<K...>) {
-    run_map(on, F{std::get<inputs + K>(all)...}, out, std::get<I>(all)...);
-  }(std::make_index_sequence<inputs>{}, std::make_index_sequence<sizeof...(A) - inputs>{});
+  run_on_views<F>([&](const F& function, const auto&... x) { run_map(on, function, out, x...); },
+                  arguments...);
 }
 
 struct identity {

@@ -3,6 +3,7 @@
 #include <concepts>
 #include <cstdint>
 
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/ops/embedding.hpp"
 #include "ashlar/ops/tile/rows.hpp"
 
@@ -59,7 +60,7 @@ struct tile_kernel<ops::embedding, C> {
     const reshaped<I, C> flat(on, ids, {ids.size()});
     into_shape(on, out, {ids.size(), out.extent(-1)}, [&](const view<T>& to) {
       run_tiles<ops::programs::embedding<T, I>>(
-          on, {tile_blocks(out.extent(-1), tile_block), ids.size(), 1}, to, weight, flat.get());
+          on, {ceil_div(out.extent(-1), tile_block), ids.size(), 1}, to, weight, flat.get());
     });
   }
 };
@@ -72,7 +73,7 @@ struct tile_kernel<ops::embedding_backward, C> {
     const reshaped<I, C> flat(on, ids, {ids.size()});
     const reshaped<T, C> rows(on, g, {ids.size(), g.extent(-1)});
     run_tiles<ops::programs::embedding_backward<T, I>>(
-        on, {tile_blocks(out.extent(1), tile_block), 1, 1}, out, rows.get(), flat.get());
+        on, {ceil_div(out.extent(1), tile_block), 1, 1}, out, rows.get(), flat.get());
   }
 };
 

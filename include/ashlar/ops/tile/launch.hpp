@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "ashlar/chip/codegen.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/geometry.hpp"
 #include "ashlar/core/spec.hpp"
 #include "ashlar/core/view.hpp"
@@ -17,10 +18,6 @@ namespace ashlar::ops::detail {
 
 /// Elements along the last axis that one program of a default kernel takes.
 inline constexpr int tile_block = 64;
-
-constexpr std::int64_t tile_blocks(std::int64_t n, std::int64_t block) {
-  return n / block + (n % block != 0 ? 1 : 0);
-}
 
 /// A view as an argument of four axes: axes of extent 1 in front, or without its first axes.
 template <class T>
@@ -73,7 +70,7 @@ void each_four_axes(const F& f, const First& first, const Rest&... rest) {
 
 /// The grid over an argument of four axes: blocks of the last one, the axis before it, the others.
 inline tile::grid grid_over(const tile::argument& y, std::int64_t block) {
-  return {tile_blocks(y.extents[3], block), y.extents[2], y.extents[0] * y.extents[1]};
+  return {ceil_div(y.extents[3], block), y.extents[2], y.extents[0] * y.extents[1]};
 }
 
 /// Where a program of `grid_over` stands.

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/ops/matmul.hpp"
 #include "ashlar/ops/tile/rows.hpp"
 
@@ -82,7 +83,7 @@ void matmul_by_tiles(context<C>& on, const view<T>& out, const view<const T>& a,
       [&](const auto& x) {
         const auto& e = x[0].extents;
         using plain = programs::matmul<T, false>;
-        const tile::grid grid{tile_blocks(e[3], plain::columns), tile_blocks(e[2], plain::rows),
+        const tile::grid grid{ceil_div(e[3], plain::columns), ceil_div(e[2], plain::rows),
                               e[0] * e[1]};
         if (bias != nullptr) {
           run_tiles<programs::matmul<T, true>>(on, grid, x[0], x[1], x[2], start);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <tuple>
 
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/ops/norm.hpp"
 #include "ashlar/ops/tile/rows.hpp"
 
@@ -197,7 +198,7 @@ void norm_weight_by_tiles(context<C>& on, const view<T>& dweight, const view<T>&
   run_tiles<programs::note_statistics<T, Centred>>(on, {rows[0], 1, 1}, noted.view(), flat_x.get(),
                                                    static_cast<compute>(eps));
   run_tiles<programs::norm_backward_weight<T, Centred>>(
-      on, {tile_blocks(rows[1], tile_block), 1, 1}, dweight, dbias, flat_g.get(), flat_x.get(),
+      on, {ceil_div(rows[1], tile_block), 1, 1}, dweight, dbias, flat_g.get(), flat_x.get(),
       view<const compute>(noted.view()));
 }
 

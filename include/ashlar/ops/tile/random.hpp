@@ -5,6 +5,7 @@
 #include <numbers>
 #include <tuple>
 
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/ops/random.hpp"
 #include "ashlar/ops/tile/angles.hpp"
 #include "ashlar/ops/tile/rows.hpp"
@@ -106,7 +107,7 @@ template <bool Normal, class T, class C>
 void random_by_tiles(context<C>& on, const view<T>& out, std::uint64_t seed, std::uint64_t offset,
                      double first, double scale) {
   into_shape(on, out, {out.size()}, [&](const view<T>& to) {
-    run_tiles<programs::random_fill<T, Normal>>(on, {tile_blocks(out.size(), tile_block), 1, 1}, to,
+    run_tiles<programs::random_fill<T, Normal>>(on, {ceil_div(out.size(), tile_block), 1, 1}, to,
                                                 static_cast<std::int64_t>(seed),
                                                 static_cast<std::int64_t>(offset), first, scale);
   });

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/ops/reduction.hpp"
 #include "ashlar/ops/tile/rows.hpp"
 
@@ -211,7 +212,7 @@ void run_fold(context<C>& on, const view<R>& out, const view<const T>& x, std::u
       each_four_axes(
           [&](const auto& views) {
             const auto& e = views[1].extents;
-            run_tiles<Columns>(on, {tile_blocks(e[3], 16), e[1], e[0]}, views[0], views[1]);
+            run_tiles<Columns>(on, {ceil_div(e[3], 16), e[1], e[0]}, views[0], views[1]);
           },
           view<const T>{rows.get().data, &columns}, view<R>{out.data, &results});
       return;

@@ -4,6 +4,7 @@
 #include <concepts>
 #include <cstdint>
 
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/ops/rope.hpp"
 #include "ashlar/ops/tile/angles.hpp"
 #include "ashlar/ops/tile/rows.hpp"
@@ -66,7 +67,7 @@ struct tile_kernel<ops::rope, C> {
     each_four_axes(
         [&](const auto& x) {
           const auto& e = x[0].extents;
-          run_tiles<kernel>(on, {tile_blocks(half, 32), e[1], e[0]}, x[0], x[1], x[2], x[3],
+          run_tiles<kernel>(on, {ceil_div(half, 32), e[1], e[0]}, x[0], x[1], x[2], x[3],
                             positions, std::log(theta), inverse ? -1.0 : 1.0);
         },
         view<T>{out.data, &to[0]}, view<T>{out.data + second(to), &to[1]},

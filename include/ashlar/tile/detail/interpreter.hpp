@@ -22,6 +22,7 @@
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/rules.hpp"
 #include "ashlar/tile/scalar.hpp"
+#include "ashlar/tile/structure.hpp"
 
 namespace ashlar::tile {
 
@@ -45,15 +46,7 @@ class interpreter {
         options_(options),
         values_(static_cast<std::size_t>(p.size)),
         results_(static_cast<std::size_t>(p.size)),
-        ends_(static_cast<std::size_t>(p.size)) {
-    for (int i = 0; i < p.size; ++i) {
-      if (info(p.at(i).op).regions > 0) {
-        auto& ends = ends_[static_cast<std::size_t>(i)];
-        ends[0] = region_end(p, i + 1);
-        ends[1] = info(p.at(i).op).regions > 1 ? region_end(p, ends[0] + 1) : ends[0];
-      }
-    }
-  }
+        structure_(p) {}
 
   void run(const grid& place) {
     place_ = place;
@@ -65,7 +58,7 @@ class interpreter {
   [[nodiscard]] tile_value& operand(int i, int k) { return value(p_.operand(i, k)); }
   [[nodiscard]] std::int64_t index_of(int v) { return value(v).template at<std::int64_t>(0); }
   [[nodiscard]] int end(int owner, int region) const {
-    return ends_[static_cast<std::size_t>(owner)][static_cast<std::size_t>(region)];
+    return tile::at(region == 0 ? structure_.first_yield : structure_.last_yield, owner);
   }
   /// The first instruction of a region.
   [[nodiscard]] int begin(int owner, int region) const {
@@ -494,7 +487,7 @@ class interpreter {
   std::int64_t steps_ = 0;
   std::vector<tile_value> values_;
   std::vector<std::vector<tile_value>> results_;
-  std::vector<std::array<int, 2>> ends_;  // the yields of an instruction's regions
+  const structure structure_;
 };
 
 }  // namespace detail

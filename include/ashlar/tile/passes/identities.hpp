@@ -11,48 +11,10 @@
 
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/passes/fold.hpp"
+#include "ashlar/tile/passes/identity_facts.hpp"
 #include "ashlar/tile/passes/rewriter.hpp"
 
 namespace ashlar::tile::passes::detail {
-
-/// Whether every value of `from` is one of `to`.
-constexpr bool holds_all(dtype from, dtype to) {
-  if (from == to || from == dtype::boolean) {
-    return true;
-  }
-  switch (from) {
-    case dtype::int8:
-    case dtype::uint8:
-      return to == dtype::int32 || to == dtype::int64 || is_floating(to);
-    case dtype::int32:
-      return to == dtype::int64 || to == dtype::float64;
-    case dtype::float16:
-    case dtype::bfloat16:
-      return to == dtype::float32 || to == dtype::float64;
-    case dtype::float32:
-      return to == dtype::float64;
-    default:
-      return false;
-  }
-}
-
-/// Whether a cast from `a` through `middle` to `b`, rounded there as `how` says, gives what a cast
-/// from `a` to `b` does.
-constexpr bool middle_is_idle(dtype a, dtype middle, dtype b, rounding how) {
-  if (!holds_all(a, middle)) {
-    return false;
-  }
-  // Integers always go to the nearest floating-point number.
-  if (is_integral(a) && is_floating(middle) && is_floating(b) && !holds_all(a, b) &&
-      how != rounding::nearest_even) {
-    return false;
-  }
-  // An integer that goes to a narrower one loses high bits; as a floating-point number it would
-  // saturate.
-  const bool saturates = is_integral(a) && a != dtype::boolean && is_floating(middle) &&
-                         is_integral(b) && b != dtype::boolean;
-  return a == b || !saturates;
-}
 
 /// Appends an instruction, or finds a simpler way to say it.
 ///
@@ -112,24 +74,6 @@ class simplifier {
     return (*this)({.op = op, .type = q_.type_of(a)}, {a, b});
   }
 
-  [[nodiscard]] static constexpr bool commutes(const instruction& i) {
-    switch (i.op) {
-      case opcode::add:
-      case opcode::mul:
-      case opcode::fma:
-      case opcode::bit_and:
-      case opcode::bit_or:
-      case opcode::bit_xor:
-      case opcode::equal:
-      case opcode::not_equal:
-        return true;
-      case opcode::min:
-      case opcode::max:  // of +0 and -0 it gives the second
-        return is_integral(i.type.element);
-      default:
-        return false;
-    }
-  }
   /// Constants to the right, else the earlier value to the left.
   constexpr void order(value_id& a, value_id& b) const {
     const bool ca = known(a).has_value();
@@ -283,23 +227,9 @@ class simplifier {
     }
   }
 
-  /// A power of two whose reciprocal is a normal number divides by multiplication, exactly.
   constexpr value_id by_reciprocal(const instruction& i, value_id a, std::int64_t bits) {
-    constexpr int mantissa = 52;
-    constexpr std::int64_t bias = 1023;
-    const std::int64_t exponent = ((bits >> mantissa) & 0x7ff) - bias;
-    const std::int64_t most = i.type.element == dtype::float16   ? 14
-                              : i.type.element == dtype::float64 ? 1022
-                                                                 : 126;
-    if ((bits & ((std::int64_t{1} << mantissa) - 1)) != 0 || exponent > most || exponent < -most) {
-      return none;
-    }
-    const std::int64_t sign = bits < 0 ? negative_zero : positive_zero;
-    return binary(opcode::mul, a, constant(sign | ((bias - exponent) << mantissa), i.type));
-  }
-
-  [[nodiscard]] static constexpr std::int64_t all_ones(dtype e) {
-    return e == dtype::boolean ? 1 : e == dtype::uint8 ? 255 : -1;
+    const auto reciprocal = exact_reciprocal(i.type.element, bits);
+    return reciprocal ? binary(opcode::mul, a, constant(*reciprocal, i.type)) : none;
   }
 
   /// `(x op c1) op c2` as `x op (c1 op c2)`; integers wrap, so the order does not count.
@@ -463,7 +393,7 @@ class simplifier {
     }
     switch (i.op) {
       case opcode::broadcast:
-        if (is(a, opcode::broadcast) || adds_leading_ones(a)) {
+        if (is(a, opcode::broadcast) || adds_leading_ones(q_, a)) {
           return widen(of(a), i.type);
         }
         return none;
@@ -479,42 +409,9 @@ class simplifier {
     }
   }
 
-  [[nodiscard]] static constexpr bool is_in_order(const instruction& i) {
-    for (int a = 0; a < i.type.rank; ++a) {
-      if (((i.value >> (4 * a)) & 15) != a) {
-        return false;
-      }
-    }
-    return true;
-  }
-
   constexpr value_id transpose_both(instruction i, value_id inner) {
-    const std::int64_t outer = i.value;
-    i.value = 0;
-    for (int a = 0; a < i.type.rank; ++a) {
-      const auto from = (outer >> (4 * a)) & 15;
-      i.value |= ((def(inner).value >> (4 * from)) & 15) << (4 * a);
-    }
+    i.value = composed_axes(i.value, def(inner).value, i.type.rank);
     return (*this)(i, {of(inner)});
-  }
-
-  /// Whether it only puts axes of extent 1 in front, as a broadcast does by itself.
-  [[nodiscard]] constexpr bool adds_leading_ones(value_id v) const {
-    if (!is(v, opcode::reshape)) {
-      return false;
-    }
-    const tile_type& t = q_.type_of(v);
-    const tile_type& x = q_.type_of(of(v));
-    const int more = t.rank - x.rank;
-    if (more < 0) {
-      return false;
-    }
-    for (int a = 0; a < t.rank; ++a) {
-      if (t.extent(a) != (a < more ? 1 : x.extent(a - more))) {
-        return false;
-      }
-    }
-    return true;
   }
 
   rewriter& out_;

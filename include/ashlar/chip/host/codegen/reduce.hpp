@@ -87,7 +87,7 @@ ASHLAR_INLINE void reduce_packets(const tile_value<T, Type.size()>& x, Result& t
         }
       }
       if constexpr (rest > 0) {
-        const packet<bool> there = simd::mask_cast<float>(simd::first_lanes<float>(rest));
+        const packet<bool> there = simd::first_lanes<float>(rest);
         acc = apply_select<T>(there, apply<Op>(as, acc, x.part[whole]), acc);
       }
       return combined_packet<Op, T>(acc);

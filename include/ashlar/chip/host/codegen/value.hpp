@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "ashlar/config.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/simd/extra.hpp"
 #include "ashlar/simd/memory.hpp"
@@ -65,7 +66,7 @@ template <Scalar T, std::int64_t Size>
 struct tile_value {
   using value_type = T;
   static constexpr std::int64_t size = Size;
-  static constexpr int packets = static_cast<int>((Size + lanes - 1) / lanes);
+  static constexpr int packets = static_cast<int>(ceil_div(Size, lanes));
   packet<T> part[static_cast<std::size_t>(packets)];
 };
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "ashlar/config.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/simd/math.hpp"
 #include "ashlar/simd/memory.hpp"
 #include "ashlar/simd/reduce.hpp"
@@ -26,7 +27,7 @@ namespace ashlar::chip::host_kernels::detail {
 inline constexpr std::int64_t panel_tokens = simd::lanes;
 
 constexpr std::int64_t panels_for(std::int64_t tokens) {
-  return (tokens + panel_tokens - 1) / panel_tokens;
+  return ceil_div(tokens, panel_tokens);
 }
 
 /// Keys and values of one head: where each panel of 16 tokens stands.

@@ -10,6 +10,7 @@
 #include "ashlar/chip/host/detail/rows.hpp"
 #include "ashlar/chip/host/detail/scratch.hpp"
 #include "ashlar/chip/host/detail/threads.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/view.hpp"
 
 namespace ashlar::chip::host_kernels::detail {
@@ -48,7 +49,7 @@ void sum_over_rows(const std::array<T*, Outputs>& out, view<const T> g, view<con
 
   const std::int64_t g_step = g.stride(last);
   const std::int64_t x_step = x.stride(last);
-  const std::int64_t blocks = (columns + width - 1) / width;
+  const std::int64_t blocks = ceil_div(columns, width);
   parallel(blocks, nest.size * width * 2, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t block = begin; block < end; ++block) {
       const std::int64_t c0 = block * width;

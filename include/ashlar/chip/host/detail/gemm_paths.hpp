@@ -11,6 +11,7 @@
 #include "ashlar/chip/host/detail/scratch.hpp"
 #include "ashlar/chip/host/gemm_args.hpp"
 #include "ashlar/config.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/simd/reg.hpp"
 
 /// The ways a product can go on one thread; all give the same bits.
@@ -58,11 +59,6 @@ inline std::int64_t gemm_cut(std::int64_t units, std::int64_t parts, std::int64_
   return units * i / parts;
 }
 
-template <class T>
-ASHLAR_INLINE std::int64_t gemm_ceil(std::int64_t x, T unit) {
-  return (x + unit - 1) / unit;
-}
-
 /// The whole product as one block, yet without the place of a last register.
 template <class T>
 ASHLAR_INLINE gemm_block<T> gemm_whole(const gemm_args<T>& g) {
@@ -90,7 +86,7 @@ ASHLAR_INLINE void gemm_rows(const gemm_args<T>& g, gemm_block<T> block, const T
     kernels[static_cast<std::size_t>(g.m - 1)][column](block);
     return;
   }
-  const std::int64_t groups = gemm_ceil(g.m, most);
+  const std::int64_t groups = ceil_div(g.m, most);
   for (std::int64_t i = 0; i < groups; ++i) {
     const std::int64_t row = gemm_cut(g.m, groups, i);
     const std::int64_t rows = gemm_cut(g.m, groups, i + 1) - row;
@@ -108,8 +104,8 @@ void gemm_direct(const gemm_args<T>& g) {
   constexpr std::int64_t width = simd::reg<T>::width;
   constexpr gemm_tiling tiling = default_gemm_tiling<T>;
   const int most = gemm_regs<T>(static_cast<int>(std::min<std::int64_t>(g.m, tiling.rows)));
-  const std::int64_t units = gemm_ceil(g.n, width);
-  const std::int64_t strips = gemm_ceil(units, most);
+  const std::int64_t units = ceil_div(g.n, width);
+  const std::int64_t strips = ceil_div(units, most);
   gemm_block<T> block = gemm_whole(g);
   std::int64_t from = 0;
   for (std::int64_t s = 0; s < strips; ++s) {
@@ -130,7 +126,7 @@ void gemm_direct(const gemm_args<T>& g) {
 template <class T>
 void gemm_turned(const gemm_args<T>& g) {
   constexpr std::int64_t width = simd::reg<T>::width;
-  const std::int64_t units = gemm_ceil(g.n, width);
+  const std::int64_t units = ceil_div(g.n, width);
   gemm_block<T> block = gemm_whole(g);
   block.b_row = g.b_col;
   std::int64_t regs = 0;
@@ -172,8 +168,8 @@ void gemm_fetched(const gemm_args<T>& g) {
   constexpr std::int64_t line = 64 / sizeof(T);
   constexpr std::int64_t depth = 64;
   constexpr std::int64_t columns = 32 * line;
-  const std::int64_t pieces = gemm_ceil(g.n, columns);
-  const std::int64_t units = gemm_ceil(g.n, simd::reg<T>::width);
+  const std::int64_t pieces = ceil_div(g.n, columns);
+  const std::int64_t units = ceil_div(g.n, simd::reg<T>::width);
   for (std::int64_t p = 0; p < pieces; ++p) {
     const std::int64_t column = gemm_cut(units, pieces, p) * simd::reg<T>::width;
     const std::int64_t end = gemm_cut(units, pieces, p + 1) * simd::reg<T>::width;
@@ -207,14 +203,14 @@ void gemm_blocked(const gemm_args<T>& g) {
   constexpr std::int64_t width = simd::reg<T>::width;
   constexpr gemm_tiling tiling = default_gemm_tiling<T>;
   constexpr gemm_blocking blocking = default_gemm_blocking<T>;
-  const std::int64_t units = gemm_ceil(g.n, width);
-  const std::int64_t k_blocks = std::max<std::int64_t>(gemm_ceil(g.k, blocking.k), 1);
-  const std::int64_t n_blocks = gemm_ceil(g.n, blocking.n);
+  const std::int64_t units = ceil_div(g.n, width);
+  const std::int64_t k_blocks = std::max<std::int64_t>(ceil_div(g.k, blocking.k), 1);
+  const std::int64_t n_blocks = ceil_div(g.n, blocking.n);
   const bool pack_a = g.a_col != 1 && g.m > 1;
-  const std::int64_t m_blocks = pack_a ? gemm_ceil(g.m, blocking.m) : 1;
-  const std::int64_t block_k = gemm_ceil(g.k, k_blocks);
-  const std::int64_t block_n = gemm_ceil(units, n_blocks) * width;
-  const std::int64_t block_m = gemm_ceil(g.m, m_blocks);
+  const std::int64_t m_blocks = pack_a ? ceil_div(g.m, blocking.m) : 1;
+  const std::int64_t block_k = ceil_div(g.k, k_blocks);
+  const std::int64_t block_n = ceil_div(units, n_blocks) * width;
+  const std::int64_t block_m = ceil_div(g.m, m_blocks);
   T* const packed_b = gemm_scratch<T, gemm_packed>(block_k * block_n +
                                                    (pack_a ? block_k * block_m : std::int64_t{0}));
   T* const packed_a = packed_b + block_k * block_n;
@@ -222,14 +218,14 @@ void gemm_blocked(const gemm_args<T>& g) {
   for (std::int64_t jb = 0; jb < n_blocks; ++jb) {
     const std::int64_t first_unit = gemm_cut(units, n_blocks, jb);
     const std::int64_t block_units = gemm_cut(units, n_blocks, jb + 1) - first_unit;
-    const std::int64_t strips = gemm_ceil(block_units, tiling.regs);
+    const std::int64_t strips = ceil_div(block_units, tiling.regs);
     for (std::int64_t kb = 0; kb < k_blocks; ++kb) {
       const std::int64_t k0 = gemm_cut(g.k, k_blocks, kb);
       const std::int64_t depth = gemm_cut(g.k, k_blocks, kb + 1) - k0;
       for (std::int64_t ib = 0; ib < m_blocks; ++ib) {
         const std::int64_t m0 = gemm_cut(g.m, m_blocks, ib);
         const std::int64_t m1 = gemm_cut(g.m, m_blocks, ib + 1);
-        const std::int64_t groups = gemm_ceil(m1 - m0, tiling.rows);
+        const std::int64_t groups = ceil_div(m1 - m0, tiling.rows);
         for (std::int64_t i = 0; i < groups; ++i) {
           const std::int64_t row = m0 + gemm_cut(m1 - m0, groups, i);
           const int rows = static_cast<int>(m0 + gemm_cut(m1 - m0, groups, i + 1) - row);

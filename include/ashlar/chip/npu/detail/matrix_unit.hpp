@@ -7,6 +7,7 @@
 
 #include "ashlar/chip/npu/detail/job.hpp"
 #include "ashlar/chip/npu/detail/runs.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/simd/memory.hpp"
 #include "ashlar/simd/vec.hpp"
 
@@ -42,7 +43,7 @@ inline void run_matrix(scratchpad& pad, const job& w) {
     return;
   }
   constexpr std::int64_t lanes = simd::lanes;
-  const std::int64_t panels = (n + lanes - 1) / lanes;
+  const std::int64_t panels = ceil_div(n, lanes);
   // (k, j) -> (j / 16, k, j mod 16), so that the innermost loop walks straight on.
   std::vector<float> b(u(panels * w.depth * lanes));
   std::vector<float> a(u(w.rows * w.depth));

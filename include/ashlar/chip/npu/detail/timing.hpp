@@ -9,6 +9,7 @@
 #include "ashlar/chip/npu/description.hpp"
 #include "ashlar/chip/npu/detail/job.hpp"
 #include "ashlar/chip/npu/detail/number.hpp"
+#include "ashlar/core/ceil_div.hpp"
 
 namespace ashlar::chip::npu_isa::detail {
 
@@ -19,7 +20,6 @@ struct charge {
   std::int64_t conflicts = 0;  ///< cycles of `cycles` that bank conflicts took
 };
 
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// Counts cycles by the rules of docs/npu_isa.md, "Timing".
 class timing {
