@@ -117,11 +117,11 @@ void sdpa(view<T> out, std::type_identity_t<view<const T>> q, std::type_identity
   constexpr std::int64_t least = 4 * detail::max_rows<T>;
   const std::int64_t heads = s.batch * s.kv_heads;
   const std::int64_t threads = host_threads();
-  const std::int64_t chunks =
-      heads % threads == 0 || heads >= 8 * threads
-          ? 1
-          : std::min<std::int64_t>(4 * threads, ceil_div(s.rows(), least));
-  const std::int64_t chunk = ceil_div(ceil_div(s.rows(), chunks), detail::max_rows<T>) * detail::max_rows<T>;
+  const std::int64_t chunks = heads % threads == 0 || heads >= 8 * threads
+                                  ? 1
+                                  : std::min<std::int64_t>(4 * threads, ceil_div(s.rows(), least));
+  const std::int64_t chunk =
+      ceil_div(ceil_div(s.rows(), chunks), detail::max_rows<T>) * detail::max_rows<T>;
 
   const auto item = [&](std::int64_t index) {
     const std::int64_t b = index / chunks / s.kv_heads;

@@ -31,8 +31,7 @@ template <class T>
   for (std::int64_t d = 1; d <= std::min<std::int64_t>(threads, row_units); ++d) {
     const std::int64_t x = std::min<std::int64_t>(threads / d, column_units);
     const double work = static_cast<double>(ceil_div(row_units, d) * ceil_div(column_units, x));
-    const double traffic =
-        static_cast<double>(ceil_div(row_units, d) + ceil_div(column_units, x));
+    const double traffic = static_cast<double>(ceil_div(row_units, d) + ceil_div(column_units, x));
     const double cost = work + traffic;
     if (d == 1 || cost < least) {
       least = cost;

@@ -200,8 +200,8 @@ void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,
     seen += runs[i].seen * (runs[i].end - runs[i].begin);
   }
   const std::int64_t items = run_count * cache.kv_heads;
-  detail::for_each_item(
-      items, detail::attention_grain(group, ceil_div(seen, run_count), cache.dim), item);
+  detail::for_each_item(items, detail::attention_grain(group, ceil_div(seen, run_count), cache.dim),
+                        item);
 }
 
 /// Stores the keys and values of new tokens in a paged cache.

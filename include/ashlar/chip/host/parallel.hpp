@@ -96,8 +96,7 @@ ASHLAR_INLINE void parallel_for(std::int64_t n, std::int64_t grain, F&& f) {
   }
 #if defined(_OPENMP)
   if (n > grain) {
-    const std::int64_t chunks =
-        ceil_div(n, std::max<std::int64_t>(grain, 1));
+    const std::int64_t chunks = ceil_div(n, std::max<std::int64_t>(grain, 1));
     const int threads = static_cast<int>(std::min<std::int64_t>(host_threads(), chunks));
     if (threads > 1) {
       detail::parallel_run(n, threads, f);

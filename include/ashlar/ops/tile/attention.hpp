@@ -174,8 +174,8 @@ struct tile_kernel<ops::scaled_dot_product_attention, C> {
     with_head_block(q.extent(3), [&](auto width) {
       using kernel = ops::programs::attention<T, width()>;
       run_tiles<kernel>(on,
-                        {ceil_div(q.extent(2), kernel::queries),
-                         ceil_div(q.extent(3), width()), q.extent(0) * q.extent(1)},
+                        {ceil_div(q.extent(2), kernel::queries), ceil_div(q.extent(3), width()),
+                         q.extent(0) * q.extent(1)},
                         out, q, view<const T>{k.data, &turned}, v,
                         static_cast<compute_type<T>>(factor), first);
     });

@@ -186,8 +186,8 @@ struct tile_kernel<ops::scaled_dot_product_attention_backward, C> {
           on, {rows, channels, q.extent(0) * q.extent(1)}, dq, g, q, keys, values, notes, by,
           first);
       run_tiles<ops::programs::attention_backward_kv<T, width()>>(
-          on, {ceil_div(k.extent(2), 64), channels, k.extent(0) * k.extent(1)}, dk, dv, g, q,
-          keys, values, notes, by, first);
+          on, {ceil_div(k.extent(2), 64), channels, k.extent(0) * k.extent(1)}, dk, dv, g, q, keys,
+          values, notes, by, first);
     });
   }
 };

@@ -197,9 +197,9 @@ void norm_weight_by_tiles(context<C>& on, const view<T>& dweight, const view<T>&
   const auto noted = make_scratch<compute>(on, {rows[0], 2});
   run_tiles<programs::note_statistics<T, Centred>>(on, {rows[0], 1, 1}, noted.view(), flat_x.get(),
                                                    static_cast<compute>(eps));
-  run_tiles<programs::norm_backward_weight<T, Centred>>(
-      on, {ceil_div(rows[1], tile_block), 1, 1}, dweight, dbias, flat_g.get(), flat_x.get(),
-      view<const compute>(noted.view()));
+  run_tiles<programs::norm_backward_weight<T, Centred>>(on, {ceil_div(rows[1], tile_block), 1, 1},
+                                                        dweight, dbias, flat_g.get(), flat_x.get(),
+                                                        view<const compute>(noted.view()));
 }
 
 template <bool Centred>

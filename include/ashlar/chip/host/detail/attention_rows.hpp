@@ -26,9 +26,7 @@ namespace ashlar::chip::host_kernels::detail {
 
 inline constexpr std::int64_t panel_tokens = simd::lanes;
 
-constexpr std::int64_t panels_for(std::int64_t tokens) {
-  return ceil_div(tokens, panel_tokens);
-}
+constexpr std::int64_t panels_for(std::int64_t tokens) { return ceil_div(tokens, panel_tokens); }
 
 /// Keys and values of one head: where each panel of 16 tokens stands.
 template <class T>

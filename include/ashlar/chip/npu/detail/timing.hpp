@@ -20,7 +20,6 @@ struct charge {
   std::int64_t conflicts = 0;  ///< cycles of `cycles` that bank conflicts took
 };
 
-
 /// Counts cycles by the rules of docs/npu_isa.md, "Timing".
 class timing {
  public:
