@@ -8,6 +8,7 @@
 
 #include "ashlar/chip/host/codegen.hpp"
 #include "chip/codegen_support.hpp"
+#include "support/tile_kernels.hpp"
 
 namespace {
 
@@ -16,42 +17,8 @@ namespace tile = ashlar::tile;
 using codegen_test::agrees;
 using codegen_test::random_array;
 using host_test::array;
-
-template <class T, class C, int M, int N, int K>
-struct matmul {
-  constexpr void operator()(tile::scope& k, tile::in<T, 2> a, tile::in<T, 2> b,
-                            tile::out<C, 2> c) const {
-    const auto m = k.program_id(0) * M;
-    const auto n = k.program_id(1) * N;
-    const auto sum = k.loop(
-        0, a.extent(1), K,
-        [&](tile::index i, auto acc) {
-          const auto x = tile::load<M, K>(a, m, i);
-          const auto y = tile::load<K, N>(b, i, n);
-          return tile::dot(x, y, acc);
-        },
-        k.template zeros<C, M, N>());
-    tile::store(c, sum, m, n);
-  }
-};
-
-/// x W^T with W as it lies in a model: [N, K].
-template <int M, int N, int K>
-struct matmul_turned {
-  constexpr void operator()(tile::scope& k, tile::in<float, 2> a, tile::in<float, 2> w,
-                            tile::out<float, 2> c) const {
-    const auto m = k.program_id(0) * M;
-    const auto n = k.program_id(1) * N;
-    const auto sum = k.loop(
-        0, a.extent(1), K,
-        [&](tile::index i, auto acc) {
-          const auto x = tile::load<M, K>(a, m, i);
-          return tile::dot(x, tile::transpose(tile::load<N, K>(w, n, i)), acc);
-        },
-        k.zeros<float, M, N>());
-    tile::store(c, sum, m, n);
-  }
-};
+using tile_kernels::matmul;
+using tile_kernels::matmul_turned;
 
 /// Each round writes into the memory from which `y` was loaded, before the loop.
 struct overwritten_operand {

@@ -58,7 +58,7 @@ class interpreter {
   [[nodiscard]] tile_value& operand(int i, int k) { return value(p_.operand(i, k)); }
   [[nodiscard]] std::int64_t index_of(int v) { return value(v).template at<std::int64_t>(0); }
   [[nodiscard]] int end(int owner, int region) const {
-    return tile::at(region == 0 ? structure_.first_yield : structure_.last_yield, owner);
+    return at(region == 0 ? structure_.first_yield : structure_.last_yield, owner);
   }
   /// The first instruction of a region.
   [[nodiscard]] int begin(int owner, int region) const {
