@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
+#include <iterator>
+#include <vector>
 
 #include "ashlar/ops/tile/attention.hpp"
+#include "ops/attention_samples.hpp"
 #include "support/tile_chip.hpp"
 
 using namespace tile_test;
@@ -15,20 +18,12 @@ tolerance attended(std::int64_t keys, std::int64_t width) {
 }  // namespace
 
 TEST_CASE("ops/tile_attention: any lengths, causal or not, grouped queries, any head size") {
-  struct sample {
-    std::int64_t heads, kv_heads, queries, keys, width;
-  };
-  for (const sample& s : {sample{1, 1, 1, 1, 1},
-                          {2, 2, 17, 17, 5},
-                          {4, 2, 15, 65, 16},
-                          {3, 1, 5, 3, 64},
-                          {2, 1, 3, 70, 65},
-                          {1, 1, 2, 4, 130},
-                          {2, 2, 3, 0, 4},
-                          {1, 1, 0, 4, 4}}) {
-    const auto q = twins::numbers<X>({2, s.heads, s.queries, s.width}, 1);
-    const auto k = twins::numbers<X>({2, s.kv_heads, s.keys, s.width}, 2);
-    const auto v = twins::numbers<X>({2, s.kv_heads, s.keys, s.width}, 3);
+  std::vector<attention_sample> samples(std::begin(attention_samples), std::end(attention_samples));
+  samples.push_back({1, 1, 2, 4, 130});  // a head of three blocks
+  for (const attention_sample& s : samples) {
+    const auto q = s.q();
+    const auto k = s.k();
+    const auto v = s.v();
     for (const bool causal : {false, true}) {
       check_both(
           attended(s.keys, s.width),

@@ -356,22 +356,7 @@ TEST_CASE("tile/passes_invariant: loads stay in loops that write, and all stays 
       %9 = mul %6, %8 : f32[4]
       store p2, %9, %0
       yield
-    }
-    %20 = loop %0, %2, %1, %0 (%10: i64, %11: i64) {
-      %12 = less %10, %1 : bool
-      %13 = branch %12 {
-        %14 = load p0, %0 : f32
-        %15 = cast %14 : i64
-        yield %15
-      } {
-        yield %11
-      }
-      %16 = result %13, number=0 : i64
-      yield %16
-    }
-    %21 = result %20, number=0 : i64
-    %22 = load p0, %21 : f32[4]
-    store p3, %22, %0)",
+    })",
         R"(
     %0 = program_id axis=0 : i64
     %1 = constant 1 : i64
@@ -383,7 +368,11 @@ TEST_CASE("tile/passes_invariant: loads stay in loops that write, and all stays 
       %9 = mul %6, %8 : f32[4]
       store p2, %9, %0
       yield
-    }
+    })");
+  check_kept(hoist, R"(
+    %0 = program_id axis=0 : i64
+    %1 = constant 1 : i64
+    %2 = constant 4 : i64
     %20 = loop %0, %2, %1, %0 (%10: i64, %11: i64) {
       %12 = less %10, %1 : bool
       %13 = branch %12 {
