@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "ashlar/chip/host/codegen/execute.hpp"
+#include "ashlar/chip/host/codegen/grid_product.hpp"
 #include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/kernel.hpp"
@@ -39,6 +40,10 @@ void run(const tile::grid& grid, std::span<const tile::argument> arguments) {
       throw tile::launch_error(-1, "the grid has more places than can be counted");
     }
     places *= n;
+  }
+  if constexpr (detail::grid_product_of<Source>.found) {
+    detail::product_grid<Source>(grid, arguments).run();
+    return;
   }
   parallel_for(places, facts<Source>::grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t n = begin; n < end; ++n) {

@@ -31,19 +31,26 @@ constexpr auto row_statistics(tile::scope& k, const X& x, tile::scalar<C> eps, P
       return k.constant<C>(0);
     }
   }();
-  const auto columns = k.iota<std::int64_t, 0, B>();
-  const auto squares = k.loop(
-      0, n, B,
-      [&](tile::index c, auto acc) {
-        if constexpr (Centred) {
-          const auto v = tile::select(columns < n - c, read(c) - mean, 0);
-          return tile::fma(v, v, acc);
-        } else {
-          const auto v = read(c);
-          return tile::fma(v, v, acc);
-        }
-      },
-      k.zeros<C, B>());
+  const auto square = [&](auto v, auto acc) { return tile::fma(v, v, acc); };
+  const auto squares = [&] {
+    if constexpr (Centred) {
+      // Beyond the row's end x is 0 and x - mean is not: that is masked, in the last block only.
+      const auto whole = n - n % B;
+      const auto columns = k.iota<std::int64_t, 0, B>();
+      const auto most = k.loop(
+          0, whole, B, [&](tile::index c, auto acc) { return square(read(c) - mean, acc); },
+          k.zeros<C, B>());
+      return k.loop(
+          whole, n, B,
+          [&](tile::index c, auto acc) {
+            return square(tile::select(columns < n - c, read(c) - mean, 0), acc);
+          },
+          most);
+    } else {
+      return k.loop(
+          0, n, B, [&](tile::index c, auto acc) { return square(read(c), acc); }, k.zeros<C, B>());
+    }
+  }();
   return std::tuple(mean, 1 / tile::sqrt(tile::sum<0>(squares) / count + eps));
 }
 

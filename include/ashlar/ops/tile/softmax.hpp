@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <limits>
 #include <tuple>
+#include <type_traits>
 
 #include "ashlar/ops/softmax.hpp"
 #include "ashlar/ops/tile/rows.hpp"
@@ -12,12 +13,13 @@ namespace ashlar {
 
 namespace ops::programs {
 
-/// `exp(x - largest) / total`, or `x - largest - log(total)`. The terms are computed again in place
-/// of being stored, so that 16-bit results round once.
+/// `exp(x - largest) / total`, or `x - largest - log(total)`. The terms wait in `y`; where that
+/// rounds to 16 bits they are computed again instead, so that results round once.
 template <Scalar T, bool Log, int B = detail::tile_block>
 struct softmax {
   static constexpr auto name = Log ? "log_softmax" : "softmax";
   using C = compute_type<T>;
+  static constexpr bool terms_wait = !Log && std::is_same_v<T, C>;
 
   constexpr void operator()(tile::scope& k, tile::out<T, 4> y, tile::in<T, 4> x) const {
     constexpr double lowest = -std::numeric_limits<double>::infinity();
@@ -27,18 +29,28 @@ struct softmax {
     const auto read = [&](tile::index c) {
       return tile::cast<C>(tile::load<B>(inside, at.i0, at.i1, at.i2, c));
     };
+    const auto store = [&](tile::index c, auto v) {
+      tile::store(y, tile::cast<T>(v), at.i0, at.i1, at.i2, c);
+    };
     const auto largest = tile::max<0>(k.loop(
         0, n, B, [&](tile::index c, auto best) { return tile::max(best, read(c)); },
         k.full<C, B>(lowest)));
     const auto total = tile::sum<0>(k.loop(
-        0, n, B, [&](tile::index c, auto sum) { return sum + tile::exp(read(c) - largest); },
+        0, n, B,
+        [&](tile::index c, auto sum) {
+          const auto term = tile::exp(read(c) - largest);
+          if constexpr (terms_wait) {
+            store(c, term);
+          }
+          return sum + term;
+        },
         k.zeros<C, B>()));
-    const auto store = [&](tile::index c, auto v) {
-      tile::store(y, tile::cast<T>(v), at.i0, at.i1, at.i2, c);
-    };
     if constexpr (Log) {
       const auto second = tile::log(total);
       k.loop(0, n, B, [&](tile::index c) { store(c, read(c) - largest - second); });
+    } else if constexpr (terms_wait) {
+      k.loop(0, n, B,
+             [&](tile::index c) { store(c, tile::load<B>(y, at.i0, at.i1, at.i2, c) / total); });
     } else {
       k.loop(0, n, B, [&](tile::index c) { store(c, tile::exp(read(c) - largest) / total); });
     }

@@ -39,7 +39,7 @@ ASHLAR_INLINE void leaf(frame<Source>& f) {
   } else if constexpr (i.op == opcode::grid_size) {
     to.value = f.grid[static_cast<std::size_t>(i.index)];
   } else if constexpr (i.op == opcode::extent) {
-    to.value = f.arguments[i.index].extents[static_cast<std::size_t>(i.value)];
+    to.value = f.views[i.index].extents[static_cast<std::size_t>(i.value)];
   } else if constexpr (i.op == opcode::argument) {
     to.value = tile::constant_value<T>(f.arguments[i.index].bits);
   }
@@ -180,26 +180,35 @@ ASHLAR_INLINE void run_region(frame<Source>& f) {
 
 }  // namespace detail
 
-template <class Source>
-ASHLAR_INLINE void execute_in(frame<Source>& f, const tile::argument* arguments,
-                              const tile::grid& place, const tile::grid& grid) {
-  f.arguments = arguments;
-  f.place = place;
-  f.grid = grid;
-  detail::run_region<Source, 0, facts<Source>::size>(f);
+/// Calls `f(frame)` with a frame of the calling thread.
+template <class Source, class F>
+ASHLAR_INLINE void with_frame(const tile::argument* arguments, const tile::grid& grid, const F& f) {
+  const auto run = [&](frame<Source> & own) __attribute__((always_inline)) {
+    own.arguments = arguments;
+    for (int k = 0; k < facts<Source>::code.parameter_count; ++k) {
+      own.views[k] = view_in_frame(arguments[k]);
+    }
+    own.grid = grid;
+    f(own);
+  };
+  constexpr std::size_t most_on_stack = 64 * 1024;
+  if constexpr (sizeof(frame<Source>) > most_on_stack) {
+    static thread_local const auto kept = std::make_unique_for_overwrite<frame<Source>>();
+    run(*kept);
+  } else {
+    frame<Source> own;
+    run(own);
+  }
 }
 
 /// One program of the grid.
 template <class Source>
 void execute(const tile::argument* arguments, const tile::grid& place, const tile::grid& grid) {
-  constexpr std::size_t most_on_stack = 64 * 1024;
-  if constexpr (sizeof(frame<Source>) > most_on_stack) {
-    static thread_local const auto own = std::make_unique_for_overwrite<frame<Source>>();
-    execute_in(*own, arguments, place, grid);
-  } else {
-    frame<Source> f;
-    execute_in(f, arguments, place, grid);
-  }
+  with_frame<Source>(
+      arguments, grid, [&](frame<Source> & f) __attribute__((always_inline)) {
+        f.place = place;
+        detail::run_region<Source, 0, facts<Source>::size>(f);
+      });
 }
 
 }  // namespace ashlar::chip::host_codegen

@@ -18,47 +18,37 @@
 /// Blocks and single elements between tiles and bounded views.
 namespace ashlar::chip::host_codegen {
 
-/// A block of a view: where its first element would be, and how much of it the view has.
+/// A block of a view, seen from where it is wholly inside.
 ///
 /// The tile lies along the view's last axes, as `row_axes` of it and the innermost.
-template <class T, tile::tile_type Type>
+template <class T, tile::tile_type Type, int ViewRank>
 struct block {
   static constexpr int rank = Type.rank;
-  T* data;                                           ///< of the view
-  std::int64_t at;                                   ///< where the tile's first element would be
-  bool some;                                         ///< the leading offsets are inside
-  std::array<std::int64_t, tile::max_rank> begin{};  ///< first place of the tile inside the view
-  std::array<std::int64_t, tile::max_rank> end{};    ///< one past the last such place
-  std::array<std::int64_t, tile::max_rank> stride{};
+  static constexpr int lead = ViewRank - rank;
+  using offsets = std::array<std::int64_t, static_cast<std::size_t>(ViewRank)>;
+  T* data;          ///< of the view
+  std::int64_t at;  ///< where the tile's first element would be
+  std::array<std::int64_t, tile::max_rank> stride;
   bool whole;  ///< every element is inside
 
-  template <int ViewRank>
-  ASHLAR_INLINE static block make(
-      const tile::argument& a,
-      const std::array<std::int64_t, static_cast<std::size_t>(ViewRank)>& offset) {
-    constexpr int lead = ViewRank - rank;
+  // No branches: what does not change in a loop then leaves it.
+  ASHLAR_INLINE static block make(const view_in_frame& v, const offsets& offset) {
     block b;
-    b.some = true;
-    b.whole = true;
-    b.data = reinterpret_cast<T*>(a.data);
+    b.data = reinterpret_cast<T*>(v.data);
     std::uint64_t at = 0;  // an offset outside the view may be any number
-    for (int v = 0; v < ViewRank; ++v) {
-      const auto axis = static_cast<std::size_t>(v);
-      at += static_cast<std::uint64_t>(offset[axis]) * static_cast<std::uint64_t>(a.strides[axis]);
-      if (v < lead) {
-        b.some = b.some && offset[axis] >= 0 && offset[axis] < a.extents[axis];
-      } else {
-        const auto t = static_cast<std::size_t>(v - lead);
-        const std::int64_t n = Type.extents[t];
-        b.stride[t] = a.strides[axis];
-        const std::int64_t o = std::clamp<std::int64_t>(offset[axis], -n, a.extents[axis]);
-        b.begin[t] = std::max<std::int64_t>(-o, 0);
-        b.end[t] = std::min<std::int64_t>(a.extents[axis] - o, n);
-        b.whole = b.whole && b.begin[t] == 0 && b.end[t] == n;
+    unsigned whole = 1;
+    for (int k = 0; k < ViewRank; ++k) {
+      const auto axis = static_cast<std::size_t>(k);
+      at += static_cast<std::uint64_t>(offset[axis]) * static_cast<std::uint64_t>(v.strides[axis]);
+      const std::int64_t n = k < lead ? 1 : Type.extents[static_cast<std::size_t>(k - lead)];
+      whole &= static_cast<unsigned>(offset[axis] >= 0);
+      whole &= static_cast<unsigned>(offset[axis] <= v.extents[axis] - n);
+      if (k >= lead) {
+        b.stride[static_cast<std::size_t>(k - lead)] = v.strides[axis];
       }
     }
-    b.whole = b.whole && b.some;
     b.at = static_cast<std::int64_t>(at);
+    b.whole = whole != 0;
     return b;
   }
 
@@ -67,28 +57,6 @@ struct block {
       return true;
     } else {
       return stride[rank - 1] == 1;
-    }
-  }
-
-  /// Calls `f(place in the tile, pointer or null)` for every element in row-major order.
-  template <class F>
-  void each(const F& f) const {
-    std::array<std::int64_t, tile::max_rank> i{};
-    for (std::int64_t n = 0; n < Type.size(); ++n) {
-      bool inside = some;
-      std::int64_t from_first = 0;
-      for (std::size_t t = 0; t < static_cast<std::size_t>(rank); ++t) {
-        inside = inside && i[t] >= begin[t] && i[t] < end[t];
-        from_first += i[t] * stride[t];
-      }
-      f(n, inside ? data + (at + from_first) : nullptr);
-      for (int t = rank - 1; t >= 0; --t) {
-        const auto axis = static_cast<std::size_t>(t);
-        if (++i[axis] < Type.extents[axis]) {
-          break;
-        }
-        i[axis] = 0;
-      }
     }
   }
 };
@@ -114,71 +82,126 @@ ASHLAR_INLINE std::int64_t packet_place(const B& b, std::int64_t k) {
   return at;
 }
 
-template <tile::tile_type Type, Scalar T, class B>
-[[gnu::noinline]] void gather_block(T* to, const B& b, T fill) {
-  b.each([&](std::int64_t n, const T* p) { to[n] = p != nullptr ? *p : fill; });
-}
-template <tile::tile_type Type, Scalar T, class B>
-[[gnu::noinline]] void scatter_block(const T* from, const B& b) {
-  b.each([&](std::int64_t n, T* p) {
-    if (p != nullptr) {
-      *p = from[n];
+/// The part of a block that lies inside, row by row.
+///
+/// Calls `inside(place in the tile, from, n, step)` for the elements of a row that the view has,
+/// and `outside(place, n)` for the others.
+template <tile::tile_type Type, int ViewRank, class T, class Inside, class Outside>
+ASHLAR_INLINE void each_row(const tile::argument& a,
+                            const std::array<std::int64_t, ViewRank>& offset, const Inside& inside,
+                            const Outside& outside) {
+  constexpr int lead = ViewRank - Type.rank;
+  constexpr std::int64_t n = row_length<Type>;
+  constexpr std::int64_t rows = Type.size() / n;
+  T* const data = reinterpret_cast<T*>(a.data);
+  std::int64_t first = 0;
+  bool some = true;
+  for (std::size_t k = 0; k < static_cast<std::size_t>(lead); ++k) {
+    some = some && offset[k] >= 0 && offset[k] < a.extents[k];
+    first += some ? offset[k] * a.strides[k] : 0;
+  }
+  constexpr auto last = static_cast<std::size_t>(ViewRank - 1);
+  const std::int64_t o = std::clamp<std::int64_t>(offset[last], -n, a.extents[last]);
+  const std::int64_t begin = std::max<std::int64_t>(-o, 0);
+  const std::int64_t end = std::max(std::min<std::int64_t>(a.extents[last] - o, n), begin);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    bool there = some && begin < end;
+    std::int64_t at = first;
+    std::int64_t rest = r;
+    for (int t = Type.rank - 2; t >= 0; --t) {
+      const auto axis = static_cast<std::size_t>(lead + t);
+      const std::int64_t e = Type.extents[static_cast<std::size_t>(t)];
+      // In this order, since the sum of any offset and `e` may not be a number.
+      const std::int64_t i = rest % e;
+      there = there && offset[axis] >= -i && offset[axis] < a.extents[axis] - i;
+      at += there ? (offset[axis] + i) * a.strides[axis] : 0;
+      rest /= e;
     }
-  });
+    if (!there) {
+      outside(r * n, n);
+      continue;
+    }
+    outside(r * n, begin);
+    inside(r * n + begin, data + (at + (o + begin) * a.strides[last]), end - begin,
+           a.strides[last]);
+    outside(r * n + end, n - end);
+  }
+}
+
+/// Reads a block of any place and strides.
+template <tile::tile_type Type, int ViewRank, Scalar T>
+[[gnu::noinline]] void gather_block(T* to, const tile::argument& a,
+                                    const std::array<std::int64_t, ViewRank>& offset, T fill) {
+  each_row<Type, ViewRank, const T>(
+      a, offset,
+      [&](std::int64_t at, const T* from, std::int64_t n, std::int64_t step) {
+        if (step == 1) {
+          std::copy_n(from, n, to + at);
+        } else {
+          for (std::int64_t i = 0; i < n; ++i) {
+            to[at + i] = from[i * step];
+          }
+        }
+      },
+      [&](std::int64_t at, std::int64_t n) { std::fill_n(to + at, n, fill); });
+}
+
+/// Writes what of a block is inside.
+template <tile::tile_type Type, int ViewRank, Scalar T>
+[[gnu::noinline]] void scatter_block(const T* from, const tile::argument& a,
+                                     const std::array<std::int64_t, ViewRank>& offset) {
+  each_row<Type, ViewRank, T>(
+      a, offset,
+      [&](std::int64_t at, T* to, std::int64_t n, std::int64_t step) {
+        if (step == 1) {
+          std::copy_n(from + at, n, to);
+        } else {
+          for (std::int64_t i = 0; i < n; ++i) {
+            to[i * step] = from[at + i];
+          }
+        }
+      },
+      [](std::int64_t, std::int64_t) {});
 }
 
 }  // namespace detail
 
 /// `load` into packets.
-template <tile::tile_type Type, Scalar T, class B>
-ASHLAR_INLINE void load_block(tile_value<T, Type.size()>& to, const B& b, T fill) {
+template <tile::tile_type Type, int ViewRank, Scalar T>
+ASHLAR_INLINE void load_block(tile_value<T, Type.size()>& to,
+                              const block<const T, Type, ViewRank>& b, const tile::argument& a,
+                              const std::array<std::int64_t, ViewRank>& offset, T fill) {
   constexpr int packets = tile_value<T, Type.size()>::packets;
   if constexpr (detail::packets_fit_rows<Type> && Type.size() % lanes == 0) {
     if (b.whole && b.unit()) [[likely]] {
+      const T* const first = b.data + b.at;
       each_vector<packets>([&](auto k) __attribute__((always_inline)) {
-        to.part[k] = load_packet<T>(b.data + (b.at + detail::packet_place<Type>(b, k)));
-      });
-      return;
-    }
-  }
-  if constexpr (Type.rank == 1 && simd::Lane<T>) {
-    if (b.some && b.unit() && b.begin[0] == 0) {
-      each_vector<packets>([&](auto k) __attribute__((always_inline)) {
-        const auto n = static_cast<int>(std::clamp<std::int64_t>(b.end[0] - k * lanes, 0, lanes));
-        to.part[k] = simd::load_partial(
-            b.data + (b.at + std::min<std::int64_t>(k * lanes, b.end[0])), n, fill);
+        to.part[k] = load_packet<T>(first + detail::packet_place<Type>(b, k));
       });
       return;
     }
   }
   tile_memory<T, Type.size()> buffer;
-  detail::gather_block<Type>(buffer.element, b, fill);
+  detail::gather_block<Type, ViewRank>(buffer.element, a, offset, fill);
   buffer.read_into(to);
 }
 
-template <tile::tile_type Type, Scalar T, class B>
-ASHLAR_INLINE void store_block(const tile_value<T, Type.size()>& from, const B& b) {
+template <tile::tile_type Type, int ViewRank, Scalar T>
+ASHLAR_INLINE void store_block(const tile_value<T, Type.size()>& from,
+                               const block<T, Type, ViewRank>& b, const tile::argument& a,
+                               const std::array<std::int64_t, ViewRank>& offset) {
   constexpr int packets = tile_value<T, Type.size()>::packets;
   if constexpr (detail::packets_fit_rows<Type> && Type.size() % lanes == 0) {
     if (b.whole && b.unit()) [[likely]] {
+      T* const first = b.data + b.at;
       each_vector<packets>([&](auto k) __attribute__((always_inline)) {
-        store_packet<T>(b.data + (b.at + detail::packet_place<Type>(b, k)), from.part[k]);
-      });
-      return;
-    }
-  }
-  if constexpr (Type.rank == 1 && simd::Lane<T>) {
-    if (b.some && b.unit() && b.begin[0] == 0) {
-      each_vector<packets>([&](auto k) __attribute__((always_inline)) {
-        const auto n = static_cast<int>(std::clamp<std::int64_t>(b.end[0] - k * lanes, 0, lanes));
-        simd::store_partial(b.data + (b.at + std::min<std::int64_t>(k * lanes, b.end[0])), n,
-                            from.part[k]);
+        store_packet<T>(first + detail::packet_place<Type>(b, k), from.part[k]);
       });
       return;
     }
   }
   const tile_memory<T, Type.size()> buffer(from);
-  detail::scatter_block<Type>(buffer.element, b);
+  detail::scatter_block<Type, ViewRank>(buffer.element, a, offset);
 }
 
 /// The element at `index`, or null outside the view.

@@ -33,23 +33,23 @@ ASHLAR_INLINE void load(frame<Source>& f) {
   using T = scalar_of<i.type.element>;
   constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
   const T fill = tile::constant_value<T>(i.value);
-  const auto b = block<const T, i.type>::template make<view_rank>(f.arguments[i.index],
-                                                                  offsets<Source, I, 0>(f));
+  const auto at = offsets<Source, I, 0>(f);
+  const auto b = block<const T, i.type, view_rank>::make(f.views[i.index], at);
   auto& to = f.template get<I>();
   if constexpr (i.type.rank == 0) {
-    to.value = b.some ? b.data[b.at] : fill;
+    to.value = b.whole ? b.data[b.at] : fill;
   } else if constexpr (facts<Source>::is_direct(I)) {
     if (b.whole && b.unit()) [[likely]] {
       to.data = b.data + b.at;
       to.row = b.stride[0];
     } else {
-      gather_block<i.type>(to.copy, b, fill);
+      gather_block<i.type, view_rank>(to.copy, f.arguments[i.index], at, fill);
       to.data = to.copy;
       to.row = i.type.extent(1);
     }
     to.column = 1;
   } else {
-    load_block<i.type>(to, b, fill);
+    load_block<i.type, view_rank, T>(to, b, f.arguments[i.index], at, fill);
   }
 }
 
@@ -59,15 +59,15 @@ ASHLAR_INLINE void store(frame<Source>& f) {
   constexpr tile::tile_type type = facts<Source>::code.type_of(facts<Source>::code.operand(I, 0));
   using T = scalar_of<type.element>;
   constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
-  const auto b =
-      block<T, type>::template make<view_rank>(f.arguments[i.index], offsets<Source, I, 1>(f));
+  const auto at = offsets<Source, I, 1>(f);
+  const auto b = block<T, type, view_rank>::make(f.views[i.index], at);
   const auto& from = f.template operand<I, 0>();
   if constexpr (type.rank == 0) {
-    if (b.some) {
+    if (b.whole) {
       b.data[b.at] = from.value;
     }
   } else {
-    store_block<type>(from, b);
+    store_block<type, view_rank, T>(from, b, f.arguments[i.index], at);
   }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -24,13 +25,25 @@ struct product_operand {
   std::int64_t row, column;  ///< strides
   T fill;
 
-  product_operand(const tile::argument& a, T outside)
+  /// The last two axes of a view at `lead` along the others; empty where that is outside.
+  template <std::size_t Lead>
+  product_operand(const tile::argument& a, T outside, const std::array<std::int64_t, Lead>& lead)
       : data(reinterpret_cast<const T*>(a.data)),
-        rows(a.extents[0]),
-        columns(a.extents[1]),
-        row(a.strides[0]),
-        column(a.strides[1]),
-        fill(outside) {}
+        rows(a.extents[Lead]),
+        columns(a.extents[Lead + 1]),
+        row(a.strides[Lead]),
+        column(a.strides[Lead + 1]),
+        fill(outside) {
+    for (std::size_t k = 0; k < Lead; ++k) {
+      if (lead[k] < 0 || lead[k] >= a.extents[k]) {
+        rows = 0;
+        columns = 0;
+        return;
+      }
+      data += lead[k] * a.strides[k];
+    }
+  }
+  product_operand() = default;
 
   void turn() {
     std::swap(rows, columns);

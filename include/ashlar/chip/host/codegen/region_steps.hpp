@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
@@ -118,15 +119,23 @@ ASHLAR_INLINE void multiply(frame<Source>& f) {
   const auto place = [&]<int K>(std::integral_constant<int, K>) {
     return f.template get<K>().value;
   };
-  product_operand<T> a{f.arguments[facts_of::code.at(p.a).index],
-                       tile::constant_value<T>(facts_of::code.at(p.a).value)};
-  product_operand<T> b{f.arguments[facts_of::code.at(p.b).index],
-                       tile::constant_value<T>(facts_of::code.at(p.b).value)};
+  const auto operand = [&]<int Load>(std::integral_constant<int, Load>) {
+    constexpr int lead = facts_of::code.at(Load).count - 2;
+    return [&]<int... Q>(std::integer_sequence<int, Q...>) {
+      return product_operand<T>(f.arguments[facts_of::code.at(Load).index],
+                                tile::constant_value<T>(facts_of::code.at(Load).value),
+                                std::array<std::int64_t, static_cast<std::size_t>(lead)>{
+                                    f.template operand<Load, Q>().value...});
+    }(std::make_integer_sequence<int, lead>{});
+  };
+  const product_operand<T> a = operand(std::integral_constant<int, p.a>{});
+  product_operand<T> b = operand(std::integral_constant<int, p.b>{});
   if constexpr (p.turned) {
     b.turn();
   }
-  constexpr int row = facts_of::code.operand(p.a, 0);
-  constexpr int column = facts_of::code.operand(p.b, p.turned ? 0 : 1);
+  constexpr int row = facts_of::code.operand(p.a, facts_of::code.at(p.a).count - 2);
+  constexpr int column =
+      facts_of::code.operand(p.b, facts_of::code.at(p.b).count - (p.turned ? 2 : 1));
   multiply_blocks<c_type.extent(0), c_type.extent(1), a_type.extent(1)>(
       f.template get<I + 2>(), f.template operand<I, 3>(), a,
       place(std::integral_constant<int, row>{}), b, place(std::integral_constant<int, column>{}),

@@ -33,13 +33,29 @@ struct direct_tile {
 /// A loop that adds up one matrix product, block by block along K.
 struct product_loop {
   bool found = false;
-  int a = -1;           ///< the load of A: [row, counter]
-  int b = -1;           ///< the load of B: [counter, column], or [column, counter]
+  int a = -1;           ///< the load of A: [..., row, counter]
+  int b = -1;           ///< the load of B: [..., counter, column], or [..., column, counter]
   bool turned = false;  ///< B is loaded by its columns and transposed
 };
 
 /// A value-less instruction.
 struct nothing {};
+
+/// What loads and stores ask of a view. A frame has its own, whose address nobody takes: what is
+/// written through a pointer then cannot have changed it.
+struct view_in_frame {
+  std::byte* data;
+  std::int64_t extents[tile::max_rank];
+  std::int64_t strides[tile::max_rank];
+
+  ASHLAR_INLINE view_in_frame() {}
+  ASHLAR_INLINE explicit view_in_frame(const tile::argument& a) : data(a.data) {
+    for (int k = 0; k < tile::max_rank; ++k) {
+      extents[k] = a.extents[static_cast<std::size_t>(k)];
+      strides[k] = a.strides[static_cast<std::size_t>(k)];
+    }
+  }
+};
 
 template <class Source>
 struct facts {
@@ -101,9 +117,17 @@ struct facts {
     }
     const auto load = [&](int i, int outside, int along) {
       const tile::instruction& l = code.at(i);
-      return i > counter + 1 && l.op == opcode::load && l.count == 2 && l.type.rank == 2 &&
-             (l.type.element == dtype::float32 || l.type.element == dtype::float64) &&
-             code.operand(i, outside) < owner && code.operand(i, along) == counter;
+      if (i <= counter + 1 || l.op != opcode::load || l.count < 2 || l.type.rank != 2 ||
+          (l.type.element != dtype::float32 && l.type.element != dtype::float64)) {
+        return false;
+      }
+      const int lead = l.count - 2;
+      for (int k = 0; k < lead; ++k) {
+        if (code.operand(i, k) >= owner) {
+          return false;
+        }
+      }
+      return code.operand(i, lead + outside) < owner && code.operand(i, lead + along) == counter;
     };
     p.a = code.operand(dot, 0);
     p.b = code.operand(dot, 1);
@@ -261,6 +285,7 @@ struct slots<Source, std::integer_sequence<int, I...>> : slot<Source, I>... {};
 template <class Source>
 struct frame : detail::slots<Source, std::make_integer_sequence<int, facts<Source>::size>> {
   const tile::argument* arguments;
+  view_in_frame views[static_cast<std::size_t>(std::max(facts<Source>::code.parameter_count, 1))];
   tile::grid place;
   tile::grid grid;
 
