@@ -8,6 +8,7 @@
 
 #include "ashlar/chip/llvm/frame.hpp"
 #include "ashlar/chip/llvm/group.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/tile/opcode.hpp"
 #include "ashlar/tile/program.hpp"
 
@@ -184,33 +185,101 @@ class fold_writer {
     }
   }
 
-  /// Each of the IR's lanes is a thread's; then each result's tree is.
+  /// Whether the same order gives the same bits wherever its brackets stand.
+  [[nodiscard]] bool is_associative() const {
+    const tile::instruction& step = f_.code.at(begin());
+    if (count_ != 1 || end() != begin() + 1 || f_.code.operand(end(), 0) != begin() ||
+        step.count != 2 || f_.code.operand(begin(), 0) != at_ + 1 ||
+        f_.code.operand(begin(), 1) != at_ + 2) {
+      return false;
+    }
+    switch (step.op) {
+      case tile::opcode::max:  // of equal ones the last, of NaN the first
+      case tile::opcode::min:
+      case tile::opcode::bit_and:
+      case tile::opcode::bit_or:
+      case tile::opcode::bit_xor:
+        return true;
+      case tile::opcode::add:
+      case tile::opcode::mul:
+        return !is_floating(element(0));
+      default:
+        return false;
+    }
+  }
+  /// Into how many parts one after the other the elements of a lane go, so that more threads work.
+  [[nodiscard]] std::int64_t parts(int lanes) const {
+    std::int64_t n = 1;
+    if (is_associative() && n_ % 16 == 0) {
+      while (4 * n * n <= n_ / 16 && n_ / 16 % (2 * n) == 0 &&
+             outer_ * inner_ * lanes * 2 * n <= f_.t.threads) {
+        n *= 2;
+      }
+    }
+    return n;
+  }
+
+  /// Each part of each of the IR's lanes is a thread's; then each lane is, then each result's tree.
   void reduce_in_team(int lanes) {
     expect_simple();
+    const std::int64_t split = parts(lanes);
+    const std::int64_t rounds = ceil_div(n_ / 16, split);  // of a part, where n_ is above 16
     std::vector<std::string> sums;
     for (int k = 0; k < count_; ++k) {
-      sums.push_back(f_.allocate(element(k), outer_ * inner_ * lanes));
+      sums.push_back(f_.allocate(element(k), outer_ * inner_ * lanes * split));
     }
-    f_.t.parallel(outer_ * inner_ * lanes, 1, [&](int, const std::string& e) {
-      const std::string q = f_.t.place(e, lanes, 0, true);
+    f_.t.parallel(outer_ * inner_ * lanes * split, 1, [&](int, const std::string& e) {
+      const std::string q = f_.t.place(e, lanes * split, 0, true);
       const std::string first = first_of(q);
-      const std::string l = f_.t.place(e, 1, lanes, false);
+      const std::string l = f_.t.place(e, 1, lanes, false);  // neighbours read from other banks
+      const std::string begins =
+          split == 1 ? l : f_.t.add(l, f_.t.mul(f_.t.place(e, lanes, split, false), 16 * rounds));
       const std::vector<std::string> sum = temporaries(1);
-      const std::vector<std::string> from = sources(f_.t.add(first, f_.t.mul(l, inner_)));
+      const std::vector<std::string> from = sources(f_.t.add(first, f_.t.mul(begins, inner_)));
       for (int k = 0; k < count_; ++k) {
         f_.move(element(k), 1, from[u(k)], sum[u(k)]);
       }
-      f_.t.loop(f_.t.add(l, "16"), std::to_string(n_), 16, [&](const std::string& n) {
+      const auto take = [&](const std::string& n) {
         combine(1, sum, sources(f_.t.add(first, f_.t.mul(n, inner_))));
+      };
+      // Several rounds at once: the elements of the next are on their way while one is added.
+      constexpr std::int64_t at_once = 8;
+      const std::int64_t more = std::max<std::int64_t>(rounds - 1, 0);
+      f_.t.loop(0, more / at_once, 1, [&](const std::string& round) {
+        const std::string here = f_.t.add(begins, f_.t.mul(round, 16 * at_once));
+        for (std::int64_t k = 1; k <= at_once; ++k) {
+          take(f_.t.add(here, std::to_string(16 * k)));
+        }
       });
+      for (std::int64_t k = more / at_once * at_once; k < more; ++k) {
+        take(f_.t.add(begins, std::to_string(16 * (k + 1))));
+      }
+      if (n_ > 16 && n_ % 16 != 0) {
+        f_.t.when(f_.t.let("icmp slt i64 ", l, ", ", n_ % 16),
+                  [&] { take(f_.t.add(l, std::to_string(n_ / 16 * 16))); });
+      }
       const std::vector<std::string> to = moved(sums, e);
       for (int k = 0; k < count_; ++k) {
         f_.move(element(k), 1, sum[u(k)], to[u(k)]);
       }
     });
     f_.t.barrier();
+    if (split > 1) {
+      f_.t.parallel(outer_ * inner_ * lanes, 1, [&](int, const std::string& e) {
+        const std::string begins = f_.t.mul(f_.t.place(e, lanes, 0, true), lanes * split);
+        const std::vector<std::string> lane =
+            moved(sums, f_.t.add(begins, f_.t.place(e, 1, lanes, false)));
+        const std::vector<std::string> sum = temporaries(1);
+        f_.move(element(0), 1, lane[0], sum[0]);
+        for (std::int64_t k = 1; k < split; ++k) {
+          combine(1, sum, moved(lane, std::to_string(k * lanes)));
+        }
+        f_.move(element(0), 1, sum[0], lane[0]);
+      });
+      f_.t.barrier();
+    }
     f_.t.parallel(outer_ * inner_, 1, [&](int, const std::string& q) {
-      const std::vector<std::string> sum = moved(sums, f_.t.mul(q, lanes));
+      const std::vector<std::string> sum = moved(sums, f_.t.mul(q, lanes * split));
       tree(lanes, [&](int half, int count) {
         for (int l = 0; l < count; ++l) {
           combine(1, moved(sum, std::to_string(l)), moved(sum, std::to_string(l + half)));

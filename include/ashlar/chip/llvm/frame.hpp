@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "ashlar/chip/llvm/elements.hpp"
 #include "ashlar/chip/llvm/target.hpp"
 #include "ashlar/chip/llvm/text.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/structure.hpp"
@@ -22,7 +24,9 @@ using in_registers = std::map<int, std::string>;
 
 /// What is known of a program while its function is written: where each value lies.
 ///
-/// A scalar is a register, a tile an array in row-major order.
+/// A scalar is a register, a tile an array in row-major order. Of a team's tiles each thread also
+/// has every `t.threads`th element in registers, where those are few; an array is then written only
+/// for what reads elements of other threads.
 struct frame {
   const tile::program& code;
   const llvm_target& target;
@@ -30,11 +34,14 @@ struct frame {
   text t{};
   std::vector<std::string> scalars;               ///< registers
   std::vector<std::string> arrays;                ///< of tiles
+  std::vector<std::vector<std::string>> pieces;   ///< a thread's elements of a team's tiles
   std::vector<std::vector<std::string>> results;  ///< arrays of what owners of regions give
   std::vector<std::vector<int>> users;
   std::int64_t stack_used = 0;
   std::int64_t scratch_used = 0;
   std::int64_t shared_used = 0;
+  static constexpr int forever = std::numeric_limits<int>::max();
+  bool unsynced = false;  ///< a thread of the team may still read what another would overwrite
 
   frame(const tile::program& p, const llvm_target& to)
       : code(p),
@@ -42,9 +49,11 @@ struct frame {
         structure(p),
         scalars(static_cast<std::size_t>(p.size)),
         arrays(static_cast<std::size_t>(p.size)),
+        pieces(static_cast<std::size_t>(p.size)),
         results(static_cast<std::size_t>(p.size)),
         users(static_cast<std::size_t>(p.size)) {
     t.in_teams = to.in_teams();
+    t.threads = to.in_teams() ? threads_for(p) : 1;
     for (int i = 0; i < p.size; ++i) {
       for (const tile::value_id o : p.operands(i)) {
         users[static_cast<std::size_t>(o)].push_back(i);
@@ -63,16 +72,39 @@ struct frame {
   [[nodiscard]] int width() const { return std::max(1, target.vector_bytes / 4); }
   [[nodiscard]] elements lanes(int n) { return {t, target, n}; }
 
+  /// How many threads share a program's tiles: each has eight elements of the largest.
+  static int threads_for(const tile::program& p) {
+    std::int64_t most = 1;
+    for (int i = 0; i < p.size; ++i) {
+      most = p.type_of(i).is_value() ? std::max(most, p.type_of(i).size()) : most;
+    }
+    int threads = 32;
+    while (threads < 256 && threads * 8 < most) {
+      threads *= 2;
+    }
+    return threads;
+  }
+  /// How many elements of such a tile a thread has in registers; 0 where it lies in memory only.
+  [[nodiscard]] int pieces_of(const tile::tile_type& type) const {
+    constexpr std::int64_t most = 32;
+    const std::int64_t n = ceil_div(type.size(), t.threads);
+    return t.in_teams && type.is_value() && type.rank > 0 && n <= most ? static_cast<int>(n) : 0;
+  }
+  [[nodiscard]] std::vector<std::string>& pieces_at(int v) {
+    return pieces[static_cast<std::size_t>(v)];
+  }
+  /// What the team did until here is seen by all of it afterwards.
+  void sync() {
+    t.barrier();
+    unsynced = false;
+  }
+
   /// Memory for `n` elements, not initialised; of the team, where there is one.
   std::string allocate(dtype d, std::int64_t n) {
     const std::int64_t bytes = n * static_cast<std::int64_t>(size_of(d));
     const std::int64_t room = (bytes + 63) / 64 * 64;
     if (t.in_teams) {
-      std::int64_t& used = shared_used + room <= target.stack_bytes ? shared_used : scratch_used;
-      used += room;
-      return t.let_in_entry("getelementptr i8, ptr ",
-                            &used == &shared_used ? "%shared" : "%team_scratch", ", i64 ",
-                            used - room);
+      return allocate_in_team(room, forever, 0);
     }
     if (bytes <= 8 || stack_used + room <= target.stack_bytes) {
       stack_used += bytes <= 8 ? 0 : room;
@@ -81,6 +113,12 @@ struct frame {
     }
     scratch_used += room;
     return t.let_in_entry("getelementptr i8, ptr %scratch, i64 ", scratch_used - room);
+  }
+  /// Memory for a tile of a team that is made at `now`; others have its room after `last`.
+  std::string allocate_until(int v, int now, int last) {
+    const std::int64_t bytes =
+        type_of(v).size() * static_cast<std::int64_t>(size_of(type_of(v).element));
+    return allocate_in_team((bytes + 63) / 64 * 64, last, now);
   }
   /// Every thread has its own scalars.
   std::string allocate(const tile::tile_type& type) {
@@ -153,6 +191,33 @@ struct frame {
   }
 
  private:
+  /// Shared memory that is in use until an instruction has been written.
+  struct shared_room {
+    std::int64_t offset, bytes;
+    int last;
+  };
+  std::string allocate_in_team(std::int64_t bytes, int last, int now) {
+    std::int64_t offset = 0;
+    std::erase_if(rooms_, [&](const shared_room& r) { return r.last < now; });
+    for (const shared_room& r : rooms_) {  // in the order of their offsets
+      if (offset + bytes <= r.offset) {
+        break;
+      }
+      offset = std::max(offset, r.offset + r.bytes);
+    }
+    if (offset + bytes > target.stack_bytes) {
+      scratch_used += bytes;
+      return t.let_in_entry("getelementptr i8, ptr %team_scratch, i64 ", scratch_used - bytes);
+    }
+    const auto before = std::find_if(rooms_.begin(), rooms_.end(),
+                                     [&](const shared_room& r) { return r.offset > offset; });
+    rooms_.insert(before, {offset, bytes, last});
+    shared_used = std::max(shared_used, offset + bytes);
+    return t.let_in_entry("getelementptr i8, ptr %shared, i64 ", offset);
+  }
+
+  std::vector<shared_room> rooms_{};
+
   std::string field(const char* type, int parameter, int offset) {
     std::string& known = fields_[{parameter, offset}];
     if (known.empty()) {

@@ -31,14 +31,19 @@ class element_writer {
 
   in_registers known{};
 
-  /// Where the lanes begin: the number of the first element; its row and column for broadcasts.
+  /// Where the lanes begin: the number of the first element; its row and column for broadcasts;
+  /// its number among a thread's.
   struct place {
     std::string element = "0", row = "0", column = "0";
+    int piece = -1;
   };
 
   /// Elements of a value: what is in registers, a scalar in each lane, or from its array.
   const std::string& read(int v, const place& at) {
     std::string& name = known[v];
+    if (name.empty() && at.piece >= 0 && !f_.pieces_at(v).empty()) {
+      name = f_.pieces_at(v)[static_cast<std::size_t>(at.piece)];
+    }
     if (name.empty()) {
       const tile::tile_type& type = f_.type_of(v);
       name = type.is_scalar()

@@ -12,6 +12,7 @@
 #include "ashlar/chip/llvm/matrix.hpp"
 #include "ashlar/chip/llvm/memory.hpp"
 #include "ashlar/chip/llvm/target.hpp"
+#include "ashlar/chip/llvm/team.hpp"
 #include "ashlar/tile/opcode.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/verify.hpp"
@@ -40,6 +41,7 @@ class lowering {
   [[nodiscard]] const std::set<std::string>& declared() const { return f_.t.declared; }
   [[nodiscard]] std::int64_t scratch_bytes() const { return f_.scratch_used; }
   [[nodiscard]] std::int64_t shared_bytes() const { return f_.shared_used; }
+  [[nodiscard]] int threads() const { return f_.t.threads; }
 
  private:
   using opcode = tile::opcode;
@@ -55,7 +57,6 @@ class lowering {
                    "_ to i64\n");
     };
     read("%thread", "tid.x");
-    read("%threads", "ntid.x");
     for (int a = 0; a < 3; ++a) {
       const char axis = "xyz"[a];
       read(cat("%place", a), cat("ctaid.", std::string(1, axis)));
@@ -79,9 +80,19 @@ class lowering {
         i = end;
         continue;
       }
+      if (f_.t.in_teams && write_in_team(f_, i)) {
+        ++i;
+        continue;
+      }
+      if (f_.unsynced) {
+        f_.sync();
+      }
       step(i);
-      f_.t.barrier();
+      f_.sync();
       i = f_.after(i);
+    }
+    if (f_.unsynced && to < f_.code.size) {  // what comes after a region need not know of it
+      f_.sync();
     }
   }
 
@@ -110,7 +121,8 @@ class lowering {
       tiles.push_back(i);
     }
     if (!tiles.empty()) {
-      write_group(f_, tiles);
+      f_.pieces_of(f_.type_of(tiles.front())) > 0 ? write_group_in_team(f_, tiles)
+                                                  : write_group(f_, tiles);
     }
     return i;
   }

@@ -52,6 +52,18 @@ inline block_bounds bounds_of(frame& f, int at, const tile::tile_type& tile) {
   return b;
 }
 
+/// Whether all of a block lies inside its view.
+inline std::string whole_block(frame& f, const tile::tile_type& tile, const block_bounds& b) {
+  std::string whole = b.inside;
+  for (std::size_t a = 0; a < b.ranges.size(); ++a) {
+    const auto& [low, high] = b.ranges[a];
+    const std::string from = f.t.let("icmp eq i64 ", low, ", 0");
+    const std::string to = f.t.let("icmp eq i64 ", high, ", ", tile.extent(static_cast<int>(a)));
+    whole = f.t.let("and i1 ", whole, ", ", f.t.let("and i1 ", from, ", ", to));
+  }
+  return whole;
+}
+
 /// Copies the part of a block that is inside its view.
 inline void copy_block(frame& f, int at, const tile::tile_type& tile, const std::string& array,
                        const block_bounds& b) {
@@ -149,13 +161,7 @@ inline void write_load(frame& f, int at) {
     copy_block_in_team(f, at, i.type, array, b);
     return f.bind(at, array);
   }
-  std::string whole = b.inside;
-  for (std::size_t a = 0; a < b.ranges.size(); ++a) {
-    const auto& [low, high] = b.ranges[a];
-    const std::string from = f.t.let("icmp eq i64 ", low, ", 0");
-    const std::string to = f.t.let("icmp eq i64 ", high, ", ", i.type.extent(static_cast<int>(a)));
-    whole = f.t.let("and i1 ", whole, ", ", f.t.let("and i1 ", from, ", ", to));
-  }
+  const std::string whole = whole_block(f, i.type, b);
   f.t.when(f.t.let("xor i1 ", whole, ", true"), [&] {
     f.t.strips(i.type.size(), f.width(), [&](int lanes, const std::string& n) {
       elements e = f.lanes(lanes);

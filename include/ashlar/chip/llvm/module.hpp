@@ -44,6 +44,7 @@ struct llvm_module {
     std::string symbol;
     std::int64_t scratch_bytes = 0;  ///< of the memory that one place of the grid works in
     std::int64_t shared_bytes = 0;   ///< of the memory that a block of threads shares, on GPUs
+    int threads = 1;                 ///< of a block, exactly
   };
   std::string text{};
   std::vector<function> functions{};  ///< one for each program, in order
@@ -76,6 +77,7 @@ inline llvm_module emit(std::span<const tile::program> programs, const llvm_targ
     bodies += "\n" + l.run(m.functions.back().symbol);
     m.functions.back().scratch_bytes = l.scratch_bytes();
     m.functions.back().shared_bytes = l.shared_bytes();
+    m.functions.back().threads = l.threads();
     declared.insert(l.declared().begin(), l.declared().end());
   }
   m.text = cat("target triple = \"", target.triple(), "\"\n");
@@ -94,7 +96,9 @@ inline llvm_module emit(std::span<const tile::program> programs, const llvm_targ
   if (target.in_teams()) {
     std::string kernels;
     for (std::size_t i = 0; i < m.functions.size(); ++i) {
-      m.text += cat("!", i, " = !{ptr @", m.functions[i].symbol, ", !\"kernel\", i32 1}\n");
+      m.text += cat("!", i, " = !{ptr @", m.functions[i].symbol, ", !\"kernel\", i32 1, ",
+                    "!\"reqntidx\", i32 ", m.functions[i].threads,
+                    ", !\"reqntidy\", i32 1, !\"reqntidz\", i32 1}\n");
       kernels += cat(i == 0 ? "!" : ", !", i);
     }
     m.text += cat("!nvvm.annotations = !{", kernels, "}\n");

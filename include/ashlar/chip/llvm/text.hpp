@@ -68,6 +68,7 @@ class text {
   std::set<std::string> declared{};  ///< lines `declare ...` of functions that are called
 
   bool in_teams = false;  ///< see `llvm_target::in_teams`
+  int threads = 1;        ///< of a team
 
   text() { body.reserve(1 << 14); }
 
@@ -174,7 +175,7 @@ class text {
     if (!in_teams) {
       return strips(n, width, inside);
     }
-    loop("%thread", std::to_string(n), "%threads", [&](const std::string& i) { inside(1, i); });
+    loop("%thread", std::to_string(n), threads, [&](const std::string& i) { inside(1, i); });
   }
   /// What the team did until here is seen by all of it afterwards.
   void barrier() {

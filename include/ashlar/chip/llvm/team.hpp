@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "ashlar/chip/llvm/frame.hpp"
+#include "ashlar/chip/llvm/group.hpp"
+#include "ashlar/chip/llvm/memory.hpp"
+#include "ashlar/tile/opcode.hpp"
+#include "ashlar/tile/program.hpp"
+#include "ashlar/tile/type.hpp"
+
+/// Tiles in the registers of a team: thread `t` of `T` has the elements t, t + T, t + 2 T ...
+///
+/// Neighbours in memory are neighbours in the team, so that loads and stores are coalesced; what
+/// works element by element needs neither shared memory nor a barrier.
+namespace ashlar::chip::llvm_codegen {
+
+/// Whether an instruction reads of a tile only what each thread has itself.
+inline bool reads_own(const frame& f, int v, int user) {
+  const tile::opcode op = f.code.at(user).op;
+  const tile::tile_type& to = f.type_of(user);
+  if (op == tile::opcode::store) {
+    return true;
+  }
+  if (op == tile::opcode::reshape && to.rank > 0) {
+    const auto& users = f.users[static_cast<std::size_t>(user)];
+    return std::all_of(users.begin(), users.end(),
+                       [&](int next) { return reads_own(f, user, next); });
+  }
+  return is_elementwise(op) && to.rank > 0 && to.same_extents(f.type_of(v));
+}
+
+/// The last instruction that reads elements of a tile that other threads have; -1 where none does,
+/// `forever` where the flow of the program does not make it plain.
+inline int last_shared_use(const frame& f, int v) {
+  int last = -1;
+  for (const int user : f.users[static_cast<std::size_t>(v)]) {
+    if (reads_own(f, v, user)) {
+      continue;
+    }
+    const tile::opcode op = f.code.at(user).op;
+    const bool lives_on = op == tile::opcode::reshape || op == tile::opcode::loop ||
+                          op == tile::opcode::repeat || op == tile::opcode::yield;
+    const bool nested = tile::at(f.structure.owner, user) >= 0 || tile::at(f.structure.owner, v) >= 0;
+    last = lives_on || nested ? frame::forever : std::max(last, user);
+  }
+  return last;
+}
+
+/// `inside(k, element)` for each element of a thread; `element` is 0 where there are fewer.
+template <class F>
+void each_piece(frame& f, const tile::tile_type& type, F&& inside) {
+  for (int k = 0; k < f.pieces_of(type); ++k) {
+    const std::int64_t first = std::int64_t{k} * f.t.threads;
+    std::string element = f.t.add("%thread", std::to_string(first));
+    if (first + f.t.threads > type.size()) {
+      const std::string there = f.t.let("icmp slt i64 ", element, ", ", type.size());
+      element = f.t.let("select i1 ", there, ", i64 ", element, ", i64 0");
+    }
+    inside(static_cast<std::size_t>(k), element);
+  }
+}
+
+/// `inside(k, element)` where the thread has element `k`.
+template <class F>
+void each_piece_there(frame& f, const tile::tile_type& type, F&& inside) {
+  for (int k = 0; k < f.pieces_of(type); ++k) {
+    const std::int64_t first = std::int64_t{k} * f.t.threads;
+    const std::string element = f.t.add("%thread", std::to_string(first));
+    const auto body = [&] { inside(static_cast<std::size_t>(k), element); };
+    if (first + f.t.threads > type.size()) {
+      f.t.when(f.t.let("icmp slt i64 ", element, ", ", type.size()), body);
+    } else {
+      body();
+    }
+  }
+}
+
+/// Writes those tiles to shared memory of which other threads read elements.
+inline void share_pieces(frame& f, const std::vector<int>& made) {
+  std::vector<int> shared;
+  std::copy_if(made.begin(), made.end(), std::back_inserter(shared),
+               [&](int v) { return last_shared_use(f, v) >= 0; });
+  if (shared.empty()) {
+    f.unsynced = true;
+    return;
+  }
+  if (f.unsynced) {
+    f.sync();
+  }
+  for (const int v : shared) {
+    const tile::tile_type& type = f.type_of(v);
+    f.array(v) = f.allocate_until(v, made.front(), last_shared_use(f, v));
+    each_piece_there(f, type, [&](std::size_t k, const std::string& element) {
+      f.lanes(1).store(type.element, f.pieces_at(v)[k], f.t.at(type.element, f.array(v), element));
+    });
+  }
+  f.sync();
+}
+
+/// Elementwise instructions whose results have the same extents.
+inline void write_group_in_team(frame& f, const std::vector<int>& group) {
+  const tile::tile_type& type = f.type_of(group.front());
+  const std::int64_t columns = type.extent(type.rank - 1);
+  const auto n = static_cast<std::size_t>(f.pieces_of(type));
+  for (const int v : group) {
+    f.pieces_at(v).resize(n);
+  }
+  each_piece(f, type, [&](std::size_t k, const std::string& element) {
+    element_writer w(f, 1);
+    const element_writer::place at{element, f.t.place(element, columns, 0, true),
+                                   f.t.place(element, 1, columns, false), static_cast<int>(k)};
+    for (const int v : group) {
+      w.write(v, at);
+      f.pieces_at(v)[k] = w.known[v];
+    }
+  });
+  share_pieces(f, group);
+}
+
+/// The place in memory of an element of a block, and whether it lies inside its view.
+struct element_place {
+  std::string offset, inside;
+};
+inline element_place place_of(frame& f, int parameter, const tile::tile_type& tile,
+                              const block_bounds& b, const std::string& element) {
+  const int skip = f.code.parameter_at(parameter).rank - tile.rank;
+  element_place at{b.origin, b.inside};
+  std::int64_t below = tile.size();
+  for (int a = 0; a < tile.rank; ++a) {
+    below /= tile.extent(a);
+    const std::string p = f.t.place(element, below, tile.extent(a), a == 0);
+    at.offset = f.t.add(at.offset, f.t.mul(p, f.stride_of(parameter, a + skip)));
+    const auto& [low, high] = b.ranges[static_cast<std::size_t>(a)];
+    const std::string from = f.t.let("icmp sge i64 ", p, ", ", low);
+    const std::string to = f.t.let("icmp slt i64 ", p, ", ", high);
+    at.inside = f.t.let("and i1 ", at.inside, ", ", f.t.let("and i1 ", from, ", ", to));
+  }
+  return at;
+}
+
+/// Each thread loads its own elements; all are asked for before the first is waited for.
+inline void write_load_in_team(frame& f, int at) {
+  const tile::instruction& i = f.code.at(at);
+  const dtype d = i.type.element;
+  const std::string_view type = value_type(d);
+  const std::string data = f.data_of(i.index);
+  const block_bounds b = bounds_of(f, at, i.type);
+  const std::string whole = whole_block(f, i.type, b);
+  const std::string fast = f.t.fresh_label();
+  const std::string slow = f.t.fresh_label();
+  const std::string after = f.t.fresh_label();
+  std::vector<std::string> all, some;
+  f.t.jump_if(whole, fast, slow);
+  f.t.begin_block(fast);
+  each_piece(f, i.type, [&](std::size_t, const std::string& element) {
+    const element_place p = place_of(f, i.index, i.type, b, element);
+    all.push_back(f.lanes(1).load(d, f.t.at(d, data, p.offset)));
+  });
+  f.t.jump(after);
+  f.t.begin_block(slow);
+  const std::string fill = f.lanes(1).constant(d, i.value);
+  std::string last = slow;
+  each_piece(f, i.type, [&](std::size_t, const std::string& element) {
+    const element_place p = place_of(f, i.index, i.type, b, element);
+    const std::string from = last;
+    const std::string yes = f.t.fresh_label();
+    last = f.t.fresh_label();
+    f.t.jump_if(p.inside, yes, last);
+    f.t.begin_block(yes);
+    const std::string x = f.lanes(1).load(d, f.t.at(d, data, p.offset));
+    f.t.jump(last);
+    f.t.begin_block(last);
+    some.push_back(f.t.let("phi ", type, " [ ", x, ", %", yes, " ], [ ", fill, ", %", from, " ]"));
+  });
+  f.t.jump(after);
+  f.t.begin_block(after);
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    f.pieces_at(at).push_back(
+        f.t.let("phi ", type, " [ ", all[k], ", %", fast, " ], [ ", some[k], ", %", last, " ]"));
+  }
+  share_pieces(f, {at});
+}
+
+/// Each thread stores its own elements, once all have read what may lie there.
+inline void write_store_in_team(frame& f, int at) {
+  const tile::instruction& i = f.code.at(at);
+  const int v = f.code.operand(at, 0);
+  const tile::tile_type& type = f.type_of(v);
+  const dtype d = type.element;
+  const std::string data = f.data_of(i.index);
+  const block_bounds b = bounds_of(f, at, type);
+  if (f.unsynced) {
+    f.sync();
+  }
+  const auto store = [&](std::size_t k, const std::string& offset) {
+    f.lanes(1).store(d, f.pieces_at(v)[k], f.t.at(d, data, offset));
+  };
+  const std::string fast = f.t.fresh_label();
+  const std::string slow = f.t.fresh_label();
+  const std::string after = f.t.fresh_label();
+  f.t.jump_if(whole_block(f, type, b), fast, slow);
+  f.t.begin_block(fast);
+  each_piece_there(f, type, [&](std::size_t k, const std::string& element) {
+    store(k, place_of(f, i.index, type, b, element).offset);
+  });
+  f.t.jump(after);
+  f.t.begin_block(slow);
+  each_piece_there(f, type, [&](std::size_t k, const std::string& element) {
+    const element_place p = place_of(f, i.index, type, b, element);
+    f.t.when(p.inside, [&] { store(k, p.offset); });
+  });
+  f.t.jump(after);
+  f.t.begin_block(after);
+  if (at + 1 < f.code.size) {  // later instructions may read it
+    f.sync();
+  }
+}
+
+/// Writes an instruction other than elementwise ones whose tiles stay in registers.
+/// Returns: whether it is one.
+inline bool write_in_team(frame& f, int at) {
+  const tile::instruction& i = f.code.at(at);
+  if (i.op == tile::opcode::load && f.pieces_of(i.type) > 0) {
+    write_load_in_team(f, at);
+    return true;
+  }
+  if (i.op == tile::opcode::store && !f.pieces_at(f.code.operand(at, 0)).empty()) {
+    write_store_in_team(f, at);
+    return true;
+  }
+  if (i.op == tile::opcode::reshape && i.type.rank > 0 &&
+      !f.pieces_at(f.code.operand(at, 0)).empty()) {
+    f.pieces_at(at) = f.pieces_at(f.code.operand(at, 0));
+    f.array(at) = f.array(f.code.operand(at, 0));
+    return true;
+  }
+  return false;
+}
+
+}  // namespace ashlar::chip::llvm_codegen
