@@ -10,6 +10,7 @@
 #include <array>
 #include <ashlar/chip/llvm.hpp>
 #include <ashlar/tile.hpp>
+#include <ashlar/tile/interpret.hpp>
 #include <chrono>
 #include <cmath>
 #include <cstdio>

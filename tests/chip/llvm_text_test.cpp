@@ -127,6 +127,7 @@ TEST_CASE("chip/llvm: an elementwise kernel becomes PTX") {
     return;
   }
   const chip::llvm_module m = chip::llvm<chip::llvm_nvptx64>::emit(tile::program_of<scaled>);
+  CHECK(m.functions[0].shared_bytes == 0);  // its tiles are in registers
   const code::temporary_folder folder;
   code::write_file(folder / "module.ll", m.text);
   std::vector<std::string> command{llc, "-mcpu=sm_80", folder / "module.ll", "-o", "-"};
@@ -137,6 +138,8 @@ TEST_CASE("chip/llvm: an elementwise kernel becomes PTX") {
   CHECK(r.status == 0);
   CHECK(r.output.find(".visible .entry ashlar_scaled(") != std::string::npos);
   CHECK(r.output.find("ashlar_expf") != std::string::npos);
+  CHECK(r.output.find(".reqntid " + std::to_string(m.functions[0].threads) + ",") !=
+        std::string::npos);
   CHECK(r.output.find(".extern .func") == std::string::npos);  // nothing to link with
 }
 

@@ -7,8 +7,8 @@ namespace ashlar::chip::llvm_codegen {
 /// `float @ashlar_expf(float)` for targets without a C library, within 2 ulp of exp.
 ///
 /// exp(x) = 2^n 2^(r / ln 2) with n = round(x / ln 2) and |r| <= ln 2 / 2; both powers are the
-/// machine's, which is exact for the first and within 2^-22 for the second. Results below the normal
-/// numbers round once.
+/// machine's, which is exact for the first and within 2^-22 for the second. Results below the
+/// normal numbers round once.
 inline constexpr std::string_view gpu_expf = R"(
 declare float @llvm.nvvm.ex2.approx.f(float)
 

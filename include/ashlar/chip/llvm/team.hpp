@@ -46,7 +46,8 @@ inline int last_shared_use(const frame& f, int v) {
     const tile::opcode op = f.code.at(user).op;
     const bool lives_on = op == tile::opcode::reshape || op == tile::opcode::loop ||
                           op == tile::opcode::repeat || op == tile::opcode::yield;
-    const bool nested = tile::at(f.structure.owner, user) >= 0 || tile::at(f.structure.owner, v) >= 0;
+    const bool nested =
+        tile::at(f.structure.owner, user) >= 0 || tile::at(f.structure.owner, v) >= 0;
     last = lives_on || nested ? frame::forever : std::max(last, user);
   }
   return last;
