@@ -13,9 +13,10 @@ tolerance chain(std::int64_t k) {
 
 TEST_CASE_TEMPLATE("ops/tile_matmul: one over and one under the blocks", T, float, al::bfloat16,
                    std::int32_t) {
-  for (const std::int64_t m : {0, 1, 15, 17}) {
-    for (const std::int64_t n : {1, 63, 65}) {
-      for (const std::int64_t k : {0, 1, 31, 33}) {
+  constexpr auto blocks = al::ops::detail::product_blocks<tile_chip, T>;
+  for (const std::int64_t m : {0, 1, blocks.m - 1, blocks.m + 1}) {
+    for (const std::int64_t n : {1, blocks.n - 1, blocks.n + 1}) {
+      for (const std::int64_t k : {0, 1, blocks.k - 1, blocks.k + 1}) {
         const auto a = twins::numbers<twins::plain<T>>({m, k}, 1);
         const auto b = twins::numbers<twins::plain<T>>({k, n}, 2);
         check_both(
@@ -23,6 +24,42 @@ TEST_CASE_TEMPLATE("ops/tile_matmul: one over and one under the blocks", T, floa
       }
     }
   }
+}
+
+namespace {
+/// As `tile_chip`, with blocks of its own.
+struct small_blocks : al::chip::default_blocks {
+  static constexpr al::chip::matmul_blocks product(const al::chip_description&,
+                                                   const al::chip::matmul_work&) {
+    return {5, 7, 3};
+  }
+};
+struct own_chip {
+  static constexpr al::chip_description description{.name = "own_chip"};
+  using memory = al::chip::host::memory;
+  using queue = al::chip::host::queue;
+  using blocks = small_blocks;
+  struct codegen {
+    static void run(al::context<own_chip>&, const al::tile::program& program,
+                    const al::tile::grid& grid, std::span<const al::tile::argument> arguments) {
+      al::tile::interpret(program, grid, arguments);
+      places += grid[0] * grid[1] * grid[2];
+    }
+  };
+  static inline std::int64_t places = 0;
+};
+}  // namespace
+
+TEST_CASE("ops/tile_matmul: a chip sets its blocks, and results keep their bits") {
+  using X = twins::plain<float>;
+  using own = al::tensor<float, al::make_key_set<al::keys::backend<own_chip>>>;
+  const X a = twins::numbers<X>({11, 10}, 1);
+  const X b = twins::numbers<X>({10, 15}, 2);
+  own_chip::places = 0;
+  const own c = al::matmul(al::detail::carried<own>(a), al::detail::carried<own>(b));
+  CHECK(own_chip::places == 3 * 3);  // blocks of 5 rows and 7 columns
+  CHECK(al::to_vector(al::detail::carried<X>(c)) ==
+        al::to_vector(back(al::matmul(moved(a), moved(b)))));
 }
 
 TEST_CASE("ops/tile_matmul: the axes in front broadcast, and transposed operands are views") {

@@ -53,7 +53,10 @@ struct llvm : llvm_codegen::runs<Target> {
   static constexpr chip_description description{
       .name = "llvm",
       .vector_bytes = static_cast<std::size_t>(Target.vector_bytes),
-      .scratchpad_bytes = static_cast<std::size_t>(Target.stack_bytes)};
+      .scratchpad_bytes = static_cast<std::size_t>(Target.stack_bytes),
+      // A team of threads shares its tiles; elsewhere sums are in 32 vector registers.
+      .register_bytes =
+          Target.in_teams() ? std::size_t{0} : static_cast<std::size_t>(32 * Target.vector_bytes)};
   using memory = host::memory;
   using queue = host::queue;
 

@@ -10,11 +10,27 @@ namespace ashlar::chip {
 
 /// The machine that the program runs on: kernels are native code, calls return when they are done.
 struct host {
-  static constexpr chip_description description{.name = "host",
-                                                .vector_bytes = 64,
-                                                .matrix_unit = {1, 16, 1},
-                                                .scratchpad_bytes = 32 * 1024,
-                                                .alignment = 64};
+#ifdef __AVX512F__
+  static constexpr std::size_t register_bytes = 32 * 64;
+  static constexpr int product_cycles = 1;
+#else
+  static constexpr std::size_t register_bytes = 16 * 32;
+  static constexpr int product_cycles = 2;
+#endif
+  /// The scratchpad is the first cache; the second one stands for memory.
+  static constexpr chip_description description{
+      .name = "host",
+      .vector_bytes = 64,
+      .matrix_unit = {1, 16, 1},
+      .scratchpad_bytes = 32 * 1024,
+      .alignment = 64,
+      .register_bytes = register_bytes,
+      .cache_bytes = 1024 * 1024,
+      .matrix_cycles = {product_cycles, product_cycles, product_cycles},
+      .memory_bytes_per_cycle = 32,
+      .memory_latency = 14,
+      .memory_burst_bytes = 64,
+      .memory_outstanding = 16};
   struct memory {
     static constexpr std::size_t alignment = 512;
     static constexpr bool host_addressable = true;

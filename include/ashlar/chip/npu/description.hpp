@@ -71,7 +71,16 @@ struct npu_description {
             .scratchpad_bytes = static_cast<std::size_t>(scratchpad_bytes),
             .scratchpad_banks = scratchpad_banks,
             .alignment = static_cast<std::size_t>(alignment),
-            .dma_engines = dma_engines};
+            .dma_engines = dma_engines,
+            .matrix_cycles = {matrix_cycles.f32, matrix_cycles.f16, matrix_cycles.i8},
+            .matrix_latency = matrix_latency,
+            .memory_bytes_per_cycle = dma_bytes_per_cycle,
+            .memory_latency = dma_latency,
+            .memory_burst_bytes = dma_burst_bytes,
+            .memory_outstanding = dma_engines * dma_outstanding,
+            .control_cycles = 40,  // one scalar instruction a cycle
+            .bank_bytes = bank_bytes,
+            .copy_uses_compute = copy_uses_compute};
   }
 
   /// True where the simulator can build this machine.

@@ -41,7 +41,6 @@ constexpr auto attend_block(tile::tile<C, M, N> scores, tile::tile<C, N, D> valu
 template <Scalar T, int D, int M = 16, int N = 64>
 struct attention {
   static constexpr auto name = "attention";
-  static constexpr int queries = M;
   using C = compute_type<T>;
 
   constexpr void operator()(tile::scope& k, tile::out<T, 4> y, tile::in<T, 4> q,
@@ -152,6 +151,11 @@ struct cache_write {
 }  // namespace ops::programs
 
 namespace ops::detail {
+/// Queries that one program takes on chip `C`, of `D` channels.
+template <class C, class T, int D>
+inline constexpr int query_block = chip::blocks_of<C>::queries(
+    C::description, {.head = D, .key_block = fold_block<C>, .element = dtype_of<T>});
+
 /// Calls `f(width)` with the channels that one program does of heads of `n`.
 template <class F>
 void with_head_block(std::int64_t n, const F& f) {
@@ -172,12 +176,11 @@ struct tile_kernel<ops::scaled_dot_product_attention, C> {
     const tensor_spec turned = geometry::transpose(*k.spec, -1, -2);
     const std::int64_t first = causal ? k.extent(2) - q.extent(2) + 1 : k.extent(2);
     with_head_block(q.extent(3), [&](auto width) {
-      using kernel = ops::programs::attention<T, width()>;
-      run_tiles<kernel>(on,
-                        {ceil_div(q.extent(2), kernel::queries), ceil_div(q.extent(3), width()),
-                         q.extent(0) * q.extent(1)},
-                        out, q, view<const T>{k.data, &turned}, v,
-                        static_cast<compute_type<T>>(factor), first);
+      constexpr int m = query_block<C, T, width()>;
+      using kernel = ops::programs::attention<T, width(), m, fold_block<C>>;
+      run_tiles<kernel>(
+          on, {ceil_div(q.extent(2), m), ceil_div(q.extent(3), width()), q.extent(0) * q.extent(1)},
+          out, q, view<const T>{k.data, &turned}, v, static_cast<compute_type<T>>(factor), first);
     });
   }
 };
@@ -192,7 +195,7 @@ struct tile_kernel<ops::paged_attention, C> {
     using namespace ops::detail;
     const tensor_spec turned = geometry::transpose(*key_cache.spec, -1, -2);
     with_head_block(q.extent(2), [&](auto width) {
-      run_tiles<ops::programs::paged_attention<T, width()>>(
+      run_tiles<ops::programs::paged_attention<T, width(), fold_block<C>>>(
           on, {ceil_div(q.extent(2), width()), q.extent(1), q.extent(0)}, out, q,
           view<const T>{key_cache.data, &turned}, value_cache, block_tables, sequence, position,
           static_cast<compute_type<T>>(factor));
@@ -217,8 +220,9 @@ struct tile_kernel<ops::cache_write, C> {
       throw shape_error(op, slots.shape(), k.shape(), "one slot, key and value for each token");
     }
     const tensor_spec turned = geometry::transpose(key_cache.spec(), -1, -2);
-    run_tiles<ops::programs::cache_write<T>>(
-        on, {ceil_div(k.extent(2), tile_block), k.extent(1), k.extent(0)},
+    constexpr int block = row_block<C, T>;
+    run_tiles<ops::programs::cache_write<T, block>>(
+        on, {ceil_div(k.extent(2), block), k.extent(1), k.extent(0)},
         view<T>{key_cache.view().data, &turned}, value_cache.view(), view<const T>(k.view()),
         view<const T>(v.view()), view<const std::int64_t>(slots.view()));
     ++key_cache.body()->root().version;

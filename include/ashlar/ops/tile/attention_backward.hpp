@@ -175,18 +175,20 @@ struct tile_kernel<ops::scaled_dot_product_attention_backward, C> {
     const view<const T> values{v.data, &vs};
     const std::int64_t first = causal ? k.extent(2) - q.extent(2) + 1 : k.extent(2);
     const auto by = static_cast<compute>(factor);
-    const std::int64_t rows = ceil_div(q.extent(2), 16);
     const auto noted = make_scratch<compute>(on, {q.extent(0), q.extent(1), q.extent(2), 2});
     const view<const compute> notes = noted.view();
     with_head_block(q.extent(3), [&](auto width) {
+      constexpr int m = query_block<C, T, width()>;
+      constexpr int n = fold_block<C>;
+      const std::int64_t rows = ceil_div(q.extent(2), m);
       const std::int64_t channels = ceil_div(q.extent(3), width());
-      run_tiles<ops::programs::attention_note<T, width()>>(on, {rows, q.extent(1), q.extent(0)},
-                                                           noted.view(), g, q, keys, y, by, first);
-      run_tiles<ops::programs::attention_backward_q<T, width()>>(
+      run_tiles<ops::programs::attention_note<T, width(), m, n>>(
+          on, {rows, q.extent(1), q.extent(0)}, noted.view(), g, q, keys, y, by, first);
+      run_tiles<ops::programs::attention_backward_q<T, width(), m, n>>(
           on, {rows, channels, q.extent(0) * q.extent(1)}, dq, g, q, keys, values, notes, by,
           first);
-      run_tiles<ops::programs::attention_backward_kv<T, width()>>(
-          on, {ceil_div(k.extent(2), 64), channels, k.extent(0) * k.extent(1)}, dk, dv, g, q, keys,
+      run_tiles<ops::programs::attention_backward_kv<T, width(), m, n>>(
+          on, {ceil_div(k.extent(2), n), channels, k.extent(0) * k.extent(1)}, dk, dv, g, q, keys,
           values, notes, by, first);
     });
   }

@@ -71,14 +71,15 @@ struct tile_kernel<ops::arange, C> {
     requires(!std::is_same_v<T, bool>)
   static void impl(context<C>& on, view<T> out, view<const T>, double start, double step) {
     using namespace ops::detail;
-    using kernel = ops::programs::arange<T>;
+    constexpr int block = row_block<C, double, 1>;
+    using kernel = ops::programs::arange<T, block>;
     const auto first = tile::eval::cast<typename kernel::C>(start);
     const auto stride = tile::eval::cast<typename kernel::C>(step);
     if (out.size() == 0) {
       return;
     }
     each_numbered(out, [&](const tile::argument& y, std::int64_t before) {
-      run_tiles<kernel>(on, grid_over(y, tile_block), y, first, stride, before);
+      run_tiles<kernel>(on, grid_over(y, block), y, first, stride, before);
     });
   }
 };

@@ -138,9 +138,9 @@ struct tile_kernel<ops::cross_entropy, C> {
     using namespace ops::detail;
     using compute = compute_type<T>;
     const auto losses = make_scratch<compute>(on, {targets.size()});
-    run_tiles<ops::programs::cross_entropy_rows<T, I>>(on, {targets.size(), 1, 1}, losses.view(),
-                                                       logits, targets, ignore_index);
-    run_tiles<ops::programs::cross_entropy_mean<T, I>>(
+    run_tiles<ops::programs::cross_entropy_rows<T, I, fold_block<C>>>(
+        on, {targets.size(), 1, 1}, losses.view(), logits, targets, ignore_index);
+    run_tiles<ops::programs::cross_entropy_mean<T, I, fold_block<C>>>(
         on, {1, 1, 1}, out, view<const compute>(losses.view()), targets, ignore_index);
   }
 };
@@ -154,11 +154,11 @@ struct tile_kernel<ops::cross_entropy_backward, C> {
     using compute = compute_type<T>;
     const reshaped<T, C> arriving(on, g, {1});
     const auto weight = make_scratch<compute>(on, {1});
-    run_tiles<ops::programs::cross_entropy_weight<T, I>>(on, {1, 1, 1}, weight.view(),
-                                                         arriving.get(), targets, ignore_index);
-    run_tiles<ops::programs::cross_entropy_backward<T, I>>(on, {targets.size(), 1, 1}, out,
-                                                           view<const compute>(weight.view()),
-                                                           logits, targets, ignore_index);
+    run_tiles<ops::programs::cross_entropy_weight<T, I, fold_block<C>>>(
+        on, {1, 1, 1}, weight.view(), arriving.get(), targets, ignore_index);
+    run_tiles<ops::programs::cross_entropy_backward<T, I, fold_block<C>>>(
+        on, {targets.size(), 1, 1}, out, view<const compute>(weight.view()), logits, targets,
+        ignore_index);
   }
 };
 

@@ -29,17 +29,16 @@ namespace ops {
 namespace programs {
 
 /// `y = function(x...)`, computed in `C`; a `bool` beside others is a condition.
-template <class F, class C, Scalar R, Scalar... S>
+template <int Block, class F, class C, Scalar R, Scalar... S>
 struct map {
   static constexpr auto name = "map";
-  static constexpr int block = detail::tile_block;
   F function{};
 
   constexpr void operator()(tile::scope& k, tile::out<R, 4> y, tile::in<S, 4>... x) const {
     const detail::grid_place at(k, y.extent(1));
-    const auto column = k.program_id(0) * block;
+    const auto column = k.program_id(0) * Block;
     const auto read = [&]<class X>(const X& from) {
-      const auto v = tile::load<block>(from, at.i0, at.i1, at.i2, column);
+      const auto v = tile::load<Block>(from, at.i0, at.i1, at.i2, column);
       if constexpr (std::same_as<typename X::value_type, bool>) {
         return v;
       } else {
@@ -54,15 +53,14 @@ struct map {
 };
 
 /// `y[...] = value` is `map` without inputs; its functions take a place to write constants.
-template <Scalar R>
+template <Scalar R, int Block = detail::tile_block>
 struct fill {
   static constexpr auto name = "fill";
-  static constexpr int block = detail::tile_block;
 
   constexpr void operator()(tile::scope& k, tile::out<R, 4> y, tile::arg<R> value) const {
     const detail::grid_place at(k, y.extent(1));
-    tile::store(y, tile::broadcast<tile::tile<R, block>>(value), at.i0, at.i1, at.i2,
-                k.program_id(0) * block);
+    tile::store(y, tile::broadcast<tile::tile<R, Block>>(value), at.i0, at.i1, at.i2,
+                k.program_id(0) * Block);
   }
 };
 
@@ -77,12 +75,13 @@ void run_map(context<C>& on, const F& function, const view<R>& out, const view<c
     return;
   }
   using compute = common_compute_type<S...>;
-  const tile::program program = tile::trace(programs::map<F, compute, R, S...>{function});
+  constexpr int block = row_block<C, compute, sizeof...(S)>;
+  const tile::program program = tile::trace(programs::map<block, F, compute, R, S...>{function});
   const std::array specs{geometry::expand(*x.spec, shape(out.shape()))...};
   [&]<std::size_t... I>(std::index_sequence<I...>) {
-    each_four_axes(
+    each_merged(
         [&](const auto& arguments) {
-          C::codegen::run(on, program, grid_over(arguments[0], tile_block), arguments);
+          C::codegen::run(on, program, grid_over(arguments[0], block), arguments);
         },
         out, view<const S>{x.data, &specs[I]}...);
   }(std::index_sequence_for<S...>{});
@@ -153,11 +152,11 @@ struct tile_kernel<ops::fill, C> {
     if (out.size() == 0) {
       return;
     }
-    const tile::program& program = tile::program_of<ops::programs::fill<T>>;
+    constexpr int block = ops::detail::row_block<C, T, 0>;
+    const tile::program& program = tile::program_of<ops::programs::fill<T, block>>;
     ops::detail::each_four_axes(
         [&](const auto& arguments) {
-          C::codegen::run(on, program,
-                          ops::detail::grid_over(arguments[0], ops::detail::tile_block),
+          C::codegen::run(on, program, ops::detail::grid_over(arguments[0], block),
                           std::array{arguments[0], tile::argument(tile::eval::cast<T>(value))});
         },
         out);

@@ -57,10 +57,11 @@ struct tile_kernel<ops::embedding, C> {
   template <class T, std::integral I>
   static void impl(context<C>& on, view<T> out, view<const T> weight, view<const I> ids) {
     using namespace ops::detail;
+    constexpr int block = row_block<C, T>;
     const reshaped<I, C> flat(on, ids, {ids.size()});
     into_shape(on, out, {ids.size(), out.extent(-1)}, [&](const view<T>& to) {
-      run_tiles<ops::programs::embedding<T, I>>(
-          on, {ceil_div(out.extent(-1), tile_block), ids.size(), 1}, to, weight, flat.get());
+      run_tiles<ops::programs::embedding<T, I, block>>(
+          on, {ceil_div(out.extent(-1), block), ids.size(), 1}, to, weight, flat.get());
     });
   }
 };
@@ -70,10 +71,11 @@ struct tile_kernel<ops::embedding_backward, C> {
   template <Floating T, std::integral I>
   static void impl(context<C>& on, view<T> out, view<const T> g, view<const I> ids, std::int64_t) {
     using namespace ops::detail;
+    constexpr int block = row_block<C, T, 2>;
     const reshaped<I, C> flat(on, ids, {ids.size()});
     const reshaped<T, C> rows(on, g, {ids.size(), g.extent(-1)});
-    run_tiles<ops::programs::embedding_backward<T, I>>(
-        on, {ceil_div(out.extent(1), tile_block), 1, 1}, out, rows.get(), flat.get());
+    run_tiles<ops::programs::embedding_backward<T, I, block>>(
+        on, {ceil_div(out.extent(1), block), 1, 1}, out, rows.get(), flat.get());
   }
 };
 

@@ -3,7 +3,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
+#include "ashlar/chip/blocks.hpp"
 #include "ashlar/chip/codegen.hpp"
 #include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/geometry.hpp"
@@ -16,8 +18,16 @@
 /// From tensors of any rank to the views of four axes that tile programs have.
 namespace ashlar::ops::detail {
 
-/// Elements along the last axis that one program of a default kernel takes.
+/// Elements along the last axis that one program takes of a kernel that is not told how many.
 inline constexpr int tile_block = 64;
+
+/// Elements of a row that one program takes on chip `C`: of `Inputs` rows, computed with in `T`.
+template <class C, class T, int Inputs = 1>
+inline constexpr int row_block = chip::blocks_of<C>::row(
+    C::description, {.inputs = Inputs, .element = dtype_of<compute_type<T>>});
+/// Partial sums along a row, on chip `C`.
+template <class C>
+inline constexpr int fold_block = chip::blocks_of<C>::fold;
 
 /// A view as an argument of four axes: axes of extent 1 in front, or without its first axes.
 template <class T>
@@ -66,6 +76,51 @@ void each_four_axes(const F& f, const First& first, const Rest&... rest) {
       at[static_cast<std::size_t>(a)] = 0;
     }
   }
+}
+
+/// The same elements with as few axes as hold them: neighbours that lie evenly in all specs are
+/// one.
+///
+/// Requires: all specs have one shape.
+template <std::size_t N>
+constexpr std::array<tensor_spec, N> merged_axes(const std::array<tensor_spec, N>& all) {
+  std::array<tensor_spec, N> merged = all;
+  for (tensor_spec& s : merged) {
+    s.extent = {};
+    s.stride = {};
+    s.rank = 0;
+  }
+  std::size_t rank = 0;
+  for (std::size_t a = 0; a < all[0].rank; ++a) {
+    const std::int64_t n = all[0].extent[a];
+    if (n == 1) {
+      continue;
+    }
+    bool joins = rank > 0;
+    for (std::size_t i = 0; i < N && joins; ++i) {
+      joins = merged[i].stride[rank - 1] == n * all[i].stride[a];
+    }
+    rank += joins ? 0u : 1u;
+    for (std::size_t i = 0; i < N; ++i) {
+      merged[i].extent[rank - 1] = joins ? merged[i].extent[rank - 1] * n : n;
+      merged[i].stride[rank - 1] = all[i].stride[a];
+      merged[i].rank = static_cast<std::uint8_t>(rank);
+    }
+  }
+  for (tensor_spec& s : merged) {
+    s = geometry::finished(s);
+  }
+  return merged;
+}
+
+/// As `each_four_axes` for kernels that take elements one by one: axes are merged where they can
+/// be.
+template <class F, class First, class... Rest>
+void each_merged(const F& f, const First& first, const Rest&... rest) {
+  const auto specs = merged_axes(std::array{*first.spec, *rest.spec...});
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    each_four_axes(f, First{first.data, &specs[0]}, Rest{rest.data, &specs[I + 1]}...);
+  }(std::index_sequence_for<Rest...>{});
 }
 
 /// The grid over an argument of four axes: blocks of the last one, the axis before it, the others.

@@ -18,8 +18,6 @@ namespace ops::programs {
 template <Scalar T, bool Bias, int M = 16, int N = 64, int K = 32>
 struct matmul {
   static constexpr auto name = Bias ? "linear_bias" : "matmul";
-  static constexpr int rows = M;
-  static constexpr int columns = N;
   using C = compute_type<T>;
 
   constexpr void operator()(tile::scope& k, tile::out<T, 4> c, tile::in<T, 4> a, tile::in<T, 4> b,
@@ -62,6 +60,11 @@ struct matmul {
 
 namespace ops::detail {
 
+/// The blocks of a product of `T` on chip `C`.
+template <class C, class T>
+inline constexpr chip::matmul_blocks product_blocks =
+    chip::blocks_of<C>::product(C::description, {.element = dtype_of<T>});
+
 /// `out = bias + a b`; the axes before the last two broadcast.
 template <class T, class C>
 void matmul_by_tiles(context<C>& on, const view<T>& out, const view<const T>& a,
@@ -82,13 +85,14 @@ void matmul_by_tiles(context<C>& on, const view<T>& out, const view<const T>& a,
   each_four_axes(
       [&](const auto& x) {
         const auto& e = x[0].extents;
-        using plain = programs::matmul<T, false>;
-        const tile::grid grid{ceil_div(e[3], plain::columns), ceil_div(e[2], plain::rows),
-                              e[0] * e[1]};
+        constexpr chip::matmul_blocks size = product_blocks<C, T>;
+        const tile::grid grid{ceil_div(e[3], size.n), ceil_div(e[2], size.m), e[0] * e[1]};
         if (bias != nullptr) {
-          run_tiles<programs::matmul<T, true>>(on, grid, x[0], x[1], x[2], start);
+          run_tiles<programs::matmul<T, true, size.m, size.n, size.k>>(on, grid, x[0], x[1], x[2],
+                                                                       start);
         } else {
-          run_tiles<plain>(on, grid, x[0], x[1], x[2], start);
+          run_tiles<programs::matmul<T, false, size.m, size.n, size.k>>(on, grid, x[0], x[1], x[2],
+                                                                        start);
         }
       },
       out, view<const T>{a.data, &ea}, view<const T>{b.data, &eb});

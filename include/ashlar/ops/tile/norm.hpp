@@ -202,11 +202,12 @@ void norm_weight_by_tiles(context<C>& on, const view<T>& dweight, const view<T>&
   const reshaped<T, C> flat_g(on, g, rows);
   const reshaped<T, C> flat_x(on, x, rows);
   const auto noted = make_scratch<compute>(on, {rows[0], 2});
-  run_tiles<programs::note_statistics<T, Centred>>(on, {rows[0], 1, 1}, noted.view(), flat_x.get(),
-                                                   static_cast<compute>(eps));
-  run_tiles<programs::norm_backward_weight<T, Centred>>(on, {ceil_div(rows[1], tile_block), 1, 1},
-                                                        dweight, dbias, flat_g.get(), flat_x.get(),
-                                                        view<const compute>(noted.view()));
+  run_tiles<programs::note_statistics<T, Centred, fold_block<C>>>(
+      on, {rows[0], 1, 1}, noted.view(), flat_x.get(), static_cast<compute>(eps));
+  constexpr int block = row_block<C, T, 2>;
+  run_tiles<programs::norm_backward_weight<T, Centred, block>>(
+      on, {ceil_div(rows[1], block), 1, 1}, dweight, dbias, flat_g.get(), flat_x.get(),
+      view<const compute>(noted.view()));
 }
 
 template <bool Centred>
@@ -214,7 +215,7 @@ struct norm_backward_x_by_tiles {
   template <Floating T, class C>
   static void impl(context<C>& on, view<T> out, view<const T> g, view<const T> self,
                    view<const T> weight, double eps) {
-    run_rows<programs::norm_backward_x<T, Centred>>(
+    run_rows<programs::norm_backward_x<T, Centred, fold_block<C>>>(
         on, out.rank() - 1, std::tuple(weight, static_cast<compute_type<T>>(eps)), out, g, self);
   }
 };
@@ -226,7 +227,7 @@ struct tile_kernel<ops::rms_norm, C> {
   template <Floating T>
   static void impl(context<C>& on, view<T> out, view<const T> self, view<const T> weight,
                    double eps) {
-    ops::detail::run_rows<ops::programs::rms_norm<T>>(
+    ops::detail::run_rows<ops::programs::rms_norm<T, ops::detail::fold_block<C>>>(
         on, out.rank() - 1, std::tuple(weight, static_cast<compute_type<T>>(eps)), out, self);
   }
 };
@@ -235,7 +236,7 @@ struct tile_kernel<ops::layer_norm, C> {
   template <Floating T>
   static void impl(context<C>& on, view<T> out, view<const T> self, view<const T> weight,
                    view<const T> bias, double eps) {
-    ops::detail::run_rows<ops::programs::layer_norm<T>>(
+    ops::detail::run_rows<ops::programs::layer_norm<T, ops::detail::fold_block<C>>>(
         on, out.rank() - 1, std::tuple(weight, bias, static_cast<compute_type<T>>(eps)), out, self);
   }
 };

@@ -89,11 +89,12 @@ struct tile_kernel<ops::adamw_step, C> {
     const double correction1 = 1.0 - std::pow(options.beta1, number);
     const double correction2 = 1.0 - std::pow(options.beta2, number);
     const auto c = [](double x) { return static_cast<compute_type<T>>(x); };
+    constexpr int block = row_block<C, T, 4>;
     if (param.size() > 0) {
-      each_four_axes(
+      each_merged(
           [&](const auto& x) {
-            run_tiles<ops::programs::adamw_step<T, G, element_of<decltype(m)>>>(
-                on, grid_over(x[0], tile_block), x[0], x[1], x[2], x[3], c(grad_scale),
+            run_tiles<ops::programs::adamw_step<T, G, element_of<decltype(m)>, block>>(
+                on, grid_over(x[0], block), x[0], x[1], x[2], x[3], c(grad_scale),
                 c(1.0 - options.beta1), c(options.beta2), c(1.0 - options.beta2),
                 c(1.0 - options.lr * options.weight_decay), c(std::sqrt(correction2)),
                 c(options.eps), c(options.lr / correction1));
@@ -115,13 +116,14 @@ struct tile_kernel<ops::sgd_step, C> {
     using G = element_of<decltype(grad)>;
     using M = element_of<decltype(momentum)>;
     const auto c = [](double x) { return static_cast<compute_type<T>>(x); };
+    constexpr int block = row_block<C, T, 3>;
     const auto run = [&]<class K>(std::type_identity<K>, const auto& held) {
       if (param.size() == 0) {
         return;
       }
-      each_four_axes(
+      each_merged(
           [&](const auto& x) {
-            run_tiles<K>(on, grid_over(x[0], tile_block), x[0], x[1], x[2], c(grad_scale),
+            run_tiles<K>(on, grid_over(x[0], block), x[0], x[1], x[2], c(grad_scale),
                          c(options.weight_decay), c(options.momentum),
                          c(options.nesterov ? 1.0 : 0.0), c(options.lr));
           },
@@ -130,10 +132,10 @@ struct tile_kernel<ops::sgd_step, C> {
     require_alike(ops::sgd_step::name, param, grad);
     if (options.momentum != 0.0) {
       require_alike(ops::sgd_step::name, param, momentum);
-      run(std::type_identity<ops::programs::sgd_step<T, G, M, true>>{}, momentum.view());
+      run(std::type_identity<ops::programs::sgd_step<T, G, M, true, block>>{}, momentum.view());
       ++momentum.body()->root().version;
     } else {  // without momentum that tensor may be anything
-      run(std::type_identity<ops::programs::sgd_step<T, G, T, false>>{}, param.view());
+      run(std::type_identity<ops::programs::sgd_step<T, G, T, false, block>>{}, param.view());
     }
     ++param.body()->root().version;
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
 #include <numbers>
@@ -107,9 +108,10 @@ template <bool Normal, class T, class C>
 void random_by_tiles(context<C>& on, const view<T>& out, std::uint64_t seed, std::uint64_t offset,
                      double first, double scale) {
   into_shape(on, out, {out.size()}, [&](const view<T>& to) {
-    run_tiles<programs::random_fill<T, Normal>>(on, {ceil_div(out.size(), tile_block), 1, 1}, to,
-                                                static_cast<std::int64_t>(seed),
-                                                static_cast<std::int64_t>(offset), first, scale);
+    constexpr int block = std::max(row_block<C, double, 4>, 8);  // two groups of four at least
+    run_tiles<programs::random_fill<T, Normal, block>>(
+        on, {ceil_div(out.size(), block), 1, 1}, to, static_cast<std::int64_t>(seed),
+        static_cast<std::int64_t>(offset), first, scale);
   });
 }
 

@@ -80,9 +80,10 @@ struct fold_rows {
 };
 
 /// One program for `N` neighbouring results: the last axis but one is folded, in the same order.
-template <class F, Scalar T, int N = 16, int B = detail::tile_block>
+template <class F, Scalar T, int B = detail::tile_block, int N = 16>
 struct fold_columns {
   static constexpr auto name = F::name;
+  static constexpr int columns = N;
   using C = compute_type<T>;
 
   constexpr void operator()(tile::scope& k, tile::in<T, 4> x, tile::out<T, 4> y) const {
@@ -212,7 +213,8 @@ void run_fold(context<C>& on, const view<R>& out, const view<const T>& x, std::u
       each_four_axes(
           [&](const auto& views) {
             const auto& e = views[1].extents;
-            run_tiles<Columns>(on, {ceil_div(e[3], 16), e[1], e[0]}, views[0], views[1]);
+            run_tiles<Columns>(on, {ceil_div(e[3], Columns::columns), e[1], e[0]}, views[0],
+                               views[1]);
           },
           view<const T>{rows.get().data, &columns}, view<R>{out.data, &results});
       return;
@@ -242,7 +244,9 @@ struct fold_by_tiles {
   template <class T, class C>
     requires(!std::is_same_v<T, bool> && (Floating<T> || !std::is_same_v<F, programs::fold_mean>))
   static void impl(context<C>& on, view<T> out, view<const T> self, const shape& axes, bool) {
-    run_fold_of_axes<programs::fold_rows<F, T>, programs::fold_columns<F, T>>(on, out, self, axes);
+    constexpr int lanes = fold_block<C>;
+    run_fold_of_axes<programs::fold_rows<F, T, lanes>, programs::fold_columns<F, T, lanes>>(
+        on, out, self, axes);
   }
 };
 
@@ -263,7 +267,8 @@ struct tile_kernel<ops::argmax, C> {
     requires(!std::is_same_v<T, bool>)
   static void impl(context<C>& on, view<std::int64_t> out, view<const T> self, const shape& axes,
                    bool) {
-    ops::detail::run_fold_of_axes<ops::programs::argmax<T>, void>(on, out, self, axes);
+    ops::detail::run_fold_of_axes<ops::programs::argmax<T, ops::detail::fold_block<C>>, void>(
+        on, out, self, axes);
   }
 };
 
@@ -273,6 +278,7 @@ struct tile_kernel<ops::sum_to, C> {
     requires(!std::is_same_v<T, bool>)
   static void impl(context<C>& on, view<T> out, view<const T> self, const shape&) {
     using namespace ops::programs;
+    constexpr int lanes = ops::detail::fold_block<C>;
     const int lead = self.rank() - out.rank();
     std::uint32_t bits = 0;
     for (int a = 0; a < self.rank(); ++a) {
@@ -283,7 +289,7 @@ struct tile_kernel<ops::sum_to, C> {
       ops::detail::run_map(on, ops::detail::identity{}, out, self);
       return;
     }
-    ops::detail::run_fold<fold_rows<fold_sum, T>, fold_columns<fold_sum, T>>(
+    ops::detail::run_fold<fold_rows<fold_sum, T, lanes>, fold_columns<fold_sum, T, lanes>>(
         on, out, self, bits, [&](int a) { return a - lead; });
   }
 };
@@ -292,8 +298,9 @@ template <RunsTiles C>
 struct tile_kernel<ops::sum_squares, C> {
   template <Floating T>
   static void impl(context<C>& on, view<T> out, view<const T> self) {
-    ops::detail::run_fold_of_axes<ops::programs::fold_rows<ops::programs::fold_squares, T>, void>(
-        on, out, self, {});
+    using fold =
+        ops::programs::fold_rows<ops::programs::fold_squares, T, ops::detail::fold_block<C>>;
+    ops::detail::run_fold_of_axes<fold, void>(on, out, self, {});
   }
 };
 

@@ -52,7 +52,8 @@ struct tile_kernel<ops::rope, C> {
   static void impl(context<C>& on, view<T> out, view<const T> self, view<const I> positions,
                    double theta, bool interleaved, bool inverse) {
     using namespace ops::detail;
-    using kernel = ops::programs::rope<T, I>;
+    constexpr int block = row_block<C, double, 2>;
+    using kernel = ops::programs::rope<T, I, block>;
     if (out.size() == 0) {
       return;
     }
@@ -67,8 +68,8 @@ struct tile_kernel<ops::rope, C> {
     each_four_axes(
         [&](const auto& x) {
           const auto& e = x[0].extents;
-          run_tiles<kernel>(on, {ceil_div(half, 32), e[1], e[0]}, x[0], x[1], x[2], x[3], positions,
-                            std::log(theta), inverse ? -1.0 : 1.0);
+          run_tiles<kernel>(on, {ceil_div(half, block), e[1], e[0]}, x[0], x[1], x[2], x[3],
+                            positions, std::log(theta), inverse ? -1.0 : 1.0);
         },
         view<T>{out.data, &to[0]}, view<T>{out.data + second(to), &to[1]},
         view<const T>{self.data, &from[0]}, view<const T>{self.data + second(from), &from[1]});
