@@ -17,3 +17,4 @@
 #include "ashlar/io/tokenizer_files.hpp"
 #include "ashlar/io/tokenizer_json.hpp"
 #include "ashlar/io/train_bpe.hpp"
+#include "ashlar/io/tuning_file.hpp"
