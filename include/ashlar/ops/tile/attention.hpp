@@ -41,6 +41,7 @@ constexpr auto attend_block(tile::tile<C, M, N> scores, tile::tile<C, N, D> valu
 template <Scalar T, int D, int M = 16, int N = 64>
 struct attention {
   static constexpr auto name = "attention";
+  static constexpr int queries = M;
   using C = compute_type<T>;
 
   constexpr void operator()(tile::scope& k, tile::out<T, 4> y, tile::in<T, 4> q,
