@@ -41,17 +41,23 @@ tile::program stopping(opcode how) {
   tile::builder b("stopping");
   const int n = b.add_parameter({dtype::int64, -1, false});
   const value_id given = b.emit({.op = opcode::argument, .index = n, .type = tile::index_type});
+  // An effect, without which the passes would remove the loop.
+  const auto keep = [&](value_id i) {
+    b.emit({.op = opcode::require, .index = 6}, {b.binary(opcode::less_equal, b.index(0), i)});
+  };
   if (how == opcode::require) {
     b.emit({.op = opcode::require, .index = 5}, {b.binary(opcode::less, b.index(0), given)});
   } else if (how == opcode::loop) {
     b.emit({.op = opcode::loop}, {b.index(0), b.index(8), given});
-    b.begin_region(std::array{tile::index_type});
+    const value_id i = b.begin_region(std::array{tile::index_type});
+    keep(i);
     b.yield({});
   } else {
     b.emit({.op = opcode::repeat}, {given});
     const value_id x = b.begin_region(std::array{tile::index_type});
     b.yield(std::array{b.binary(opcode::less, b.index(0), x)});
     const value_id y = b.begin_region(std::array{tile::index_type});
+    keep(y);
     b.yield(std::array{b.binary(opcode::add, y, b.index(1))});
   }
   return b.finish();

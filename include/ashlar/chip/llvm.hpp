@@ -2,7 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <span>
-#include <string>
+#include <vector>
 
 #include "ashlar/chip/concept.hpp"
 #include "ashlar/chip/host/host.hpp"
@@ -36,7 +36,7 @@ struct runs<Target, true> {
     template <class Context>
     static void run(Context&, const tile::program& program, const tile::grid& grid,
                     std::span<const tile::argument> arguments) {
-      compiled(program, Target).run(0, program, grid, arguments);
+      compiled(program, Target).run(0, grid, arguments);
     }
   };
 };
@@ -60,10 +60,14 @@ struct llvm : llvm_codegen::runs<Target> {
   using memory = host::memory;
   using queue = host::queue;
 
-  /// Returns: a module of textual LLVM IR with one function for each program.
+  /// Returns: a module of textual LLVM IR with one function for each program, after the passes.
   /// Throws:  `program_error`, `llvm_unsupported`.
   static llvm_module emit(std::span<const tile::program> programs) {
-    return llvm_codegen::emit(programs, Target);
+    std::vector<tile::program> better;
+    for (const tile::program& p : programs) {
+      better.push_back(llvm_codegen::optimised(p));
+    }
+    return llvm_codegen::emit(better, Target);
   }
   static llvm_module emit(const tile::program& program) { return emit({&program, 1}); }
 };

@@ -12,16 +12,17 @@
 #include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/kernel.hpp"
+#include "ashlar/tile/passes/pipeline.hpp"
 
 /// The host's code generator: a tile kernel becomes native code where it is called.
 namespace ashlar::chip {
 
 namespace host_codegen {
 
-/// The program that a kernel's code is made from.
+/// What a kernel's code is made from: its program after the passes, which keep every bit.
 template <tile::Kernel K>
 struct source {
-  static constexpr const tile::program& code = tile::program_of<K>;
+  static constexpr const tile::program& code = tile::passes::pipeline<tile::program_of<K>>::result;
 };
 
 /// Runs `Source` for every place of the grid, in parallel.
@@ -63,7 +64,7 @@ void run(const tile::grid& grid, std::span<const tile::argument> arguments) {
 /// Effects: programs run in parallel; what two of them write to one place is unordered, except
 ///          through atomics.
 /// Throws:  `launch_error` for arguments that are not the parameters', `execution_error` where a
-///          `require` does not hold.
+///          `require` does not hold; it counts the instructions that the passes leave.
 /// Cost:    the kernel is compiled where this is instantiated.
 template <tile::Kernel K, class... A>
 void launch(const tile::grid& grid, const A&... arguments) {

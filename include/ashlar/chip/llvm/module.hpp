@@ -12,6 +12,7 @@
 #include "ashlar/chip/llvm/lower.hpp"
 #include "ashlar/chip/llvm/target.hpp"
 #include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/passes/pipeline.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/type.hpp"
 #include "ashlar/tile/verify.hpp"
@@ -62,7 +63,15 @@ inline std::string symbol_of(const tile::program& p, std::size_t number, std::si
   return count == 1 ? symbol : symbol + "_" + std::to_string(number);
 }
 
-/// Writes programs as one module of textual LLVM IR, with opaque pointers.
+/// What a chip's code is made from: the program after the passes, which keep every bit.
+///
+/// Throws: `program_error` where `verify` finds something.
+inline tile::program optimised(const tile::program& p) {
+  tile::expect_valid(p);
+  return tile::passes::optimise(p);
+}
+
+/// Writes programs as one module of textual LLVM IR, with opaque pointers; each as it is.
 ///
 /// Throws: `program_error` where `verify` finds something; `llvm_unsupported`.
 /// Cost:   linear in the length of the text, some 100 bytes per instruction of the IR.

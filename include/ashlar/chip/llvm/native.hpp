@@ -42,7 +42,8 @@ class native_library {
  public:
   /// Throws: `llvm_unsupported`; `llvm_tool_error` where clang is not there or fails.
   native_library(std::span<const tile::program> programs, const llvm_target& target,
-                 const char* optimisation = "-O2") {
+                 const char* optimisation = "-O2")
+      : programs_(programs.begin(), programs.end()) {
     const llvm_module m = emit(programs, target);
     const std::string clang = expect_tool("clang");
     const temporary_folder folder;
@@ -72,11 +73,11 @@ class native_library {
     }
   }
 
-  /// Runs program number `k`, which is `p`, for every place of the grid, in parallel.
+  /// Runs program number `k` for every place of the grid, in parallel.
   ///
   /// Throws: `launch_error` where arguments or grid do not fit, `execution_error`.
-  void run(std::size_t k, const tile::program& p, const tile::grid& grid,
-           std::span<const tile::argument> given) const {
+  void run(std::size_t k, const tile::grid& grid, std::span<const tile::argument> given) const {
+    const tile::program& p = programs_[k];
     tile::expect_matching(p, given);
     std::int64_t places = 1;
     for (const std::int64_t n : grid) {
@@ -118,11 +119,13 @@ class native_library {
     llvm_function call;
     std::int64_t scratch_bytes;
   };
+  std::vector<tile::program> programs_;
   std::unique_ptr<void, close> library_{};
   std::vector<function> functions_{};
 };
 
-/// A program's code: compiled when it is asked for the first time, kept until the process ends.
+/// The code of a program after the passes: compiled when it is asked for the first time, kept until
+/// the process ends.
 inline const native_library& compiled(const tile::program& p, const llvm_target& target) {
   struct entry {
     tile::program code;
@@ -141,8 +144,10 @@ inline const native_library& compiled(const tile::program& p, const llvm_target&
       return i->second->library;
     }
   }
+  const tile::program better = optimised(p);
   return known
-      .emplace(key, std::unique_ptr<entry>(new entry{p, target, native_library({&p, 1}, target)}))
+      .emplace(key,
+               std::unique_ptr<entry>(new entry{p, target, native_library({&better, 1}, target)}))
       ->second->library;
 }
 
