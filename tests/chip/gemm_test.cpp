@@ -8,6 +8,9 @@
 #include <cstring>
 #include <vector>
 
+#include "ashlar/chip/host/detail/gemm_layout.hpp"
+#include "ashlar/chip/host/detail/gemm_pack.hpp"
+
 namespace {
 
 using ashlar::chip::gemm_args;
@@ -267,5 +270,39 @@ TEST_CASE("chip/gemm: NaN and infinity travel as in the definition") {
     CHECK(std::isfinite(c[static_cast<std::size_t>(j)]));
     CHECK(std::isnan(c[static_cast<std::size_t>(40 + j)]));
     CHECK(std::isinf(c[static_cast<std::size_t>(80 + j)]));
+  }
+}
+
+TEST_CASE_TEMPLATE("chip/gemm: packed operands lie as their layouts say", T, float, double) {
+  namespace detail = ashlar::chip::detail;
+  constexpr std::int64_t width = ashlar::simd::reg<T>::width;
+  constexpr int regs = 2;
+  constexpr std::int64_t columns = regs * width;
+  const std::int64_t k = 7, n = 3 * columns;
+  const auto b = noise<T>(k * n, 1);
+  std::vector<T> packed(b.size());
+  for (const bool turned : {false, true}) {  // B stored by rows, and by columns
+    const std::int64_t row = turned ? 1 : n;
+    const std::int64_t column = turned ? k : 1;
+    for (std::int64_t strip = 0; strip < 3; ++strip) {
+      detail::gemm_pack_b(b.data() + strip * columns * column, row, column, k, regs,
+                          (regs - 1) * width, n, packed.data() + strip * k * columns);
+    }
+    const ashlar::tile::layout where = detail::packed_b(k, n, regs, width);
+    for (std::int64_t i = 0; i < k; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) {
+        const T from = b[static_cast<std::size_t>(i * row + j * column)];
+        REQUIRE(packed[static_cast<std::size_t>(where(i * n + j))] == from);
+      }
+    }
+    // Read in the order of memory, B comes in the order that the inverse says.
+    const ashlar::tile::layout back = inverse(where);
+    REQUIRE(merged(compose(where, back)) == merged(ashlar::tile::layout{{k * n, 1}}));
+  }
+  const int rows = 4;
+  detail::gemm_pack_a(b.data(), k, std::int64_t{1}, k, rows, packed.data());
+  const ashlar::tile::layout where = detail::packed_a(rows, k);
+  for (std::int64_t place = 0; place < rows * k; ++place) {
+    REQUIRE(packed[static_cast<std::size_t>(where(place))] == b[static_cast<std::size_t>(place)]);
   }
 }

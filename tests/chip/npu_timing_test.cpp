@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "ashlar/chip/npu.hpp"
+#include "ashlar/tile/banks.hpp"
 #include "ashlar/trace/chrome.hpp"
 #include "chip/npu_matmul.hpp"
 
@@ -83,6 +84,58 @@ TEST_CASE("chip/npu/timing: a column costs bank conflicts that padding removes")
   };
   CHECK(transposed(64) == 128 * 31);
   CHECK(transposed(66) == 0);
+}
+
+TEST_CASE("chip/npu/timing: tile::bank_conflicts counts what the simulator counts") {
+  namespace tile = ashlar::tile;
+  constexpr tile::bank_shape banks{machine.scratchpad_banks, machine.bank_bytes};
+  for (const element type : {element::f32, element::bf16, element::i8}) {
+    const int size = isa::size_of(type);
+    const int lanes = machine.vector_bytes / size;
+    for (std::int32_t stride = 2 * lanes; stride < 5 * lanes; stride += stride / 7) {
+      const tile::layout where{{lanes, stride}, {2 * lanes, 1}};
+      isa::builder rows;
+      rows.fill(rows.allocate(type, lanes, 2 * lanes, stride), 0);
+      CHECK(run(rows.finish()).bank_conflicts ==
+            bank_conflicts(where, tile::row_access(lanes, 2 * lanes, lanes), size, banks));
+      isa::builder columns;
+      columns.fill(columns.allocate(type, lanes, 2 * lanes, stride).transposed(), 0);
+      CHECK(run(columns.finish()).bank_conflicts ==
+            bank_conflicts(where, tile::column_access(lanes, 2 * lanes, lanes), size, banks));
+    }
+    // Longer rows, where the model says that they help.
+    const std::array both{tile::row_access(lanes, 2 * lanes, lanes),
+                          tile::column_access(lanes, 2 * lanes, lanes)};
+    const auto place =
+        tile::place_matrix(lanes, 2 * lanes, size, banks, both,
+                           {.swizzles = false, .row_bytes = size == 4 ? machine.bank_bytes : size});
+    isa::builder b;
+    const scratch_tile t =
+        b.allocate(type, lanes, 2 * lanes, static_cast<std::int32_t>(place.where.plain[0].stride));
+    b.fill(t, 0);
+    b.fill(t.transposed(), 0);
+    CHECK(run(b.finish()).bank_conflicts == place.conflicts);
+    CHECK((type != element::f32 || place.conflicts == 0));
+  }
+  // Columns of a matrix whose offsets are exchanged, by gathers.
+  const std::array columns{tile::column_access(64, 64, 32)};
+  const auto place = tile::place_matrix(64, 64, 4, banks, columns);
+  CHECK(place.where.exchange.bits > 0);
+  for (const auto& where : {tile::swizzled_layout{place.where.plain, {}}, place.where}) {
+    isa::builder b;
+    const scratch_tile table = b.allocate(element::f32, 1, 4096);
+    const scratch_tile n = b.allocate(element::i32, 1, 32);
+    const scratch_tile to = b.allocate(element::f32, 1, 32);
+    b.fill(table, 0);
+    for (const int column : {0, 1, 33}) {
+      for (int lane = 0; lane < 32; ++lane) {
+        b.fill(n.part(0, lane, 1, 1), static_cast<std::uint64_t>(where(lane * 64 + column)));
+      }
+      b.gather(1, to, table, n);
+    }
+    const tile::layout one_column{{1, 0}, {32, 64}};
+    CHECK(run(b.finish()).bank_conflicts == 3 * bank_conflicts(where, one_column, 4, banks));
+  }
 }
 
 TEST_CASE("chip/npu/timing: a gather pays for the banks that its indices meet in") {
