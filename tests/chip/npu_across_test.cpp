@@ -254,6 +254,73 @@ TEST_CASE("chip/npu/vector: casts to and from booleans") {
   CHECK(numbers.v == std::vector<float>{0, 0, 1, 1});
 }
 
+TEST_CASE("chip/npu/vector: casts towards zero give the next number that is no larger") {
+  const matrix<float> x(1, 2000, [](int, int j) {
+    return std::uniform_real_distribution<float>(-2, 2)(generator) * std::ldexp(1.0F, j % 60 - 30);
+  });
+  const auto down = [](isa::builder& b, tiles t) {
+    isa::instruction i{.op = isa::opcode::v_cast,
+                       .unit = isa::vector_unit,
+                       .type = t[0].type,
+                       .from = t[1].type,
+                       .mode = 1,
+                       .rows = t[0].rows,
+                       .cols = t[0].cols,
+                       .dst = t[0].as_operand(),
+                       .a = t[1].as_operand()};
+    b.emit(i);
+  };
+  const auto near = [](isa::builder& b, tiles t) { b.cast(t[0], t[1]); };
+  const auto check = [&]<class T>(T) {
+    const auto cut = evaluate(down, matrix<T>(1, 2000), x);
+    const auto rounded = evaluate(near, matrix<T>(1, 2000), x);
+    int wrong = 0;
+    for (std::int32_t j = 0; j < 2000; ++j) {
+      const float exact = std::fabs(x(0, j));
+      const float y = std::fabs(static_cast<float>(rounded(0, j)));
+      T expected = rounded(0, j);
+      expected.bits = static_cast<std::uint16_t>(expected.bits - (y > exact ? 1 : 0));
+      wrong += cut(0, j).bits == expected.bits ? 0 : 1;
+    }
+    CHECK(wrong == 0);
+  };
+  check(ashlar::float16());
+  check(ashlar::bfloat16());
+}
+
+TEST_CASE("chip/npu/vector: f64 has the bits of double") {
+  const matrix<double> x(
+      3, 37, [](int, int) { return std::uniform_real_distribution<double>(-2, 2)(generator); });
+  const matrix<double> y(
+      3, 37, [](int, int) { return std::uniform_real_distribution<double>(1, 2)(generator); });
+  const auto sum = evaluate(
+      [](isa::builder& b, tiles t) {
+        b.binary(isa::opcode::v_div, t[0], t[1], t[2]);
+        b.binary(isa::opcode::v_sub, t[0], t[0], t[1]);
+      },
+      matrix<double>(3, 37), x, y);
+  const auto narrow =
+      evaluate([](isa::builder& b, tiles t) { b.cast(t[0], t[1]); }, matrix<float>(3, 37), x);
+  const auto whole = evaluate([](isa::builder& b, tiles t) { b.cast(t[0], t[1]); },
+                              matrix<std::int32_t>(3, 37), x);
+  int wrong = 0;
+  for (std::size_t k = 0; k < x.v.size(); ++k) {
+    wrong += sum.v[k] == x.v[k] / y.v[k] - x.v[k] ? 0 : 1;
+    wrong += narrow.v[k] == static_cast<float>(x.v[k]) ? 0 : 1;
+    wrong += whole.v[k] == static_cast<std::int32_t>(x.v[k]) ? 0 : 1;
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("chip/npu/vector: sums begin with an element, so that -0 stays") {
+  const matrix<float> x(2, 5, [](int, int) { return -0.0F; });
+  const auto sum =
+      evaluate([](isa::builder& b, tiles t) { b.along(isa::opcode::v_sum, 1, t[0], t[1]); },
+               matrix<float>(2, 1), x);
+  CHECK(std::signbit(sum.v[0]));
+  CHECK(std::signbit(sum.v[1]));
+}
+
 TEST_CASE("chip/npu/vector: 8-bit floats round to the nearest, ties to even") {
   for (const isa::element type : {isa::element::e4m3, isa::element::e5m2}) {
     const matrix<std::uint8_t> codes(

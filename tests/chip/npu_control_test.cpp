@@ -13,6 +13,7 @@
 
 #include "ashlar/chip/npu/builder.hpp"
 #include "ashlar/chip/npu/simulator.hpp"
+#include "chip/npu_harness.hpp"
 
 namespace chip = ashlar::chip;
 namespace isa = ashlar::chip::npu_isa;
@@ -247,7 +248,7 @@ TEST_CASE("chip/npu/dma: rows come and go by an index list") {
   std::vector<float> table(6 * 4);
   std::iota(table.begin(), table.end(), 0.0F);
   std::vector<float> out(6 * 4, -1.0F);
-  std::vector<std::int32_t> rows{5, 0, 6, 0, -1, 3};
+  std::vector<std::int32_t> rows{5, -1, 0, 6, 0, 3};  // -1 and 0 are no neighbours
   const std::array regions{isa::region::of(std::span(table)), isa::region::of(std::span(out)),
                            isa::region::of(std::span(rows))};
   isa::builder b(3);
@@ -293,4 +294,35 @@ TEST_CASE("chip/npu/dma: combining stores read, combine and write") {
       CHECK(n[i] == static_cast<std::int32_t>(expected));
     }
   }
+}
+
+TEST_CASE("chip/npu/dma: combining stores by an index list go row after row") {
+  const auto run = [](opcode op, auto first) {
+    using T = decltype(first);
+    const element type = npu_harness::element_of<T>();
+    std::vector<T> x{T(1), T(2), T(-3), T(4), T(5)};
+    std::vector<T> memory{T(10), T(-20), T(30)};
+    std::vector<std::int32_t> rows{2, 0, 2, -1, 3};  // the last two are outside
+    const std::array regions{isa::region::of(std::span(x)), isa::region::of(std::span(memory)),
+                             isa::region::of(std::span(rows))};
+    isa::builder b(3);
+    const scratch_tile index = b.allocate(element::i32, 5, 1);
+    const scratch_tile t = b.allocate(type, 5, 1);
+    b.load(0, index, {element::i32, b.argument(2), 5, 1, 1}, 0, 0);
+    b.load(0, t, {type, b.argument(0), 5, 1, 1}, 0, 0);
+    b.store_rows(0, t, {type, b.argument(1), 3, 1, 1}, index, op);
+    isa::simulate({}, b.finish(), regions,
+                  std::array{regions[0].address, regions[1].address, regions[2].address});
+    std::vector<double> seen;
+    for (const T v : memory) {
+      seen.push_back(static_cast<double>(v));
+    }
+    return seen;
+  };
+  using all = std::vector<double>;
+  CHECK(run(opcode::store_rows_add, 0.0F) == all{12, -20, 28});
+  CHECK(run(opcode::store_rows_max, 0.0F) == all{10, -20, 30});
+  CHECK(run(opcode::store_rows_min, 0.0F) == all{2, -20, -3});
+  CHECK(run(opcode::store_rows_add, std::int64_t{0}) == all{12, -20, 28});
+  CHECK(run(opcode::store_rows_min, std::int8_t{0}) == all{2, -20, -3});
 }

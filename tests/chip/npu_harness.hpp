@@ -33,6 +33,8 @@ constexpr isa::element element_of() {
     return isa::element::f16;
   } else if constexpr (std::is_same_v<T, ashlar::bfloat16>) {
     return isa::element::bf16;
+  } else if constexpr (std::is_same_v<T, double>) {
+    return isa::element::f64;
   } else {
     return isa::element::f32;
   }

@@ -281,9 +281,10 @@ class builder {
     i.b = indices.as_operand();
     emit(i);
   }
+  /// `op` is store_rows, store_rows_add, store_rows_max or store_rows_min.
   void store_rows(int engine, const scratch_tile& from, const global_view& to,
-                  const scratch_tile& indices) {
-    instruction i = transfer(opcode::store_rows, engine, from, to);
+                  const scratch_tile& indices, opcode op = opcode::store_rows) {
+    instruction i = transfer(op, engine, from, to);
     i.b = indices.as_operand();
     emit(i);
   }

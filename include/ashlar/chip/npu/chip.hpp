@@ -8,14 +8,18 @@
 #include <span>
 
 #include "ashlar/chip/concept.hpp"
+#include "ashlar/chip/npu/codegen/run.hpp"
 #include "ashlar/chip/npu/description.hpp"
 #include "ashlar/chip/npu/simulator.hpp"
+#include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/program.hpp"
 
 namespace ashlar::chip {
 
 /// The reference accelerator as a chip: a simulated device whose global memory is the host's.
 ///
-/// Models: `ashlar::Chip`. It has no kernels of its own; programs of `npu_isa` run by `run`.
+/// Models: `ashlar::RunsTiles`. It has no kernels of its own: tile programs are compiled for it,
+/// see docs/npu_codegen.md. Programs of `npu_isa` run by `run`.
 template <npu_description D>
 struct npu {
   static_assert(
@@ -45,6 +49,19 @@ struct npu {
   /// Programs run when they are launched; there is nothing to wait for.
   struct queue {
     void wait() noexcept {}
+  };
+
+  struct codegen {
+    /// Compiles the program where it has not been yet, and runs it on the simulator.
+    ///
+    /// Throws: `launch_error`; `npu_codegen::unsupported`, `npu_codegen::out_of_scratchpad`; the
+    ///         simulator's faults.
+    template <class Context>
+    static void run(Context&, const tile::program& program, const tile::grid& grid,
+                    std::span<const tile::argument> arguments) {
+      static npu_codegen::program_cache cache(D);
+      npu_codegen::run(cache, program, grid, arguments);
+    }
   };
 
   /// `npu_isa::simulate` on this machine.

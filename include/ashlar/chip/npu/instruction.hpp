@@ -11,21 +11,21 @@
 namespace ashlar::chip::npu_isa {
 
 /// Type of the elements that an instruction works on; the 8-bit floats are storage for `cast`.
-enum class element : std::uint8_t { boolean, u8, i8, i32, i64, f16, bf16, f32, e4m3, e5m2 };
-inline constexpr int element_count = 10;
+enum class element : std::uint8_t { boolean, u8, i8, i32, i64, f16, bf16, f32, e4m3, e5m2, f64 };
+inline constexpr int element_count = 11;
 
 constexpr int size_of(element e) {
-  constexpr std::array<int, element_count> bytes{1, 1, 1, 4, 8, 2, 2, 4, 1, 1};
+  constexpr std::array<int, element_count> bytes{1, 1, 1, 4, 8, 2, 2, 4, 1, 1, 8};
   return bytes[static_cast<std::size_t>(e)];
 }
 constexpr std::string_view name_of(element e) {
   constexpr std::array<std::string_view, element_count> names{
-      "bool", "u8", "i8", "i32", "i64", "f16", "bf16", "f32", "e4m3", "e5m2"};
+      "bool", "u8", "i8", "i32", "i64", "f16", "bf16", "f32", "e4m3", "e5m2", "f64"};
   return names[static_cast<std::size_t>(e)];
 }
 constexpr bool is_floating(element e) { return e >= element::f16; }
 /// Types that the vector unit computes in; the others are only copied, moved and cast.
-constexpr bool is_arithmetic(element e) { return e < element::e4m3; }
+constexpr bool is_arithmetic(element e) { return e < element::e4m3 || e == element::f64; }
 
 /// Engines by number: 0 control, 1 vector, 2 matrix, 3 and up DMA.
 enum class unit_kind : std::uint8_t { control, vector, matrix, dma, any };
@@ -137,9 +137,13 @@ enum class opcode : std::uint8_t {
   v_scan_min,
   v_scan_max,
   // matrix
-  mma
+  mma,
+  // DMA, later additions
+  store_rows_add,
+  store_rows_max,
+  store_rows_min
 };
-inline constexpr int opcode_count = static_cast<int>(opcode::mma) + 1;
+inline constexpr int opcode_count = static_cast<int>(opcode::store_rows_min) + 1;
 
 /// A number known when the instruction is dispatched: a scalar register plus a constant.
 ///

@@ -25,7 +25,7 @@ constexpr std::uint16_t bit(element e) {
 }
 inline constexpr std::uint16_t all = (1u << element_count) - 1u;
 inline constexpr std::uint16_t floating =
-    bit(element::f16) | bit(element::bf16) | bit(element::f32);
+    bit(element::f16) | bit(element::bf16) | bit(element::f32) | bit(element::f64);
 inline constexpr std::uint16_t integral =
     bit(element::u8) | bit(element::i8) | bit(element::i32) | bit(element::i64);
 inline constexpr std::uint16_t number = floating | integral;
@@ -108,7 +108,7 @@ inline constexpr std::array<opcode_info, opcode_count> opcode_table{{
     {opcode::v_erf, "erf", unit_kind::vector, vector1_fields, types::floating, cost::special},
     {opcode::v_floor, "floor", unit_kind::vector, vector1_fields, types::floating, cost::plain},
     {opcode::v_not, "not", unit_kind::vector, vector1_fields, types::bits, cost::plain},
-    {opcode::v_cast, "cast", unit_kind::vector, vector1_fields | field::from, types::all, cost::plain},
+    {opcode::v_cast, "cast", unit_kind::vector, vector1_fields | field::from | field::mode, types::all, cost::plain},
     {opcode::v_add, "add", unit_kind::vector, vector2_fields, types::number, cost::plain},
     {opcode::v_sub, "sub", unit_kind::vector, vector2_fields, types::number, cost::plain},
     {opcode::v_mul, "mul", unit_kind::vector, vector2_fields, types::number, cost::plain},
@@ -147,6 +147,9 @@ inline constexpr std::array<opcode_info, opcode_count> opcode_table{{
     {opcode::v_scan_min, "scan_min", unit_kind::vector, along_fields, types::number, cost::plain},
     {opcode::v_scan_max, "scan_max", unit_kind::vector, along_fields, types::number, cost::plain},
     {opcode::mma, "mma", unit_kind::matrix, field::type | field::shape | field::depth | field::dst | field::a | field::b | field::mode, types::product},
+    {opcode::store_rows_add, "store_rows_add", unit_kind::dma, transfer_fields | field::b, types::number},
+    {opcode::store_rows_max, "store_rows_max", unit_kind::dma, transfer_fields | field::b, types::number},
+    {opcode::store_rows_min, "store_rows_min", unit_kind::dma, transfer_fields | field::b, types::number},
 }};
 // clang-format on
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -70,7 +71,7 @@ void run_scatter(scratchpad& pad, const job& w) {
 template <class T, class F>
 void with_combine(opcode op, element e, const F& f) {
   namespace fn = tile::fn;
-  constexpr bool floats = std::is_same_v<T, float>;
+  constexpr bool floats = std::is_floating_point_v<T>;
   const T infinity = std::numeric_limits<T>::infinity();
   const T high = floats ? infinity : static_cast<T>(largest_of(e));
   const T low = floats ? -infinity : static_cast<T>(e == element::u8 ? 0 : -largest_of(e) - 1);
@@ -89,17 +90,20 @@ void with_combine(opcode op, element e, const F& f) {
   }
 }
 
-/// Element k goes to lane k mod 16; then lane i meets lane i + 8, i + 4, i + 2, i + 1.
+/// Element k goes to lane k mod 16; then lane i meets lane i + 8, i + 4, i + 2, i + 1 where that
+/// has an element. Of no elements: the neutral one.
 template <class T, class F>
 T reduce_lanes(const T* x, std::int64_t n, const F& f, T neutral) {
   std::array<T, simd::lanes> lane;
   lane.fill(neutral);
-  for (std::int64_t k = 0; k < n; ++k) {
+  const auto used = static_cast<std::size_t>(std::min<std::int64_t>(n, simd::lanes));
+  std::copy_n(x, used, lane.begin());
+  for (std::int64_t k = simd::lanes; k < n; ++k) {
     T& l = lane[static_cast<std::size_t>(k % simd::lanes)];
     l = f(l, x[k]);
   }
   for (std::size_t half = simd::lanes / 2; half > 0; half /= 2) {
-    for (std::size_t k = 0; k < half; ++k) {
+    for (std::size_t k = 0; k < half && k + half < used; ++k) {
       lane[k] = f(lane[k], lane[k + half]);
     }
   }
@@ -116,7 +120,7 @@ void run_reduction(scratchpad& pad, const job& w) {
       read_run(pad, w.a, i, 0, w.cols, row.data());
       if (!along_cols) {
         for (std::size_t k = 0; k < row.size(); ++k) {
-          total[k] = f(total[k], row[k]);
+          total[k] = i == 0 ? row[k] : f(total[k], row[k]);
         }
         continue;
       }
@@ -124,8 +128,8 @@ void run_reduction(scratchpad& pad, const job& w) {
       if (w.i->mode == 0) {
         result = reduce_lanes(row.data(), w.cols, f, neutral);
       } else {
-        for (const T& x : row) {
-          result = f(result, x);
+        for (std::size_t k = 0; k < row.size(); ++k) {
+          result = k == 0 ? row[k] : f(result, row[k]);
         }
       }
       write_run(pad, w.dst, i, 0, 1, &result);

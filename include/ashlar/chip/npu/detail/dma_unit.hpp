@@ -11,6 +11,7 @@
 #include "ashlar/chip/npu/detail/job.hpp"
 #include "ashlar/chip/npu/detail/number.hpp"
 #include "ashlar/chip/npu/detail/resolve.hpp"
+#include "ashlar/chip/npu/detail/runs.hpp"
 #include "ashlar/chip/npu/errors.hpp"
 #include "ashlar/chip/npu/report.hpp"
 #include "ashlar/tile/functions.hpp"
@@ -50,7 +51,8 @@ inline dma_transfer issue(const program& p, const job& w, const scratchpad& pad,
       continue;
     }
     if (row >= 0 && row < w.extents[0]) {
-      in_order = in_order && (valid == 0 || t.rows[static_cast<std::size_t>(i) - 1] == row - 1);
+      const auto before = static_cast<std::size_t>(i) - 1;
+      in_order = in_order && (valid == 0 || (t.rows[before] >= 0 && t.rows[before] == row - 1));
       t.rows[static_cast<std::size_t>(i)] = row;
       ++valid;
     }
@@ -140,14 +142,15 @@ inline dma_transfer issue(const program& p, const job& w, const scratchpad& pad,
   return t;
 }
 
+/// Computed as by the vector unit and rounded to the type.
 template <class T>
-void combine(opcode op, std::byte* to, const std::byte* from) {
+void combine(opcode op, element e, std::byte* to, const std::byte* from) {
   namespace fn = tile::fn;
-  const T a = read_as<T>(to);
-  const T b = read_as<T>(from);
-  write_as<T>(to, op == opcode::store_add   ? fn::add{}(a, b)
-                  : op == opcode::store_max ? fn::maximum{}(a, b)
-                                            : fn::minimum{}(a, b));
+  const T a = read_one<T>(to, e);
+  const T b = read_one<T>(from, e);
+  const bool adds = op == opcode::store_add || op == opcode::store_rows_add;
+  const bool larger = op == opcode::store_max || op == opcode::store_rows_max;
+  write_one<T>(to, e, adds ? fn::add{}(a, b) : larger ? fn::maximum{}(a, b) : fn::minimum{}(a, b));
 }
 
 /// Moves the bytes of an issued transfer.
@@ -178,7 +181,7 @@ inline void move(const dma_transfer& t, scratchpad& pad, std::span<const region>
                                            row * w.strides[0] * static_cast<std::int64_t>(size) +
                                            (origin + first) * col_step);
     if (col_step == static_cast<std::int64_t>(size) && w.dst.col_step == col_step &&
-        w.i->op < opcode::store_add) {
+        !is_combining(w.i->op)) {
       const std::size_t bytes = static_cast<std::size_t>(last - first) * size;
       load ? std::memcpy(inside(first), outside, bytes)
            : std::memcpy(outside, inside(first), bytes);
@@ -187,12 +190,14 @@ inline void move(const dma_transfer& t, scratchpad& pad, std::span<const region>
     for (std::int64_t j = first; j < last; ++j, outside += j < last ? col_step : 0) {
       if (load) {
         std::memcpy(inside(j), outside, size);
-      } else if (w.i->op < opcode::store_add) {
+      } else if (!is_combining(w.i->op)) {
         std::memcpy(outside, inside(j), size);
-      } else if (w.i->type == element::f32) {
-        combine<float>(w.i->op, outside, inside(j));
+      } else if (w.i->type == element::f64) {
+        combine<double>(w.i->op, w.i->type, outside, inside(j));
+      } else if (is_floating(w.i->type)) {
+        combine<float>(w.i->op, w.i->type, outside, inside(j));
       } else {
-        combine<std::int32_t>(w.i->op, outside, inside(j));
+        combine<std::int64_t>(w.i->op, w.i->type, outside, inside(j));
       }
     }
   }

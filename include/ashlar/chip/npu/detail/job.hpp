@@ -49,7 +49,9 @@ constexpr element result_type(const instruction& i) {
     return element::i32;
   }
   if (i.op == opcode::mma) {
-    return i.type == element::i8 ? element::i32 : element::f32;
+    return i.type == element::i8    ? element::i32
+           : i.type == element::f64 ? element::f64
+                                    : element::f32;
   }
   return i.type;
 }
@@ -58,6 +60,14 @@ constexpr bool is_reduction(opcode op) { return op >= opcode::v_sum && op <= opc
 constexpr bool is_scan(opcode op) { return op >= opcode::v_scan_sum && op <= opcode::v_scan_max; }
 constexpr bool is_indexed(opcode op) {
   return op >= opcode::v_gather && op <= opcode::v_scatter_add;
+}
+/// Transfers that combine what they bring with what is there.
+constexpr bool is_combining(opcode op) {
+  return (op >= opcode::store_add && op <= opcode::store_min) || op >= opcode::store_rows_add;
+}
+/// Transfers whose rows are named by indices.
+constexpr bool takes_rows(opcode op) {
+  return op == opcode::load_rows || op == opcode::store_rows || op >= opcode::store_rows_add;
 }
 constexpr bool is_load(opcode op) { return op == opcode::load || op == opcode::load_rows; }
 

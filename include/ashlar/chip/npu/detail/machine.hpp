@@ -176,8 +176,11 @@ class machine : machine_state {
     const element type = w.i->type;
     if (load) {
       const std::byte* from = pad_.at(w.a.base);
-      set(w.i->rd,
-          is_floating(type) ? float_register(read_float(from, type)) : read_integer(from, type));
+      set(w.i->rd, type == element::f64 ? read_as<std::int64_t>(from)
+                   : is_floating(type)  ? float_register(read_float(from, type))
+                                        : read_integer(from, type));
+    } else if (type == element::f64) {
+      write_as(pad_.at(w.dst.base), w.x);
     } else if (is_floating(type)) {
       write_float(pad_.at(w.dst.base), type, register_float(w.x));
     } else {
@@ -323,7 +326,7 @@ class machine : machine_state {
     const bool full = e.issued.size() == static_cast<std::size_t>(d_.dma_outstanding);
     e.issued.pop_front();
     const opcode op = t.w.i->op;
-    const bool twice = op >= opcode::store_add && op <= opcode::store_min;  // reads, then writes
+    const bool twice = is_combining(op);  // reads, then writes
     const std::int64_t cycles =
         t.runs == 0 ? 0 : timing_.transfer(t.runs, t.run_bytes) * (twice ? 2 : 1);
     if (!is_load(op)) {

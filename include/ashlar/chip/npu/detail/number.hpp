@@ -9,7 +9,7 @@
 #include "ashlar/chip/npu/instruction.hpp"
 #include "ashlar/core/dtype.hpp"
 
-/// Elements in memory <-> the two types that the vector unit computes in: float and int64.
+/// Elements in memory <-> the types that the vector unit computes in: float, double and int64.
 namespace ashlar::chip::npu_isa::detail {
 
 /// Layout of an 8-bit float: sign, 7 - mantissa bits of exponent, mantissa.
@@ -141,19 +141,20 @@ constexpr std::int64_t largest_of(element e) {
 }
 
 /// Towards zero, clamped to the range of the type; NaN becomes 0.
-inline std::int64_t to_integer(float x, element e) {
+template <class T>
+std::int64_t to_integer(T x, element e) {
   if (e == element::boolean) {
-    return x != 0.0F ? 1 : 0;
+    return x != T(0) ? 1 : 0;
   }
   const int bits = 8 * size_of(e) - (e == element::u8 ? 0 : 1);
-  const float above = std::ldexp(1.0F, bits);
+  const T above = std::ldexp(T(1), bits);
   const std::int64_t most =
       bits == 63 ? std::numeric_limits<std::int64_t>::max() : (std::int64_t{1} << bits) - 1;
   const std::int64_t least = e == element::u8 ? 0 : -most - 1;
   if (x >= above) {
     return most;
   }
-  if (e == element::u8 ? x <= 0.0F : x < -above) {
+  if (e == element::u8 ? x <= T(0) : x < -above) {
     return least;
   }
   return std::isnan(x) ? 0 : static_cast<std::int64_t>(x);

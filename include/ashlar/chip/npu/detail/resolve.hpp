@@ -35,7 +35,7 @@ constexpr element source_type(const instruction& i, char operand_name) {
   if (operand_name == 'a') {
     return i.op == opcode::v_cast ? i.from : i.op == opcode::v_select ? element::boolean : i.type;
   }
-  const bool index = is_indexed(i.op) || i.op == opcode::load_rows || i.op == opcode::store_rows;
+  const bool index = is_indexed(i.op) || takes_rows(i.op);
   return operand_name == 'b' && index ? element::i32 : i.type;
 }
 
@@ -98,7 +98,7 @@ inline job resolve(const npu_description& d, const program& p, std::size_t index
     (i.axis == 1 ? a_cols : a_rows) = w.rows > 0 && w.cols > 0 ? w.depth : 0;
   } else if (is_indexed(i.op)) {
     (i.axis == 1 ? dst_cols : dst_rows) = w.rows > 0 && w.cols > 0 ? w.depth : 0;
-  } else if (i.op == opcode::load_rows || i.op == opcode::store_rows) {
+  } else if (takes_rows(i.op)) {
     b_cols = 1;
   } else if (i.op == opcode::s_load || i.op == opcode::s_store) {
     dst_rows = dst_cols = a_rows = a_cols = 1;

@@ -22,7 +22,9 @@ using chunk = std::array<T, vector_chunk>;
 
 template <class T>
 T read_one(const std::byte* p, element e) {
-  if constexpr (std::is_same_v<T, float>) {
+  if constexpr (std::is_same_v<T, double>) {
+    return read_as<double>(p);
+  } else if constexpr (std::is_same_v<T, float>) {
     return read_float(p, e);
   } else {
     return read_integer(p, e);
@@ -30,7 +32,9 @@ T read_one(const std::byte* p, element e) {
 }
 template <class T>
 void write_one(std::byte* p, element e, T v) {
-  if constexpr (std::is_same_v<T, float>) {
+  if constexpr (std::is_same_v<T, double>) {
+    write_as(p, v);
+  } else if constexpr (std::is_same_v<T, float>) {
     write_float(p, e, v);
   } else {
     write_integer(p, e, v);
@@ -46,7 +50,9 @@ void read_run(const scratchpad& pad, const resolved_operand& o, std::int64_t i, 
   }
   if (!o.scratch) {
     T v{};
-    if constexpr (std::is_same_v<T, float>) {
+    if constexpr (std::is_same_v<T, double>) {
+      v = std::bit_cast<double>(o.scalar);
+    } else if constexpr (std::is_same_v<T, float>) {
       v = std::bit_cast<float>(static_cast<std::uint32_t>(o.scalar));
     } else {
       std::array<std::byte, 8> low{};  // a register has more bits than the type

@@ -87,9 +87,10 @@ class timing {
     const std::int64_t m = ceil_div(w.rows, um);
     const std::int64_t n = ceil_div(w.cols, un);
     const std::int64_t k = ceil_div(w.depth, uk);
-    const std::int64_t step = w.i->type == element::f32  ? d_->matrix_cycles.f32
-                              : w.i->type == element::i8 ? d_->matrix_cycles.i8
-                                                         : d_->matrix_cycles.f16;
+    const std::int64_t step = w.i->type == element::f64   ? 4 * std::int64_t{d_->matrix_cycles.f32}
+                              : w.i->type == element::f32 ? d_->matrix_cycles.f32
+                              : w.i->type == element::i8  ? d_->matrix_cycles.i8
+                                                          : d_->matrix_cycles.f16;
     charge c;
     c.latency = d_->matrix_latency;
     // K is the outermost loop: a step waits for the one that wrote its accumulators before it.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -19,14 +20,16 @@
 #include "ashlar/simd/memory.hpp"
 #include "ashlar/simd/vec.hpp"
 #include "ashlar/tile/functions.hpp"
+#include "ashlar/tile/opcode.hpp"
+#include "ashlar/tile/scalar.hpp"
 
 /// What vector instructions do to the scratchpad. Floating types are computed in float by the
 /// functions of the host's vectors, so that both give the same bits; integers in int64, cut off.
 namespace ashlar::chip::npu_isa::detail {
 
 /// `out = f(in...)` on whole vectors; the last one may hold rubbish beyond `n`.
-template <class F, class... In>
-void map_floats(std::int64_t n, float* out, const F& f, const In*... in) {
+template <class T, class F, class... In>
+void map_floats(std::int64_t n, T* out, const F& f, const In*... in) {
   for (std::int64_t k = 0; k < n; k += simd::lanes) {
     simd::store(out + k, f(simd::load(in + k)...));
   }
@@ -37,7 +40,8 @@ void map_integers(std::int64_t n, std::int64_t* out, const F& f, const In*... in
     out[k] = f(in[k]...);
   }
 }
-inline void unary(opcode op, std::int64_t n, float* out, const float* a) {
+template <std::floating_point T>
+void unary(opcode op, std::int64_t n, T* out, const T* a) {
   namespace fn = tile::fn;
   switch (op) {
     case opcode::v_neg:
@@ -58,10 +62,10 @@ inline void unary(opcode op, std::int64_t n, float* out, const float* a) {
       return map_floats(n, out, fn::sigmoid{}, a);
     case opcode::v_erf:
       return map_floats(
-          n, out, [](const simd::vec<float>& x) { return simd::erf(x); }, a);
+          n, out, [](const simd::vec<T>& x) { return simd::erf(x); }, a);
     case opcode::v_floor:
       return map_floats(
-          n, out, [](const simd::vec<float>& x) { return simd::floor(x); }, a);
+          n, out, [](const simd::vec<T>& x) { return simd::floor(x); }, a);
     default:
       std::copy_n(a, n, out);
   }
@@ -81,7 +85,8 @@ inline void unary(opcode op, std::int64_t n, std::int64_t* out, const std::int64
   }
 }
 
-inline void binary(opcode op, element, std::int64_t n, float* out, const float* a, const float* b) {
+template <std::floating_point T>
+void binary(opcode op, element, std::int64_t n, T* out, const T* a, const T* b) {
   namespace fn = tile::fn;
   switch (op) {
     case opcode::v_add:
@@ -219,7 +224,7 @@ void run_elementwise(scratchpad& pad, const job& w) {
     }
     if (op == opcode::v_fma) {
       read_run(pad, w.c, i, j, n, c.data());
-      if constexpr (std::is_same_v<T, float>) {
+      if constexpr (std::is_floating_point_v<T>) {
         map_floats(
             n, out.data(),
             [](const auto& x, const auto& y, const auto& z) { return simd::madd(x, y, z); },
@@ -239,9 +244,61 @@ void run_elementwise(scratchpad& pad, const job& w) {
   });
 }
 
+/// Rounds to `to`, a floating type: to nearest even, or towards zero.
+template <class T>
+void write_rounded(std::byte* p, element to, T x, bool toward_zero) {
+  namespace eval = tile::eval;
+  const auto how = toward_zero ? tile::rounding::toward_zero : tile::rounding::nearest_even;
+  switch (to) {
+    case element::f64:
+      return write_as(p, static_cast<double>(x));
+    case element::f16:
+      return write_as(p, eval::cast<float16>(x, how).bits);
+    case element::bf16:
+      return write_as(p, eval::cast<bfloat16>(x, how).bits);
+    default:
+      return write_float(p, to, eval::cast<float>(x, how));
+  }
+}
+
+/// From a floating type, in `T`.
+template <class T>
+void run_float_cast(scratchpad& pad, const job& w) {
+  const element to = w.i->type;
+  for (std::int64_t i = 0; i < w.rows; ++i) {
+    for (std::int64_t j = 0; j < w.cols; ++j) {
+      T x{};
+      read_run(pad, w.a, i, j, 1, &x);
+      std::byte* out = pad.at(w.dst.base + i * w.dst.row_step + j * w.dst.col_step);
+      if (is_floating(to)) {
+        write_rounded(out, to, x, w.i->mode == 1);
+      } else {
+        write_integer(out, to, to_integer(x, to));
+      }
+    }
+  }
+}
+
 inline void run_cast(scratchpad& pad, const job& w) {
   const element to = w.i->type;
   const element from = w.i->from;
+  if (from == element::f64) {
+    return run_float_cast<double>(pad, w);
+  }
+  if (is_floating(from) && (to == element::f64 || w.i->mode == 1)) {
+    return run_float_cast<float>(pad, w);
+  }
+  if (to == element::f64) {
+    for (std::int64_t i = 0; i < w.rows; ++i) {
+      for (std::int64_t j = 0; j < w.cols; ++j) {
+        std::int64_t n = 0;
+        read_run(pad, w.a, i, j, 1, &n);
+        const auto x = static_cast<double>(n);
+        write_run(pad, w.dst, i, j, 1, &x);
+      }
+    }
+    return;
+  }
   chunk<float> x{};
   chunk<std::int64_t> n64{};
   for_each_chunk(w.rows, w.cols, [&](std::int64_t i, std::int64_t j, std::int64_t n) {
@@ -271,7 +328,7 @@ inline void run_moves(scratchpad& pad, const job& w) {
   const bool swapped = w.i->op == opcode::v_transpose;
   std::array<std::byte, 8> constant{};
   const bool fixed = !w.a.scratch;
-  if (fixed && w.i->op == opcode::v_copy && is_floating(w.i->type)) {
+  if (fixed && w.i->op == opcode::v_copy && is_floating(w.i->type) && size < 8) {
     write_float(constant.data(), w.i->type,
                 std::bit_cast<float>(static_cast<std::uint32_t>(w.a.scalar)));
   } else if (fixed) {
@@ -326,8 +383,9 @@ inline void run_vector(scratchpad& pad, const job& w) {
     case opcode::v_gather:
       return run_gather(pad, w);
     default:
-      return is_floating(w.i->type) ? run_numbers<float>(pad, w)
-                                    : run_numbers<std::int64_t>(pad, w);
+      return w.i->type == element::f64 ? run_numbers<double>(pad, w)
+             : is_floating(w.i->type)  ? run_numbers<float>(pad, w)
+                                       : run_numbers<std::int64_t>(pad, w);
   }
 }
 

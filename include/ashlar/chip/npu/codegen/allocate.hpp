@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "ashlar/chip/npu/codegen/analyse.hpp"
+#include "ashlar/chip/npu/codegen/errors.hpp"
+#include "ashlar/chip/npu/codegen/ir.hpp"
+#include "ashlar/chip/npu/codegen/layout.hpp"
+
+/// Addresses in the scratchpad, and how many rounds of a loop may be on their way at a time.
+namespace ashlar::chip::npu_codegen {
+
+namespace detail {
+
+class allocator {
+ public:
+  explicit allocator(chip_program& c) : c_(c) {}
+
+  /// Addresses for all buffers. Returns: the bytes that this takes.
+  ///
+  /// Buffers that are not alive together share bytes where one and the same engine touches both:
+  /// then its own order keeps them apart. With `compact` they always share, and engines have to
+  /// meet at the borders of every region.
+  std::int64_t place_all(bool compact) {
+    std::vector<std::size_t> order;
+    std::int64_t used = 0;
+    for (std::size_t k = 0; k < c_.buffers.size(); ++k) {
+      c_.buffers[k].address = -1;
+      if (c_.buffers[k].region >= 0 && c_.buffers[k].slots == 1) {
+        order.push_back(k);
+      }
+    }
+    for (std::size_t r = 0; r < c_.regions.size(); ++r) {
+      used = slotted(static_cast<int>(r), used);
+    }
+    const std::int64_t base = used;
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return c_.buffers[a].bytes > c_.buffers[b].bytes;
+    });
+    std::vector<std::size_t> placed;
+    for (const std::size_t k : order) {
+      buffer& b = c_.buffers[k];
+      std::vector<const buffer*> others;
+      for (const std::size_t other : placed) {
+        const buffer& o = c_.buffers[other];
+        const bool one_engine = std::popcount(b.engines | o.engines) == 1;
+        if (alive_together(c_, b, o) || !(compact || one_engine)) {
+          others.push_back(&o);
+        }
+      }
+      std::sort(others.begin(), others.end(),
+                [](const buffer* x, const buffer* y) { return x->address < y->address; });
+      std::int64_t at = base;
+      for (const buffer* o : others) {
+        if (at + b.bytes <= o->address) {
+          break;
+        }
+        at = std::max(at, aligned(o->address + o->bytes));
+      }
+      b.address = at;
+      used = std::max(used, at + b.bytes);
+      placed.push_back(k);
+    }
+    return used;
+  }
+
+  /// Gives the buffers of a region that DMA and another engine share so many slots.
+  void set_slots(int r, int slots) {
+    c_.regions[static_cast<std::size_t>(r)].slots = slots;
+    for (buffer& b : c_.buffers) {
+      if (b.region == r && rotates(b)) {
+        b.slots = slots;
+      }
+    }
+  }
+  [[nodiscard]] bool has_rotating(int r) const {
+    return std::any_of(c_.buffers.begin(), c_.buffers.end(),
+                       [&](const buffer& b) { return b.region == r && rotates(b); });
+  }
+
+ private:
+  static bool rotates(const buffer& b) {
+    const unsigned compute = 1u << isa::vector_unit | 1u << isa::matrix_unit;
+    return b.engines >> isa::first_dma_unit != 0 && (b.engines & compute) != 0;
+  }
+  [[nodiscard]] std::int64_t aligned(std::int64_t n) const {
+    return round_up(n, std::max<std::int64_t>(8, c_.machine.scratchpad_alignment));
+  }
+
+  /// The slots of a region lie one behind the other from `begin` on. Returns: where they end.
+  std::int64_t slotted(int r, std::int64_t begin) {
+    region& here = c_.regions[static_cast<std::size_t>(r)];
+    std::int64_t bytes = 0;
+    for (buffer& b : c_.buffers) {
+      if (b.region == r && b.slots > 1) {
+        b.address = begin + bytes;
+        bytes += aligned(b.bytes);
+      }
+    }
+    here.slot_bytes = bytes;
+    return begin + (bytes > 0 ? bytes * here.slots : 0);
+  }
+
+  chip_program& c_;
+};
+
+}  // namespace detail
+
+/// Decides addresses and slots.
+///
+/// First every region gets one slot. Where there is room and a register for it, loops get more,
+/// the innermost first, up to `stages`. Where even one slot each is too much, buffers share bytes
+/// and the engines run in turn.
+/// Throws: `out_of_scratchpad`.
+inline void allocate(chip_program& c, int stages, bool compact = false) {
+  detail::allocator a(c);
+  const std::int64_t capacity = c.machine.scratchpad_bytes;
+  if (compact || a.place_all(false) > capacity) {
+    const std::int64_t needed = a.place_all(true);
+    if (needed > capacity) {
+      throw out_of_scratchpad(c.name, needed, capacity);
+    }
+    for (region& r : c.regions) {
+      r.fenced = r.kind != region_kind::root;
+    }
+    return;
+  }
+  std::vector<int> loops;
+  for (std::size_t r = 0; r < c.regions.size(); ++r) {
+    if (c.regions[r].kind == region_kind::loop && a.has_rotating(static_cast<int>(r))) {
+      loops.push_back(static_cast<int>(r));
+    }
+  }
+  std::stable_sort(loops.begin(), loops.end(), [&](int x, int y) {
+    return c.regions[static_cast<std::size_t>(x)].depth >
+           c.regions[static_cast<std::size_t>(y)].depth;
+  });
+  for (int slots = 2; slots <= stages; ++slots) {
+    for (const int r : loops) {
+      region& here = c.regions[static_cast<std::size_t>(r)];
+      const int before = here.slots;
+      const bool has_register =
+          here.slot_register > 0 || c.first_free_register <= c.last_free_register;
+      if (before != slots - 1 || !has_register || c.first_free_register == 0) {
+        continue;
+      }
+      a.set_slots(r, slots);
+      if (a.place_all(false) > capacity) {
+        a.set_slots(r, before);
+      } else if (here.slot_register == 0) {
+        here.slot_register = c.first_free_register++;
+      }
+    }
+  }
+  a.place_all(false);
+}
+
+}  // namespace ashlar::chip::npu_codegen

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <mutex>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "ashlar/chip/npu/codegen/compile.hpp"
+#include "ashlar/chip/npu/report.hpp"
+#include "ashlar/chip/npu/simulator.hpp"
+#include "ashlar/core/dtype.hpp"
+#include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/program.hpp"
+
+/// Launches: a compiled tile program on the simulator.
+namespace ashlar::chip::npu_codegen {
+
+namespace detail {
+
+/// The bytes that a view reaches, from the first to behind the last.
+inline std::pair<std::int64_t, std::int64_t> reach_of(const tile::argument& a) {
+  const auto size = static_cast<std::int64_t>(ashlar::size_of(a.element));
+  auto first = static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(a.data));
+  std::int64_t last = first + size;
+  for (std::size_t axis = 0; axis < static_cast<std::size_t>(std::max(a.rank, 0)); ++axis) {
+    if (a.extents[axis] == 0) {
+      return {0, 0};
+    }
+    const std::int64_t step = (a.extents[axis] - 1) * a.strides[axis] * size;
+    (step < 0 ? first : last) += step;
+  }
+  return {first, last};
+}
+
+}  // namespace detail
+
+/// Whether a view that the program writes shares memory with another one.
+inline bool shares_memory(const tile::program& p, std::span<const tile::argument> arguments) {
+  for (int k = 0; k < p.parameter_count; ++k) {
+    for (int j = 0; j < p.parameter_count; ++j) {
+      if (j == k || !p.parameter_at(k).written || !p.parameter_at(j).is_view()) {
+        continue;
+      }
+      const auto mine = detail::reach_of(arguments[static_cast<std::size_t>(k)]);
+      const auto theirs = detail::reach_of(arguments[static_cast<std::size_t>(j)]);
+      if (mine.first < theirs.second && theirs.first < mine.second) {
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+/// Whether a view is both read and written, so that transfers have to keep their order.
+inline bool reads_what_it_writes(const tile::program& p) {
+  std::vector<bool> read(static_cast<std::size_t>(p.parameter_count));
+  std::vector<bool> written(read.size());
+  for (int i = 0; i < p.size; ++i) {
+    const tile::opcode op = p.at(i).op;
+    if (tile::reads(op)) {
+      read[static_cast<std::size_t>(p.at(i).index)] = true;
+    } else if (tile::writes(op)) {
+      written[static_cast<std::size_t>(p.at(i).index)] = true;
+    }
+  }
+  for (std::size_t k = 0; k < read.size(); ++k) {
+    if (read[k] && written[k]) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/// Runs a compiled program on its machine; views are read and written where the host has them.
+///
+/// Throws: `launch_error` where the arguments do not fit; the simulator's faults.
+inline isa::run_report launch(const compiled& c, const tile::program& p, const tile::grid& size,
+                              std::span<const tile::argument> arguments,
+                              const isa::run_options& options = {.timeline = false}) {
+  tile::expect_matching(p, arguments);
+  std::vector<isa::region> memory;
+  for (const tile::argument& a : arguments) {
+    const auto [first, last] = detail::reach_of(a);
+    if (a.rank >= 0 && last > first) {
+      memory.push_back(
+          {first,
+           {a.data + (first - static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(a.data))),
+            static_cast<std::size_t>(last - first)}});
+    }
+  }
+  std::vector<std::int64_t> words = words_for(c.ir, size, arguments);
+  const auto held = static_cast<std::size_t>(c.ir.registers);
+  std::vector<std::int64_t> table(words.begin() + static_cast<std::ptrdiff_t>(held), words.end());
+  words.resize(held);
+  if (!table.empty()) {
+    memory.push_back(isa::region::of(std::span(table)));
+    words.push_back(memory.back().address);
+  }
+  return isa::simulate(c.ir.machine, c.code, memory, words, options);
+}
+
+/// Keeps what was compiled for one machine.
+class program_cache {
+ public:
+  explicit program_cache(const npu_description& d) : machine_(d) {}
+
+  /// Compiles the program unless that has happened before.
+  const compiled& find(const tile::program& p, bool one_dma) {
+    const std::lock_guard lock(mutex_);
+    for (const entry& e : entries_) {
+      if (e.one_dma == one_dma && e.source == p) {
+        return e.made;
+      }
+    }
+    entries_.push_front({p, one_dma, compile(machine_, p, {.one_dma = one_dma})});
+    return entries_.front().made;
+  }
+
+ private:
+  struct entry {
+    tile::program source;
+    bool one_dma;
+    compiled made;
+  };
+  npu_description machine_;
+  std::mutex mutex_;
+  std::list<entry> entries_;
+};
+
+/// Compiles where it has to, and runs: what `codegen::run` of the chip does.
+inline isa::run_report run(program_cache& cache, const tile::program& p, const tile::grid& size,
+                           std::span<const tile::argument> arguments) {
+  tile::expect_matching(p, arguments);
+  const bool one_dma = reads_what_it_writes(p) || shares_memory(p, arguments);
+  return launch(cache.find(p, one_dma), p, size, arguments);
+}
+
+}  // namespace ashlar::chip::npu_codegen

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <concepts>
+#include <string>
+#include <vector>
+
+#include "ashlar/chip/npu/codegen/run.hpp"
+#include "ashlar/simd/math.hpp"
+#include "ashlar/simd/memory.hpp"
+#include "ashlar/simd/vec.hpp"
+#include "ashlar/tile/interpret.hpp"
+#include "support/tile_launch.hpp"
+
+/// The interpreter with the machine's functions, so that both have the same bits.
+namespace npu_codegen_test {
+
+namespace chip = ashlar::chip;
+namespace isa = ashlar::chip::npu_isa;
+namespace codegen = ashlar::chip::npu_codegen;
+namespace tile = ashlar::tile;
+namespace simd = ashlar::simd;
+
+struct machine_math {
+  template <class T>
+  static T first(const simd::vec<T>& v) {
+    std::array<T, simd::lanes> all;
+    simd::store(all.data(), v);
+    return all[0];
+  }
+  template <std::floating_point T>
+  static T exp(T x) {
+    return first(simd::exp(simd::broadcast(x)));
+  }
+  template <std::floating_point T>
+  static T log(T x) {
+    return first(simd::log(simd::broadcast(x)));
+  }
+  template <std::floating_point T>
+  static T sqrt(T x) {
+    return first(simd::sqrt(simd::broadcast(x)));
+  }
+  template <std::floating_point T>
+  static T tanh(T x) {
+    return first(simd::tanh(simd::broadcast(x)));
+  }
+  template <std::floating_point T>
+  static T erf(T x) {
+    return first(simd::erf(simd::broadcast(x)));
+  }
+  template <std::floating_point T>
+  static T madd(T a, T b, T c) {
+    return first(simd::madd(simd::broadcast(a), simd::broadcast(b), simd::broadcast(c)));
+  }
+};
+
+/// Interprets and simulates a program from the same memory. Returns: where they differ.
+inline std::string compare(const chip::npu_description& d, const tile::program& p,
+                           std::uint64_t seed, codegen::compile_options options = {}) {
+  tile_test::random_launch wanted(p, seed);
+  tile::interpret<machine_math>(p, wanted.size, wanted.arguments());
+  tile_test::random_launch launch(p, seed);
+  options.one_dma = codegen::reads_what_it_writes(p);
+  const codegen::compiled c = codegen::compile(d, p, options);
+  codegen::launch(c, p, launch.size, launch.arguments());
+  return tile_test::difference(p, wanted.buffers, launch.buffers);
+}
+
+}  // namespace npu_codegen_test
