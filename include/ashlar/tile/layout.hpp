@@ -208,7 +208,9 @@ class layout_composer {
   }
 
  private:
-  [[noreturn]] static void refuse(std::string_view broken) { throw layout_error("compose", broken); }
+  [[noreturn]] static void refuse(std::string_view broken) {
+    throw layout_error("compose", broken);
+  }
 
   /// Axis (n : step) of the inner layout: which digits of the outer one it runs through.
   constexpr void add(layout& to, const layout::axis& inner) {
