@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -7,6 +8,8 @@
 #include "ashlar/chip/host/codegen/source.hpp"
 #include "ashlar/chip/host/codegen/value.hpp"
 #include "ashlar/config.hpp"
+#include "ashlar/simd/memory.hpp"
+#include "ashlar/simd/reg.hpp"
 #include "ashlar/simd/vec.hpp"
 #include "ashlar/tile/type.hpp"
 
@@ -21,27 +24,63 @@ struct matrix_ref {
   std::int64_t column;
 };
 
+/// `Rows` rows by `Across` packets of C from the element (row, 16 column) on.
+template <int N, int K, int Rows, int Across, class T, std::int64_t Size>
+ASHLAR_INLINE void dot_block(tile_value<T, Size>& result, const tile_value<T, Size>& c,
+                             const matrix_ref<T>& a, const matrix_ref<T>& b, int row, int column) {
+  constexpr int width = N / lanes;
+  simd::vec<T> sum[Rows * Across];
+  unrolled<Rows * Across>([&](auto i) __attribute__((always_inline)) {
+    sum[i] = c.part[(row + i / Across) * width + column + i % Across];
+  });
+  const T* left = a.data + row * a.row;
+  const T* right = b.data + column * lanes;
+  for (int k = 0; k < K; ++k, left += a.column, right += b.row) {
+    simd::vec<T> columns[Across];
+    unrolled<Across>([&](auto j) __attribute__((always_inline)) {
+      columns[j] = simd::load(right + j * lanes);
+    });
+    unrolled<Rows>([&](auto m) __attribute__((always_inline)) {
+      const simd::vec<T> x = simd::broadcast(left[m * a.row]);
+      unrolled<Across>([&](auto j) __attribute__((always_inline)) {
+        sum[m * Across + j] = simd::madd(x, columns[j], sum[m * Across + j]);
+      });
+    });
+  }
+  unrolled<Rows * Across>([&](auto i) __attribute__((always_inline)) {
+    result.part[(row + i / Across) * width + column + i % Across] = sum[i];
+  });
+}
+
 /// C = `c` + A (any strides) times B (unit column stride), N a multiple of sixteen.
 template <int M, int N, int K, class T>
 ASHLAR_INLINE void dot_packets(tile_value<T, std::int64_t{M} * N>& result,
                                const tile_value<T, std::int64_t{M} * N>& c, const matrix_ref<T>& a,
                                const matrix_ref<T>& b) {
   constexpr int across = N / lanes;
-  tile_value<T, std::int64_t{M} * N> sum;  // of its own, so that it stays in registers
-  assign(sum, c);
-  for (int k = 0; k < K; ++k) {
-    simd::vec<T> columns[across];
-    unrolled<across>([&](auto j) __attribute__((always_inline)) {
-      columns[j] = simd::load(b.data + (k * b.row + j * lanes));
-    });
-    each_vector<M>([&](auto m) __attribute__((always_inline)) {
-      const simd::vec<T> x = simd::broadcast(a.data[m * a.row + k * a.column]);
-      unrolled<across>([&](auto j) __attribute__((always_inline)) {
-        sum.part[m * across + j] = simd::madd(x, columns[j], sum.part[m * across + j]);
-      });
-    });
+  // Sums that stay in registers beside a row of B and an element of A.
+  constexpr int most = std::max((simd::register_count - 4) / simd::vec<T>::parts, 1);
+  if constexpr (M * across <= most) {
+    dot_block<N, K, M, across>(result, c, a, b, 0, 0);
+  } else {
+    constexpr int wide = std::min(across, most >= 12 ? 4 : 2);
+    constexpr int rows = std::clamp((most - wide) / wide, 1, M);
+    const auto columns = [&]<int Wide>(int j, std::integral_constant<int, Wide>)
+        __attribute__((always_inline)) {
+      for (int i = 0; i + rows <= M; i += rows) {
+        dot_block<N, K, rows, Wide>(result, c, a, b, i, j);
+      }
+      if constexpr (M % rows != 0) {
+        dot_block<N, K, M % rows, Wide>(result, c, a, b, M - M % rows, j);
+      }
+    };
+    for (int j = 0; j + wide <= across; j += wide) {
+      columns(j, std::integral_constant<int, wide>{});
+    }
+    if constexpr (across % wide != 0) {
+      columns(across - across % wide, std::integral_constant<int, across % wide>{});
+    }
   }
-  assign(result, sum);
 }
 
 /// Any types and extents, one element at a time.

@@ -2,6 +2,7 @@
 #pragma once
 #include <concepts>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "ashlar/chip/host/codegen/value.hpp"
@@ -162,6 +163,82 @@ ASHLAR_INLINE packet<T> narrowed(const simd::vec<float>& x) {
   return y;
 }
 
+/// What the compiler's vectors of integers do as the IR wants it, any overflow included.
+constexpr bool has_integer_form(opcode op) {
+  switch (op) {
+    case opcode::add:
+    case opcode::sub:
+    case opcode::mul:
+    case opcode::min:
+    case opcode::max:
+    case opcode::bit_and:
+    case opcode::bit_or:
+    case opcode::bit_xor:
+      return true;
+    default:
+      return info(op).kind == opcode_kind::compare;
+  }
+}
+
+/// All bits where a condition holds, as vectors of `T` compare.
+template <WideInteger T>
+ASHLAR_INLINE auto bits_of(const packet<bool>& m) {
+  alignas(16) bool there[lanes];
+  simd::store_mask<float>(there, m);
+  typename integers<std::int8_t>::vector bytes;
+  std::memcpy(&bytes, there, sizeof bytes);
+  using vector = typename integers<std::make_signed_t<T>>::vector;
+  return __builtin_convertvector(bytes, vector) != vector{};
+}
+template <WideInteger T>
+ASHLAR_INLINE packet<T> chosen(const auto& bits, const packet<T>& yes, const packet<T>& no) {
+  using vector = typename packet<T>::vector;
+  const auto mask = reinterpret_cast<vector>(bits);
+  return {(yes.v & mask) | (no.v & ~mask)};
+}
+/// A comparison's vector as a mask.
+ASHLAR_INLINE packet<bool> mask_of(const auto& bits) {
+  typedef std::int32_t words __attribute__((vector_size(lanes * sizeof(std::int32_t))));
+  const words w = __builtin_convertvector(bits, words);
+  alignas(64) std::int32_t there[lanes];
+  std::memcpy(there, &w, sizeof w);
+  return simd::mask_cast<float>(simd::load(there) != simd::broadcast(std::int32_t{0}));
+}
+
+template <opcode Op, WideInteger T>
+ASHLAR_INLINE auto on_integers(const packet<T>& a, const packet<T>& b) {
+  using vector = typename packet<T>::vector;
+  using wrapping = typename integers<std::make_unsigned_t<T>>::vector;
+  const auto x = reinterpret_cast<wrapping>(a.v);
+  const auto y = reinterpret_cast<wrapping>(b.v);
+  if constexpr (Op == opcode::add) {
+    return packet<T>{reinterpret_cast<vector>(x + y)};
+  } else if constexpr (Op == opcode::sub) {
+    return packet<T>{reinterpret_cast<vector>(x - y)};
+  } else if constexpr (Op == opcode::mul) {
+    return packet<T>{reinterpret_cast<vector>(x * y)};
+  } else if constexpr (Op == opcode::min) {
+    return chosen<T>(b.v < a.v, b, a);
+  } else if constexpr (Op == opcode::max) {
+    return chosen<T>(a.v < b.v, b, a);
+  } else if constexpr (Op == opcode::bit_and) {
+    return packet<T>{a.v & b.v};
+  } else if constexpr (Op == opcode::bit_or) {
+    return packet<T>{a.v | b.v};
+  } else if constexpr (Op == opcode::bit_xor) {
+    return packet<T>{a.v ^ b.v};
+  } else if constexpr (Op == opcode::equal) {
+    return mask_of(a.v == b.v);
+  } else if constexpr (Op == opcode::not_equal) {
+    return mask_of(a.v != b.v);
+  } else if constexpr (Op == opcode::less) {
+    return mask_of(a.v < b.v);
+  } else {
+    static_assert(Op == opcode::less_equal);
+    return mask_of(a.v <= b.v);
+  }
+}
+
 }  // namespace detail
 
 /// One scalar instruction with one operand but for the casts.
@@ -215,6 +292,8 @@ ASHLAR_INLINE auto apply(std::type_identity<T>, const packet<T>& a, const packet
     }
   } else if constexpr (simd::Lane<T> && detail::has_vector_form<T>(Op)) {
     return detail::as_packet(detail::on_vector<Op>(a, b));
+  } else if constexpr (WideInteger<T> && detail::has_integer_form(Op)) {
+    return detail::on_integers<Op, T>(a, b);
   } else {
     const detail::elements_of<T> x(a);
     const detail::elements_of<T> y(b);
@@ -240,6 +319,8 @@ ASHLAR_INLINE packet<T> apply_select(const packet<bool>& m, const packet<T>& yes
     return (m & yes) | (!m & no);
   } else if constexpr (simd::Lane<T>) {
     return simd::select(simd::mask_cast<T>(m), yes, no);
+  } else if constexpr (WideInteger<T>) {
+    return detail::chosen<T>(detail::bits_of<T>(m), yes, no);
   } else {
     const detail::elements_of<bool> c(m);
     return detail::by_element<T>(

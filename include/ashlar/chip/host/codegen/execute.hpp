@@ -185,9 +185,9 @@ template <class Source, class F>
 ASHLAR_INLINE void with_frame(const tile::argument* arguments, const tile::grid& grid, const F& f) {
   const auto run = [&](frame<Source> & own) __attribute__((always_inline)) {
     own.arguments = arguments;
-    for (int k = 0; k < facts<Source>::code.parameter_count; ++k) {
+    unrolled<facts<Source>::code.parameter_count>([&](auto k) __attribute__((always_inline)) {
       own.views[k] = view_in_frame(arguments[k]);
-    }
+    });
     own.grid = grid;
     f(own);
   };

@@ -31,22 +31,22 @@ struct block {
   std::array<std::int64_t, tile::max_rank> stride;
   bool whole;  ///< every element is inside
 
-  // No branches: what does not change in a loop then leaves it.
+  // No branches and no loops: what does not change in a loop of the kernel then leaves it.
   ASHLAR_INLINE static block make(const view_in_frame& v, const offsets& offset) {
     block b;
     b.data = reinterpret_cast<T*>(v.data);
     std::uint64_t at = 0;  // an offset outside the view may be any number
     unsigned whole = 1;
-    for (int k = 0; k < ViewRank; ++k) {
-      const auto axis = static_cast<std::size_t>(k);
+    unrolled<ViewRank>([&](auto k) __attribute__((always_inline)) {
+      constexpr auto axis = static_cast<std::size_t>(k());
       at += static_cast<std::uint64_t>(offset[axis]) * static_cast<std::uint64_t>(v.strides[axis]);
-      const std::int64_t n = k < lead ? 1 : Type.extents[static_cast<std::size_t>(k - lead)];
+      constexpr std::int64_t n = k() < lead ? 1 : Type.extents[k() < lead ? 0 : axis - lead];
       whole &= static_cast<unsigned>(offset[axis] >= 0);
       whole &= static_cast<unsigned>(offset[axis] <= v.extents[axis] - n);
-      if (k >= lead) {
-        b.stride[static_cast<std::size_t>(k - lead)] = v.strides[axis];
+      if constexpr (k() >= lead) {
+        b.stride[axis - lead] = v.strides[axis];
       }
-    }
+    });
     b.at = static_cast<std::int64_t>(at);
     b.whole = whole != 0;
     return b;

@@ -50,10 +50,10 @@ struct view_in_frame {
 
   ASHLAR_INLINE view_in_frame() {}
   ASHLAR_INLINE explicit view_in_frame(const tile::argument& a) : data(a.data) {
-    for (int k = 0; k < tile::max_rank; ++k) {
-      extents[k] = a.extents[static_cast<std::size_t>(k)];
-      strides[k] = a.strides[static_cast<std::size_t>(k)];
-    }
+    unrolled<tile::max_rank>([&](auto k) __attribute__((always_inline)) {
+      extents[k] = a.extents[static_cast<std::size_t>(k())];
+      strides[k] = a.strides[static_cast<std::size_t>(k())];
+    });
   }
 };
 

@@ -3,6 +3,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 #include <utility>
 
@@ -53,6 +54,18 @@ template <simd::Lane T>
 struct packet_of<T> {
   using type = simd::vec<T>;
 };
+/// Integers that `vec` does not have, as one vector of the compiler's.
+template <class T>
+concept WideInteger = std::integral<T> && !simd::Lane<T> && !std::same_as<T, bool>;
+template <class T>
+struct integers {
+  typedef T vector __attribute__((vector_size(lanes * sizeof(T))));
+  vector v;
+};
+template <WideInteger T>
+struct packet_of<T> {
+  using type = integers<T>;
+};
 template <>
 struct packet_of<bool> {
   using type = simd::vec_mask<float>;
@@ -94,6 +107,10 @@ ASHLAR_INLINE packet<T> load_packet(const T* p) {
     return simd::load(p);
   } else if constexpr (std::same_as<T, bool>) {
     return simd::load_mask<float>(p);
+  } else if constexpr (WideInteger<T>) {
+    packet<T> x;
+    std::memcpy(&x.v, p, sizeof x.v);
+    return x;
   } else {
     packet<T> x;
     for (int i = 0; i < lanes; ++i) {
@@ -109,6 +126,8 @@ ASHLAR_INLINE void store_packet(T* p, const packet<T>& x) {
     simd::store(p, x);
   } else if constexpr (std::same_as<T, bool>) {
     simd::store_mask<float>(p, x);
+  } else if constexpr (WideInteger<T>) {
+    std::memcpy(p, &x.v, sizeof x.v);
   } else {
     for (int i = 0; i < lanes; ++i) {
       p[i] = x.element[i];
@@ -122,6 +141,8 @@ ASHLAR_INLINE packet<T> full_packet(T value) {
     return simd::broadcast(value);
   } else if constexpr (std::same_as<T, bool>) {
     return simd::broadcast(value ? 1.0f : 0.0f) != simd::broadcast(0.0f);
+  } else if constexpr (WideInteger<T>) {
+    return {typename packet<T>::vector{} + value};
   } else {
     packet<T> x;
     for (int i = 0; i < lanes; ++i) {
