@@ -19,6 +19,7 @@
 #include "ashlar/tile/interpret.hpp"
 #include "ashlar/tile/kernel.hpp"
 #include "ashlar/tile/language.hpp"
+#include "chip/random_programs.hpp"
 #include "support/tile_kernels.hpp"
 #include "support/tile_random.hpp"
 
@@ -131,18 +132,22 @@ class launch_maker {
   std::mt19937 random_{1234};
 };
 
-/// The programs of some launches, each once.
+/// The programs of some launches, each once; where `passes` says so, every other one after the
+/// passes.
 struct programs {
   std::vector<tile::program> code{};
   std::vector<std::size_t> of{};  ///< of each launch: its program
 
-  explicit programs(const std::vector<launch>& all) {
+  explicit programs(const std::vector<launch>& all, bool passes = false) {
     for (const launch& l : all) {
       const auto at = std::find(code.begin(), code.end(), l.code);
       of.push_back(static_cast<std::size_t>(at - code.begin()));
       if (at == code.end()) {
         code.push_back(l.code);
       }
+    }
+    for (std::size_t i = 0; passes && i < code.size(); i += 2) {
+      code[i] = al::chip::llvm_codegen::optimised(code[i]);
     }
   }
 };
@@ -285,14 +290,27 @@ inline std::vector<launch> library_launches() {
   return all;
 }
 
-/// Random programs that between them have every operation of the IR.
-inline std::vector<launch> random_launches(int count, bool functions) {
+/// A pack of random programs; without functions of the C library where its bits count.
+inline std::vector<launch> random_launches(int pack, bool functions) {
+  tile_test::random_options options = random_programs::options;
+  options.functions = functions;
+  std::vector<launch> all;
+  for (int k = 0; k < random_programs::pack_size; ++k) {
+    const int seed = pack * random_programs::pack_size + k;
+    all.push_back(
+        random_launch(random_programs::first_seed + static_cast<std::uint64_t>(seed), options));
+  }
+  return all;
+}
+
+/// Some random programs that between them have every operation of the IR.
+inline std::vector<launch> long_random_launches(int count, bool functions) {
   tile_test::random_options options;
   options.speech = true;
   options.functions = functions;
   std::vector<launch> all;
-  for (int s = 0; s < count; ++s) {
-    all.push_back(random_launch(static_cast<std::uint64_t>(s) + 1000, options));
+  for (std::uint64_t s = 0; s < static_cast<std::uint64_t>(count); ++s) {
+    all.push_back(random_launch(s + 1000, options));
   }
   return all;
 }

@@ -102,7 +102,7 @@ TEST_CASE("chip/llvm: what is written passes LLVM's own verifier for every targe
     return;
   }
   const std::string opt = code::expect_tool("opt");
-  std::vector<launch> all = llvm_test::random_launches(24, true);
+  std::vector<launch> all = llvm_test::long_random_launches(24, true);
   for (launch& l : llvm_test::kernel_launches()) {
     all.push_back(std::move(l));
   }

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include "chip/random_host.hpp"
+
+TEST_CASE("chip/codegen: 10,000 random programs give the interpreter's bits") {
+  random_programs::check_packs(200);
+}
