@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "ashlar/core/error.hpp"
+#include "chip/npu_codegen_kernels.hpp"
 #include "chip/npu_codegen_support.hpp"
 #include "support/tile_random.hpp"
 
@@ -40,6 +44,31 @@ int differing(const chip::npu_description& d, std::uint64_t from, std::uint64_t 
   return wrong;
 }
 
+/// Two-axis views with gaps, reversed rows and columns that repeat.
+template <class T>
+struct matrix {
+  std::vector<T> v;
+  std::array<std::int64_t, 2> extents;
+  std::array<std::int64_t, 2> strides;
+  std::int64_t first = 0;
+
+  matrix(std::int64_t rows, std::int64_t cols, int form, tile_test::dice& d)
+      : extents{rows, cols}, strides{form == 1 ? 1 : cols + 3, form == 1 ? rows + 1 : 1} {
+    v.resize(static_cast<std::size_t>((rows + 1) * (cols + 3) + 4));
+    for (T& x : v) {
+      x = static_cast<T>(static_cast<float>(d.between(-64, 64)) / 32.0F);
+    }
+    if (form == 2 && rows > 0) {
+      first = (rows - 1) * strides[0];
+      strides[0] = -strides[0];
+    }
+  }
+  template <class U>
+  tile::argument as() {
+    return tile::argument(static_cast<U*>(v.data()) + first, extents, strides);
+  }
+};
+
 }  // namespace
 
 TEST_CASE("chip/npu_codegen: random programs give the interpreter's bits on the machine") {
@@ -55,4 +84,75 @@ TEST_CASE("chip/npu_codegen: on a small machine with one DMA engine, too") {
 TEST_CASE("chip/npu_codegen: where buffers share bytes and engines meet at each border, too") {
   MESSAGE("seeds 9000 to 9999");
   CHECK(differing({}, 9000, 10000, {.compact = true}) == 0);
+}
+
+TEST_CASE("chip/npu_codegen: products with epilogue have the interpreter's bits at any size") {
+  const tile::program program = tile::trace<dense_gelu<16, 24, 32>>();
+  const codegen::compiled made = codegen::compile({}, program);
+  int form = 0;
+  for (const std::int64_t m : {0, 1, 15, 17, 31}) {
+    for (const std::int64_t n : {1, 23, 25}) {
+      for (const std::int64_t k : {0, 1, 31, 32, 67}) {
+        CAPTURE(m);
+        CAPTURE(n);
+        CAPTURE(k);
+        form = (form + 1) % 3;
+        std::array<std::vector<float>, 2> results;
+        for (std::size_t which = 0; which < 2; ++which) {
+          tile_test::dice d(static_cast<std::uint64_t>(m * 10000 + n * 100 + k));
+          matrix<bfloat16> a(m, k, form, d);
+          matrix<bfloat16> b(k, n, (form + 1) % 3, d);
+          matrix<float> bias(n, 1, 0, d);
+          matrix<float> y(m, n, (form + 2) % 3, d);
+          const std::array<std::int64_t, 1> length{n};
+          const std::array<std::int64_t, 1> step{bias.strides[0]};
+          const std::vector<tile::argument> arguments{
+              a.as<const bfloat16>(), b.as<const bfloat16>(),
+              tile::argument(static_cast<const float*>(bias.v.data()), length, step),
+              y.as<float>()};
+          const tile::grid size{(n + 23) / 24, (m + 15) / 16, 1};
+          if (which == 0) {
+            tile::interpret<machine_math>(program, size, arguments);
+          } else {
+            codegen::launch(made, program, size, arguments);
+          }
+          results[which] = y.v;
+        }
+        CHECK(results[0] == results[1]);
+      }
+    }
+  }
+}
+
+TEST_CASE("chip/npu_codegen: rows of any length, in place, too") {
+  const tile::program program = tile::trace<row_sums<32>>();
+  codegen::program_cache cache{chip::npu_description{}};
+  for (const std::int64_t rows : {1, 3}) {
+    for (const std::int64_t n : {0, 1, 31, 32, 33, 97}) {
+      for (const bool in_place : {false, true}) {
+        CAPTURE(n);
+        CAPTURE(in_place);
+        std::array<std::vector<float>, 2> results;
+        for (std::size_t which = 0; which < 2; ++which) {
+          tile_test::dice d(static_cast<std::uint64_t>(n));
+          matrix<float> x(rows, n, 0, d);
+          matrix<float> y(rows, n, 0, d);
+          std::vector<float> sums(static_cast<std::size_t>(rows));
+          const std::array<std::int64_t, 1> length{rows};
+          const std::array<std::int64_t, 1> step{1};
+          const std::vector<tile::argument> arguments{x.as<const float>(),
+                                                      in_place ? x.as<float>() : y.as<float>(),
+                                                      tile::argument(sums.data(), length, step)};
+          if (which == 0) {
+            tile::interpret<machine_math>(program, {rows, 1, 1}, arguments);
+          } else {
+            codegen::run(cache, program, {rows, 1, 1}, arguments);
+          }
+          results[which] = in_place ? x.v : y.v;
+          results[which].insert(results[which].end(), sums.begin(), sums.end());
+        }
+        CHECK(results[0] == results[1]);
+      }
+    }
+  }
 }

@@ -16,6 +16,7 @@
 #include "ashlar/chip/npu/codegen/matrix.hpp"
 #include "ashlar/chip/npu/codegen/memory.hpp"
 #include "ashlar/chip/npu/codegen/places.hpp"
+#include "ashlar/chip/npu/codegen/print.hpp"
 #include "ashlar/chip/npu/codegen/random.hpp"
 #include "ashlar/chip/npu/codegen/run.hpp"
 #include "ashlar/chip/npu/codegen/scalars.hpp"

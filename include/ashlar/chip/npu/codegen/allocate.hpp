@@ -68,24 +68,25 @@ class allocator {
     return used;
   }
 
-  /// Gives the buffers of a region that DMA and another engine share so many slots.
-  void set_slots(int r, int slots) {
+  /// Gives the buffers of a region that engines share so many slots; with `transfers`, only those
+  /// that DMA shares with another engine.
+  void set_slots(int r, int slots, bool transfers) {
     c_.regions[static_cast<std::size_t>(r)].slots = slots;
     for (buffer& b : c_.buffers) {
-      if (b.region == r && rotates(b)) {
-        b.slots = slots;
+      if (b.region == r) {
+        b.slots = rotates(b, transfers) ? slots : 1;
       }
     }
   }
-  [[nodiscard]] bool has_rotating(int r) const {
+  [[nodiscard]] bool has_rotating(int r, bool transfers) const {
     return std::any_of(c_.buffers.begin(), c_.buffers.end(),
-                       [&](const buffer& b) { return b.region == r && rotates(b); });
+                       [&](const buffer& b) { return b.region == r && rotates(b, transfers); });
   }
 
  private:
-  static bool rotates(const buffer& b) {
-    const unsigned compute = 1u << isa::vector_unit | 1u << isa::matrix_unit;
-    return b.engines >> isa::first_dma_unit != 0 && (b.engines & compute) != 0;
+  static bool rotates(const buffer& b, bool transfers) {
+    const bool moved = b.engines >> isa::first_dma_unit != 0;
+    return std::popcount(b.engines & ~(1u << isa::control_unit)) > 1 && (moved || !transfers);
   }
   [[nodiscard]] std::int64_t aligned(std::int64_t n) const {
     return round_up(n, std::max<std::int64_t>(8, c_.machine.scratchpad_alignment));
@@ -131,7 +132,7 @@ inline void allocate(chip_program& c, int stages, bool compact = false) {
   }
   std::vector<int> loops;
   for (std::size_t r = 0; r < c.regions.size(); ++r) {
-    if (c.regions[r].kind == region_kind::loop && a.has_rotating(static_cast<int>(r))) {
+    if (c.regions[r].kind == region_kind::loop && a.has_rotating(static_cast<int>(r), false)) {
       loops.push_back(static_cast<int>(r));
     }
   }
@@ -139,20 +140,33 @@ inline void allocate(chip_program& c, int stages, bool compact = false) {
     return c.regions[static_cast<std::size_t>(x)].depth >
            c.regions[static_cast<std::size_t>(y)].depth;
   });
+  std::vector<bool> transfers(c.regions.size(), true);  // only these have slots
+  const auto attempt = [&](int r, int slots, bool only) {
+    region& here = c.regions[static_cast<std::size_t>(r)];
+    const int before = here.slots;
+    const bool has_register =
+        here.slot_register > 0 ||
+        (c.first_free_register > 0 && c.first_free_register <= c.last_free_register);
+    if (!has_register || !a.has_rotating(r, only)) {
+      return;
+    }
+    a.set_slots(r, slots, only);
+    if (a.place_all(false) > capacity) {
+      a.set_slots(r, before, transfers[static_cast<std::size_t>(r)]);
+      return;
+    }
+    transfers[static_cast<std::size_t>(r)] = only;
+    if (here.slot_register == 0) {
+      here.slot_register = c.first_free_register++;
+    }
+  };
   for (int slots = 2; slots <= stages; ++slots) {
-    for (const int r : loops) {
-      region& here = c.regions[static_cast<std::size_t>(r)];
-      const int before = here.slots;
-      const bool has_register =
-          here.slot_register > 0 || c.first_free_register <= c.last_free_register;
-      if (before != slots - 1 || !has_register || c.first_free_register == 0) {
-        continue;
-      }
-      a.set_slots(r, slots);
-      if (a.place_all(false) > capacity) {
-        a.set_slots(r, before);
-      } else if (here.slot_register == 0) {
-        here.slot_register = c.first_free_register++;
+    for (const bool only : {true, false}) {
+      for (const int r : loops) {
+        const int has = c.regions[static_cast<std::size_t>(r)].slots;
+        if (has == slots - 1 || (has == slots && !only)) {
+          attempt(r, slots, only && (slots == 2 || transfers[static_cast<std::size_t>(r)]));
+        }
       }
     }
   }

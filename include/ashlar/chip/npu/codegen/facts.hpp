@@ -22,6 +22,7 @@ class value_facts {
   explicit value_facts(const tile::program& p) : p_(p), s_(p), room_(size()), last_(size()) {
     const tile::lifetimes life(p, s_);
     for (int i = 0; i < p.size; ++i) {
+      uses_.push_back(tile::at(life.uses, i));
       at(room_, i) = i;
       at(last_, i) = tile::at(life.last_use, i);
     }
@@ -49,6 +50,9 @@ class value_facts {
         at(last_, owner) = std::max(at(last_, owner), at(last_, i));
       }
     }
+    for (int i = 0; i < p.size; ++i) {
+      join_operand(i);
+    }
     pad_matrices();
   }
 
@@ -67,6 +71,22 @@ class value_facts {
   /// Whether the matrix unit touches it, so that rows begin at aligned addresses.
   [[nodiscard]] bool feeds_matrix(int v) const {
     return feeds_matrix_[static_cast<std::size_t>(room(v))];
+  }
+
+  /// The `dot` that is all that a loop's body does with what it carries, or -1: it can begin the
+  /// sum itself where the loop is given zeros.
+  [[nodiscard]] int only_sum(int owner, int input) const {
+    const int end = tile::at(s_.last_yield, owner);
+    if (p_.at(owner).op != tile::opcode::loop || at(uses_, input) != 1) {
+      return -1;
+    }
+    for (int i = input + 1; i < end; ++i) {
+      if (p_.at(i).op == tile::opcode::dot && p_.operand(i, 2) == input && room(i) == room(input) &&
+          tile::at(s_.owner, i) == owner) {
+        return i;
+      }
+    }
+    return -1;
   }
 
   /// The first of the `region_input`s of a loop that stand for what it carries.
@@ -211,6 +231,22 @@ class value_facts {
   }
   [[nodiscard]] bool yielded_twice(int yield, int v) const { return uses_by(yield, v) > 1; }
 
+  /// Writes where it reads an operand for the last time, but for what transfers have brought: the
+  /// next ones shall come meanwhile.
+  void join_operand(int i) {
+    if (!works_in_place(i) || !makes_tile(i) || room(i) != i) {
+      return;
+    }
+    for (const int o : p_.operands(i)) {
+      if (makes_tile(o) && p_.at(o).op != tile::opcode::load && p_.type_of(o) == p_.type_of(i) &&
+          last_use(o) == i && reads(i, o) == uses_by(i, o) &&
+          tile::at(s_.owner, o) == tile::at(s_.owner, i)) {
+        at(room_, i) = room(o);
+        return;
+      }
+    }
+  }
+
   void pad_matrices() {
     feeds_matrix_.assign(size(), false);
     const auto mark = [&](int v) {
@@ -235,6 +271,7 @@ class value_facts {
   tile::structure s_;
   std::vector<int> room_;
   std::vector<int> last_;
+  std::vector<int> uses_{};
   std::vector<bool> in_register_{};
   std::vector<bool> feeds_matrix_{};
 };

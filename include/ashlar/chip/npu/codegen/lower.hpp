@@ -333,8 +333,18 @@ class lowerer {
 
   void loop(int i) {
     const std::vector<place> carried = variables(i);
+    std::vector<int> flags(carried.size());
     for (std::size_t k = 0; k < carried.size(); ++k) {
-      assign(carried[k], l_.operand(i, 3 + static_cast<int>(k)));
+      const place& begin = l_.operand(i, 3 + static_cast<int>(k));
+      const int sum = l_.facts.only_sum(i, l_.facts.first_carried(i) + static_cast<int>(k));
+      if (sum >= 0 && is_zero(begin) && fits_matrix(l_, carried[k])) {
+        const int end = tile::at(l_.facts.tree().last_yield, i);
+        flags[k] = l_.new_home(std::max(end, l_.facts.last_use(i)));
+        l_.write_home(flags[k], 0);
+        l_.begun[static_cast<std::size_t>(sum)] = flags[k];
+      } else {
+        assign(carried[k], begin);
+      }
     }
     place counter = variable(i, tile::index_type, -1);
     value(i + 1) = counter;
@@ -369,7 +379,23 @@ class lowerer {
     l_.add_control(step_kind::again, {.op = isa::opcode::bne, .x = more, .y = 0}, {-1, -1});
     l_.close();
     l_.add_control(step_kind::loop, skip, {body, -1});
+    for (std::size_t k = 0; k < carried.size(); ++k) {
+      if (flags[k] != 0) {
+        zeros_unless(flags[k], carried[k]);
+      }
+    }
     l_.results[static_cast<std::size_t>(i)] = carried;
+  }
+
+  /// The sum of a loop that did not run.
+  void zeros_unless(int flag, const place& sum) {
+    const isa::instruction test{.op = isa::opcode::bne, .x = l_.read_home(flag), .y = 0};
+    const int fill = l_.open(region_kind::arm);
+    copy(l_, sum, constant_place(sum.type, 0));
+    l_.close();
+    const int nothing = l_.open(region_kind::arm);
+    l_.close();
+    l_.add_control(step_kind::choice, test, {fill, nothing});
   }
 
   /// The condition stands before the loop and again at the end of its body.

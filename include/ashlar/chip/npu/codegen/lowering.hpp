@@ -34,7 +34,9 @@ struct lowering {
   int current = -1;                         ///< instruction that is being lowered
   std::vector<place> places;                ///< of every value
   std::vector<std::vector<place>> results;  ///< of instructions with regions
-  std::vector<int> rooms;                   ///< the buffer of a room, -1 where none yet
+  /// By instruction: the home of a flag that is 0 until a `dot` has begun its sum; 0 where none.
+  std::vector<int> begun;
+  std::vector<int> rooms;  ///< the buffer of a room, -1 where none yet
   int temporary = first_temporary;
   int next_home;                             ///< the lowest register that was never a home
   std::vector<int> free_homes{};             ///< registers that are homes no more
@@ -48,6 +50,7 @@ struct lowering {
         facts(program),
         places(static_cast<std::size_t>(program.size)),
         results(static_cast<std::size_t>(program.size)),
+        begun(static_cast<std::size_t>(program.size)),
         rooms(static_cast<std::size_t>(program.size), -1) {
     out.name = std::string(program.name());
     out.machine = d;

@@ -80,6 +80,20 @@ inline void multiply(lowering& l, const place& to, const place& a, const place& 
   }
 }
 
+/// `to += a b`, or `to = a b` where the flag is 0 yet.
+inline void begin_or_add(lowering& l, const place& to, const place& a, const place& b, int flag) {
+  const lowering::scope temporaries(l);
+  const isa::instruction test{.op = isa::opcode::beq, .x = l.read_home(flag), .y = 0};
+  const int adds = l.open(region_kind::arm);
+  multiply(l, to, a, b, true);
+  l.close();
+  const int begins = l.open(region_kind::arm);
+  multiply(l, to, a, b, false);
+  l.write_home(flag, 1);
+  l.close();
+  l.add_control(step_kind::choice, test, {adds, begins});
+}
+
 inline bool is_zero(const place& x) { return x.where == place::kind::constant && x.bits == 0; }
 
 }  // namespace detail
@@ -123,6 +137,10 @@ inline place dot(lowering& l, int i) {
   const bool zero = detail::is_zero(c);
   const place sum =
       detail::fits_matrix(l, to) ? to : l.new_tile(to.type, to.type.rank == 3 ? 3u : 1u);
+  if (const int flag = l.begun[static_cast<std::size_t>(i)]; flag != 0) {
+    detail::begin_or_add(l, sum, a, b, flag);
+    return to;
+  }
   if (!zero) {
     copy(l, sum, c);
   }

@@ -75,13 +75,36 @@ inline bool reads_what_it_writes(const tile::program& p) {
   return false;
 }
 
+namespace detail {
+
+/// What a failed check means for the tile program. The machine does not say in which place of the
+/// grid it was.
+inline tile::execution_error stopped(const compiled& c, const tile::program& p,
+                                     const isa::check_failed& fault) {
+  const auto found = std::find(c.ir.sources.begin(), c.ir.sources.end(), fault.at.source);
+  const auto at = static_cast<int>(found - c.ir.sources.begin());
+  constexpr tile::grid nowhere{-1, -1, -1};
+  if (at < p.size && p.at(at).op == tile::opcode::require) {
+    return {"what the kernel requires does not hold", at, nowhere, p.at(at).index};
+  }
+  return {"loop: the step must be above 0", at, nowhere};
+}
+
+}  // namespace detail
+
 /// Runs a compiled program on its machine; views are read and written where the host has them.
 ///
-/// Throws: `launch_error` where the arguments do not fit; the simulator's faults.
+/// Throws: `launch_error` where the arguments or the grid do not fit; `execution_error` where a
+///         `require` does not hold or a loop has no step.
 inline isa::run_report launch(const compiled& c, const tile::program& p, const tile::grid& size,
                               std::span<const tile::argument> arguments,
                               const isa::run_options& options = {.timeline = false}) {
   tile::expect_matching(p, arguments);
+  for (const std::int64_t n : size) {
+    if (n < 0) {
+      throw tile::launch_error(-1, "an axis of the grid is negative");
+    }
+  }
   std::vector<isa::region> memory;
   for (const tile::argument& a : arguments) {
     const auto [first, last] = detail::reach_of(a);
@@ -100,7 +123,11 @@ inline isa::run_report launch(const compiled& c, const tile::program& p, const t
     memory.push_back(isa::region::of(std::span(table)));
     words.push_back(memory.back().address);
   }
-  return isa::simulate(c.ir.machine, c.code, memory, words, options);
+  try {
+    return isa::simulate(c.ir.machine, c.code, memory, words, options);
+  } catch (const isa::check_failed& fault) {
+    throw detail::stopped(c, p, fault);
+  }
 }
 
 /// Keeps what was compiled for one machine.

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ashlar/chip/npu/codegen/print.hpp"
+#include "ashlar/tile/functions.hpp"
+#include "ashlar/tile/kernel.hpp"
+#include "chip/npu_codegen_kernels.hpp"
+#include "support/tile_random.hpp"
+
+namespace {
+
+namespace chip = ashlar::chip;
+using namespace npu_codegen_test;
+
+/// A tile that no scratchpad of this size holds.
+struct too_large {
+  static constexpr auto name = "too_large";
+  constexpr void operator()(tile::scope&, tile::in<float, 2> x, tile::out<float, 2> y) const {
+    const auto a = tile::load<512, 512>(x, 0, 0);
+    tile::store(y, a + tile::transpose<1, 0>(a), 0, 0);
+  }
+};
+
+struct positive {
+  static constexpr auto name = "positive";
+  constexpr void operator()(tile::scope& k, tile::in<float, 1> x, tile::out<float, 1> y) const {
+    const auto a = tile::load<8>(x, k.program_id(0) * 8);
+    k.require(7, a >= 0.0F);
+    tile::store(y, tile::sqrt(a), k.program_id(0) * 8);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("chip/npu_codegen: buffers that live at the same time have no byte in common") {
+  // Checked by walking the steps in the order in which they run, loops twice: what is read was
+  // last written as that buffer.
+  const auto check = [](const codegen::chip_program& c) {
+    std::vector<int> owner(static_cast<std::size_t>(c.machine.scratchpad_bytes), -1);
+    int wrong = 0;
+    const auto walk = [&](const auto& self, int r) -> void {
+      for (const codegen::step& s : c.regions[static_cast<std::size_t>(r)].steps) {
+        for (const int inner : s.regions) {
+          for (int round = 0; inner >= 0 && round < 2; ++round) {
+            self(self, inner);
+          }
+        }
+        for (const bool writes : {false, true}) {
+          for (const codegen::access& a : codegen::accesses_of(s)) {
+            const codegen::buffer& b = c.buffers[static_cast<std::size_t>(a.buffer)];
+            wrong += b.address < 0 || b.address + b.bytes > c.machine.scratchpad_bytes ? 1 : 0;
+            for (std::int64_t k = 0; k < b.bytes && a.write == writes && wrong == 0; ++k) {
+              int& who = owner[static_cast<std::size_t>(b.address + k)];
+              wrong += !writes && who != a.buffer ? 1 : 0;
+              who = a.buffer;
+            }
+          }
+        }
+      }
+    };
+    walk(walk, 0);
+    return wrong;
+  };
+  int wrong = 0;
+  for (std::uint64_t seed = 20000; seed < 20100; ++seed) {
+    const tile::program p = tile_test::random_program(seed);
+    for (const bool compact : {false, true}) {
+      wrong += check(codegen::compile({}, p, {.stages = 1, .compact = compact}).ir);
+    }
+  }
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("chip/npu_codegen: what does not fit is refused with the bytes that it takes") {
+  const tile::program program = tile::trace<too_large>();
+  bool refused = false;
+  try {
+    codegen::compile({}, program);
+  } catch (const codegen::out_of_scratchpad& e) {
+    refused = true;
+    CHECK(e.program == "too_large");
+    CHECK(e.needed >= 512 * 512 * 4);
+    CHECK(e.available == 256 * 1024);
+    CHECK(std::string(e.what()).find("too_large") != std::string::npos);
+  }
+  CHECK(refused);
+}
+
+TEST_CASE("chip/npu_codegen: a require that does not hold stops the program") {
+  const tile::program program = tile::trace<positive>();
+  const codegen::compiled made = codegen::compile({}, program);
+  std::vector<float> x(16, 4.0F);
+  std::vector<float> y(16);
+  const std::array<std::int64_t, 1> length{16};
+  const std::array<std::int64_t, 1> step{1};
+  const auto run = [&] {
+    const std::array<tile::argument, 2> arguments{
+        tile::argument(static_cast<const float*>(x.data()), length, step),
+        tile::argument(y.data(), length, step)};
+    codegen::launch(made, program, {2, 1, 1}, arguments);
+  };
+  run();
+  CHECK(y == std::vector<float>(16, 2.0F));
+  x[11] = -1;
+  bool stopped = false;
+  try {
+    run();
+  } catch (const tile::execution_error& e) {
+    stopped = true;
+    CHECK(e.number == 7);
+    CHECK(program.at(e.instruction).op == tile::opcode::require);
+  }
+  CHECK(stopped);
+}
+
+TEST_CASE("chip/npu_codegen: the text of chip IR names buffers, engines, tokens and sources") {
+  const tile::program program = tile::trace<dense_gelu<16, 24, 32>>();
+  const std::string text = codegen::print(codegen::compile({}, program).ir);
+  for (const std::string part :
+       {"chip program \"dense_gelu\"", "slots", "dma0.load.bf16", "matrix.mma.bf16",
+        "matrix waits for dma0", "dma0 waits for matrix", "rounds before", " erf\n", "bytes at"}) {
+    CAPTURE(part);
+    CHECK(text.find(part) != std::string::npos);
+  }
+}
