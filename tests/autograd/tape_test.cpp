@@ -12,6 +12,7 @@
 
 #include "ashlar/autograd.hpp"
 #include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/math.hpp"
@@ -177,6 +178,27 @@ TEST_CASE("autograd/hooks: tensor hooks see and replace gradients, in order") {
   CHECK(order == "aba");
 }
 
+TEST_CASE("autograd/hooks: hooks may add and remove hooks while they run") {
+  const real x = leaf({2});
+  const real y = al::mul(x, x);
+  int once = 0;
+  int always = 0;
+  al::hook_handle mine;
+  mine = al::register_hook(y, [&](const real&) {
+    ++once;
+    for (int i = 0; i < 8; ++i) {  // more than a list that grows in place has room for
+      al::register_hook(y, [&](const real&) { ++always; });
+    }
+    mine.remove();
+  });
+  al::backward(y, al::backward_options{.retain_graph = true});
+  CHECK(once == 1);
+  CHECK(always == 0);  // what is under way goes on with the hooks that it began with
+  al::backward(y);
+  CHECK(once == 1);
+  CHECK(always == 8);
+}
+
 TEST_CASE("autograd/hooks: a leaf is finished, and its hook runs, before the pass goes on") {
   std::vector<std::string_view> order;
   const auto early = leaf({2});
@@ -247,4 +269,14 @@ TEST_CASE("autograd/gradcheck: accepts right gradients and refuses wrong ones") 
                                    x);  // half of the gradient
   CHECK_FALSE(wrong);
   CHECK(wrong.numeric == doctest::Approx(2 * wrong.analytic).epsilon(1e-4));
+  const auto five = al::from_values<wide>({1}, {5.0});
+  // Right but for the derivative of a branch that is not taken, which is no number.
+  for (const auto& values : {std::initializer_list<double>{1, 7}, {7, 1}}) {
+    const auto y = al::from_values<wide>({2}, values);
+    CHECK_FALSE(al::gradcheck(
+        [&](const wide& a) {
+          return al::where(al::lt(a, five), al::mul(a, a), al::sqrt(al::sub(a, five)));
+        },
+        y));
+  }
 }

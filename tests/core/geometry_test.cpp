@@ -5,7 +5,10 @@
 
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "ashlar/core/view.hpp"
 
 using namespace ashlar;
 
@@ -54,6 +57,25 @@ TEST_CASE("core/error: shape_error prints both shapes and says where it was thro
     CHECK(text.find("add") != std::string::npos);
     CHECK(e.left == shape{2, 3});
     CHECK(std::string(e.where().file_name()).find("spec.hpp") != std::string::npos);
+  }
+}
+
+TEST_CASE("core/view: at() finds the element of a broadcast, whatever its strides") {
+  const std::vector<float> memory{0, 1, 2, 3, 4, 5};
+  const tensor_spec rows = dense({2, 3});
+  tensor_spec turned = rows;  // [3, 2]
+  std::swap(turned.extent[0], turned.extent[1]);
+  std::swap(turned.stride[0], turned.stride[1]);
+  const tensor_spec column = dense({2, 1});
+  const tensor_spec row = dense({3});
+  const tensor_spec one = dense({});
+  const auto of = [&](const tensor_spec& s) { return view<const float>{memory.data(), &s}; };
+  for (std::int64_t i = 0; i < 6; ++i) {
+    CHECK(of(rows).at(i) == static_cast<float>(i));
+    CHECK(of(turned).at(i) == static_cast<float>(i % 2 * 3 + i / 2));
+    CHECK(of(column).at(i, of(rows)) == static_cast<float>(i / 3));
+    CHECK(of(row).at(i, of(rows)) == static_cast<float>(i % 3));
+    CHECK(of(one).at(i, of(rows)) == 0.0F);
   }
 }
 

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -84,6 +86,27 @@ TEST_CASE("io/model_file: a saved folder opens as the same model") {
       CHECK(same_bytes(*model.find(entry.name), entry));
     }
   }
+}
+
+TEST_CASE("io/model_file: config.json says of which type the weights are") {
+  const scratch folder;
+  const io::model_config config = small_config();
+  const weights w(config);
+  std::vector<io::tensor_entry> half = w.entries;
+  for (io::tensor_entry& e : half) {
+    e.format = io::storage_format::bfloat16;
+    e.bytes = e.bytes.first(e.bytes.size() / 2);
+  }
+  const auto tokenizer = io::train_bpe("", 257);
+  const auto says = [&](const std::string& type) {
+    std::stringstream text;
+    text << std::ifstream(folder / "config.json").rdbuf();
+    return text.str().find("\"torch_dtype\": \"" + type + "\"") != std::string::npos;
+  };
+  io::save_model(folder.path(), config, tokenizer, half);
+  CHECK(says("bfloat16"));
+  io::save_model(folder.path(), config, tokenizer, w.entries);
+  CHECK(says("float32"));
 }
 
 TEST_CASE("io/model_file: an index leads to weights in several files of the folder") {

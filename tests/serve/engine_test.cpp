@@ -393,6 +393,24 @@ TEST_CASE("serve/engine: on_token may submit, cancel and throw") {
   CHECK(results[1].tokens == naive({.tokens = {9}, .max_tokens = 3}, 0));
 }
 
+TEST_CASE("serve/engine: what on_token cancels is not announced any more, in this step either") {
+  fake_model model;
+  serve::engine<fake_model>* running = nullptr;
+  std::vector<int> announced(3, 0);
+  serve::engine engine(model, {.on_token = [&](const serve::token_event& e) {
+                         ++announced[e.id];
+                         if (e.id == 0) {
+                           running->cancel(1);
+                         }
+                       }});
+  running = &engine;
+  for (int i = 0; i < 3; ++i) {
+    engine.submit({.tokens = {token{5}}, .max_tokens = 4});
+  }
+  CHECK(engine.run()[1].reason == finish_reason::cancelled);
+  CHECK(announced == std::vector<int>{4, 0, 4});
+}
+
 TEST_CASE("serve/engine: a malformed request is refused with the name of its field") {
   fake_model model;
   serve::engine engine(model);

@@ -137,3 +137,12 @@ TEST_CASE("serve/scheduler: what can never fit is handed out, running or waiting
   CHECK(b.pool.used() == 0);
   CHECK(b.step().empty());
 }
+
+TEST_CASE("serve/scheduler: prompts of one token share the budget, too") {
+  bench<serve::whole_prefill<4>> b(100);
+  for (int i = 0; i < 10; ++i) {
+    b.add(1);
+  }
+  CHECK(b.step().size() == 4);
+  CHECK(b.step().size() == 4);  // the same four go on
+}

@@ -75,10 +75,11 @@ class backward_pass {
  private:
   static bool earlier(const node* a, const node* b) { return a->sequence < b->sequence; }
 
-  static void call_hooks(const std::vector<std::pair<node::hook_id, node::hook>>& hooks,
-                         tensor_handle& x) {
-    for (const auto& [id, h] : hooks) {
-      h(x);
+  static void call_hooks(const hook_list<node::hook>& hooks, tensor_handle& x) {
+    if (const auto held = hooks.list) {
+      for (const auto& [id, h] : *held) {
+        h(x);
+      }
     }
   }
 

@@ -36,27 +36,19 @@ struct gradcheck_result {
 
 namespace autograd::detail {
 
-/// Where element `i`, counted row by row, lies.
-inline std::int64_t place_of(const tensor_spec& s, std::int64_t i) {
-  std::int64_t at = 0;
-  for (int axis = s.rank - 1; axis >= 0; --axis) {
-    at += i % s[axis] * s.stride_of(axis);
-    i /= s[axis];
-  }
-  return at;
-}
-
 template <class X>
 [[nodiscard]] double read(const X& x, std::int64_t i) {
   double value = 0;
   chip_of<typename X::keys>::memory::copy_out(
-      &value, reinterpret_cast<const std::byte*>(x.data() + place_of(x.spec(), i)), sizeof(double));
+      &value, reinterpret_cast<const std::byte*>(x.data() + place_of(x.spec(), i, x.shape())),
+      sizeof(double));
   return value;
 }
 template <class X>
 void write(const X& x, std::int64_t i, double value) {
   chip_of<typename X::keys>::memory::copy_in(
-      reinterpret_cast<std::byte*>(x.data() + place_of(x.spec(), i)), &value, sizeof(double));
+      reinterpret_cast<std::byte*>(x.data() + place_of(x.spec(), i, x.shape())), &value,
+      sizeof(double));
 }
 
 /// Fixed weights of the result's elements, so that no error can cancel.
@@ -110,7 +102,7 @@ template <class F, Recorded... In>
       const double got = analytic ? read(analytic, i) : 0.0;
       const double allowed = options.absolute + options.relative * std::abs(numeric);
       const double distance = std::abs(got - numeric) / allowed;
-      if (!(distance <= worst.worst)) {  // also where it is no number
+      if (!std::isnan(worst.worst) && !(distance <= worst.worst)) {  // nothing is worse than NaN
         worst = {distance <= 1, distance, input, i, got, numeric};
       }
     }

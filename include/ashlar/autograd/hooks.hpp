@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "ashlar/autograd/backward.hpp"
 
@@ -13,34 +13,32 @@ namespace ashlar {
 class hook_handle {
  public:
   hook_handle() = default;
-  hook_handle(ref<autograd::node> at, autograd::node::hook_id id) : at_(std::move(at)), id_(id) {}
+  using list = autograd::hook_list<autograd::node::hook> autograd::node::hooks::*;
+  hook_handle(ref<autograd::node> at, list of, std::uint64_t id)
+      : at_(std::move(at)), list_(of), id_(id) {}
 
   void remove() {
     if (at_ && at_->hooked) {
-      const auto mine = [this](const auto& h) { return h.first == id_; };
-      std::erase_if(at_->hooked->tensor, mine);
-      std::erase_if(at_->hooked->post, mine);
+      ((*at_->hooked).*list_).remove(id_);
     }
     at_ = {};
   }
 
  private:
   ref<autograd::node> at_;
-  autograd::node::hook_id id_ = 0;
+  list list_ = nullptr;
+  std::uint64_t id_ = 0;
 };
 
 namespace autograd::detail {
 template <class X>
-hook_handle add_hook(const X& x,
-                     std::vector<std::pair<node::hook_id, node::hook>> node::hooks::*list,
-                     node::hook f) {
+hook_handle add_hook(const X& x, hook_handle::list list, node::hook f) {
   node& n = node_of(x, "hook");
   if (!n.hooked) {
     n.hooked = std::make_unique<node::hooks>();
   }
-  const node::hook_id id = ++n.hooked->last;
-  ((*n.hooked).*list).emplace_back(id, std::move(f));
-  return {ref<node>::share(&n), id};
+  const std::uint64_t id = ((*n.hooked).*list).add(std::move(f));
+  return {ref<node>::share(&n), list, id};
 }
 }  // namespace autograd::detail
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/autograd/hook_list.hpp"
 #include "ashlar/core/tensor.hpp"
 
 namespace ashlar::autograd {
@@ -94,13 +95,9 @@ namespace autograd {
 class node : public counted {
  public:
   using hook = std::function<void(tensor_handle&)>;
-  using hook_id = std::uint64_t;
   struct hooks {
-    std::vector<std::pair<hook_id, hook>>
-        tensor;  ///< may replace the cotangent before the node runs
-    std::vector<std::pair<hook_id, hook>>
-        post;  ///< after it; a leaf's see the accumulated gradient
-    hook_id last = 0;
+    hook_list<hook> tensor;  ///< may replace the cotangent before the node runs
+    hook_list<hook> post;    ///< after it; a leaf's see the accumulated gradient
   };
 
   std::string_view name;

@@ -42,6 +42,20 @@ struct tensor_spec {
   friend constexpr bool operator==(const tensor_spec&, const tensor_spec&) = default;
 };
 
+/// Where the element of `s` lies that goes into element `i` of a result, counted row by row, to
+/// whose shape `s` broadcasts.
+constexpr std::int64_t place_of(const tensor_spec& s, std::int64_t i,
+                                std::span<const std::int64_t> result) {
+  std::int64_t place = 0;
+  const std::size_t missing = result.size() - s.rank;
+  for (std::size_t axis = result.size(); axis-- > 0; i /= result[axis]) {
+    if (axis >= missing && s.extent[axis - missing] != 1) {
+      place += i % result[axis] * s.stride[axis - missing];
+    }
+  }
+  return place;
+}
+
 /// A loop, since there are few: a call of `memcmp` takes longer.
 constexpr bool same_shape(std::span<const std::int64_t> a, std::span<const std::int64_t> b) {
   if (a.size() != b.size()) {

@@ -40,6 +40,15 @@ struct view {
     return data[at];
   }
 
+  /// Element `i`, counted row by row, whatever the strides are.
+  /// Cost: a division per axis; a kernel in a hurry walks along the strides.
+  [[nodiscard]] T& at(std::int64_t i) const { return at(i, *this); }
+  /// The element that goes into element `i` of a result to whose shape this view broadcasts.
+  template <class R>
+  [[nodiscard]] T& at(std::int64_t i, const view<R>& result) const {
+    return data[place_of(*spec, i, result.shape())];
+  }
+
   operator view<const T>() const
     requires(!std::is_const_v<T>)
   {

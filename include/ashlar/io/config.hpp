@@ -101,7 +101,7 @@ inline std::int64_t default_head_dim(std::int64_t dim, std::int64_t heads,
 ///
 /// Throws: `format_error` naming the field that is missing, out of range, or asks for something
 ///         else than Llama: another `model_type`, biases, an activation other than SiLU, scaled or
-///         partial RoPE.
+///         partial RoPE, quantised weights.
 inline model_config read_config_json(std::string_view text) {
   static const std::string format = "config.json";
   constexpr std::int64_t most = std::int64_t{1} << 40;  // `check` knows the narrow bounds
@@ -118,6 +118,9 @@ inline model_config read_config_json(std::string_view text) {
   only("attention_bias", false, "false");
   only("mlp_bias", false, "false");
   only("partial_rotary_factor", 1.0, "1.0");
+  if (root.has("quantization_config")) {
+    root["quantization_config"].fail("quantised weights are not supported in this layout");
+  }
 
   const auto integer = [&](const char* key) { return root[key].integer(0, most); };
   model_config c;
@@ -136,22 +139,31 @@ inline model_config read_config_json(std::string_view text) {
 
   // Up to version 4 of the transformers library rope_theta stands alone, later in an object.
   const auto plain = [](const detail::json_field& rope) {
+    bool named = false;
     for (const char* key : {"rope_type", "type"}) {
+      named = named || rope.has(key);
       if (rope.has(key) && rope[key].text() != "default") {
         rope[key].fail("'" + detail::printable(rope[key].text()) +
                        "' is not supported, only 'default'");
       }
     }
+    if (!named && rope.has("factor")) {
+      rope["factor"].fail("scaled RoPE is not supported");
+    }
+    if (rope.has("partial_rotary_factor") && rope["partial_rotary_factor"].number() != 1.0) {
+      rope["partial_rotary_factor"].fail("partial RoPE is not supported, only 1.0");
+    }
   };
   if (root.has("rope_scaling")) {
     plain(root["rope_scaling"]);
   }
-  if (root.has("rope_theta")) {
-    c.rope_theta = root["rope_theta"].number();
-  } else if (root.has("rope_parameters")) {
+  if (root.has("rope_parameters")) {
     const detail::json_field rope = root["rope_parameters"];
     plain(rope);
     c.rope_theta = rope.has("rope_theta") ? rope["rope_theta"].number() : c.rope_theta;
+  }
+  if (root.has("rope_theta")) {
+    c.rope_theta = root["rope_theta"].number();
   }
 
   const auto token = [&](const char* key) -> std::int32_t {

@@ -320,7 +320,10 @@ void save_model(const std::filesystem::path& folder, const model_config& config,
   if (code) {
     throw file_error(folder.string(), "create", code.value());
   }
-  write_config_json<Json>(folder / "config.json", config);
+  // One type for all of them, or else the first one's: transformers asks for nothing finer.
+  write_config_json<Json>(
+      folder / "config.json", config,
+      entries.empty() ? std::string_view("float32") : name_of(entries.front().format));
   write_tokenizer_json<Json>(folder / "tokenizer.json", model);
   safetensors::write<Json>(folder / "model.safetensors", entries, metadata);
 }

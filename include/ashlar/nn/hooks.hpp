@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/autograd/hook_list.hpp"
 #include "ashlar/nn/module.hpp"
 
 /// Forward hooks: functions around a module's call, added at run time.
@@ -17,28 +18,6 @@
 namespace ashlar::nn {
 
 namespace detail {
-
-template <class F>
-struct hook_list {
-  using entries = std::vector<std::pair<std::uint64_t, F>>;
-  /// Replaced, never changed, so that a hook may add and remove hooks while it runs.
-  std::shared_ptr<const entries> list;
-  std::uint64_t last = 0;
-
-  std::uint64_t add(F f) {
-    auto next = list ? std::make_shared<entries>(*list) : std::make_shared<entries>();
-    next->emplace_back(++last, std::move(f));
-    list = std::move(next);
-    return last;
-  }
-  void remove(std::uint64_t id) {
-    if (list) {
-      auto next = std::make_shared<entries>(*list);
-      std::erase_if(*next, [id](const auto& e) { return e.first == id; });
-      list = next->empty() ? nullptr : std::move(next);
-    }
-  }
-};
 
 template <class M>
 struct default_signature {
@@ -112,12 +91,12 @@ class with_hooks<M, Result(A...)> : public M {
 
  private:
   struct hooks {
-    detail::hook_list<pre_hook> pre;
-    detail::hook_list<forward_hook> post;
+    autograd::hook_list<pre_hook> pre;
+    autograd::hook_list<forward_hook> post;
   };
 
   template <class F>
-  forward_hook_handle added(detail::hook_list<F> hooks::*list, F f) {
+  forward_hook_handle added(autograd::hook_list<F> hooks::*list, F f) {
     const std::uint64_t id = ((*hooks_).*list).add(std::move(f));
     return forward_hook_handle([at = std::weak_ptr<hooks>(hooks_), list, id] {
       if (const auto alive = at.lock()) {

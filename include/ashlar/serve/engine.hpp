@@ -49,7 +49,7 @@ struct engine_options {
   std::function<std::vector<token>(std::string_view)> encode{};
   std::function<std::string(std::span<const token>)> decode{};
   /// Called at the end of a step for each of its tokens, in order of the batch. It may submit and
-  /// cancel requests.
+  /// cancel requests; what it has cancelled it hears no more of.
   std::function<void(const token_event&)> on_token{};
 };
 
@@ -162,6 +162,7 @@ class engine {
       return false;
     }
     finish(*s, finish_reason::cancelled);
+    cancelled_.push_back(id);
     return true;
   }
 
@@ -195,9 +196,12 @@ class engine {
     plan.hopeless.clear();
     statistics_.seconds +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    cancelled_.clear();
     if (options_.on_token) {
       for (const token_event& event : events) {
-        options_.on_token(event);
+        if (std::ranges::count(cancelled_, event.id) == 0) {
+          options_.on_token(event);
+        }
       }
     }
     return !queue_.empty();
@@ -380,6 +384,7 @@ class engine {
   std::vector<choice> chosen_;
   std::vector<token> forbidden_;
   std::vector<finished> finished_;
+  std::vector<request_id> cancelled_;  // since the last step
   engine_statistics statistics_;
   double waste_sum_ = 0;
   request_id next_id_ = 0;

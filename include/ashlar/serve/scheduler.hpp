@@ -205,8 +205,11 @@ class continuous<Policies...>::queue {
 
   /// How many of a sequence's tokens join a step; 0: none.
   static std::int32_t share(std::int32_t remaining, std::int32_t budget, bool has_prompt) {
+    if (budget <= 0) {
+      return 0;
+    }
     if (prefill::splits_prompts || remaining <= budget) {
-      return std::max(std::min(remaining, budget), 0);
+      return std::min(remaining, budget);
     }
     return has_prompt ? 0 : remaining;
   }
