@@ -85,7 +85,7 @@ struct al::kernel<cube, al::keys::backend<al::chip::host>> {
   template <class T>
   static void impl(al::context<al::chip::host>&, al::view<T> out, al::view<const T> x) {
     for (std::int64_t i = 0; i < out.size(); ++i) {
-      out.data[i] = x.data[i] * x.data[i] * x.data[i];
+      out.at(i) = x.at(i) * x.at(i) * x.at(i);
     }
   }
 };
