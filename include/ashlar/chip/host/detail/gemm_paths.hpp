@@ -39,13 +39,14 @@ struct gemm_blocking {
 };
 
 // Measured in GFLOP/s on one core of Zen 4 (peak 118, L2 1 MiB, L3 32 MiB), f32:
-//   k = 256: A's panel of 8 rows takes 8 KiB of the first-level cache, B's block of 256 x 512 half
-//   of the second level. 1024^3: 102 packed, 99 in place; 2048^3: 98 and 51; 64 x 512 x 512: 105
+//   k = 768: A's panel of 8 rows takes 24 KiB of the first-level cache; B's block of 768 x 512
+//   passes through the second level, and C is read and written a third as often as with k = 256:
+//   2048^3: 105 against 99, 1024^3: 105 and 102. In place: 99 and 51; 64 x 512 x 512: 105 packed
 //   and 117. 2048 x 2048 with 8 rows: 76 fetched ahead, 29 packed, 14 read in place; 1 row: 24
 //   swept, 13 in place.
 template <class T>
 inline constexpr gemm_blocking default_gemm_blocking{
-    .k = 256,
+    .k = 768,
     .n = 2048 / static_cast<int>(sizeof(T)),
     .m = 128,
     .near = (1 << 20) / static_cast<int>(sizeof(T)),

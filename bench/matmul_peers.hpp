@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <benchmark/benchmark.h>
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "ashlar/chip/host/gemm.hpp"
+
+#ifdef ASHLAR_BENCH_OPENBLAS
+#include <cblas.h>
+#endif
+#ifdef ASHLAR_BENCH_ONEDNN
+#include <dnnl.hpp>
+#endif
+#ifdef ASHLAR_BENCH_EIGEN
+#include <Eigen/Core>
+#endif
+
+// Products of matrices by the kernel that is written by hand, and by the peers.
+// Pin all to one core from outside: taskset -c 1, OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1.
+namespace matmul_bench {
+
+struct problem {
+  std::int64_t m, n, k;
+  bool weights;  ///< B is stored as N rows of K, as the weights of a linear layer are
+};
+
+template <class T>
+struct operands {
+  std::vector<T> a, b, c;
+
+  explicit operands(const problem& p)
+      : a(static_cast<std::size_t>(p.m * p.k)),
+        b(static_cast<std::size_t>(p.k * p.n)),
+        c(static_cast<std::size_t>(p.m * p.n)) {
+    std::mt19937 bits(1);
+    for (auto* values : {&a, &b}) {
+      for (T& x : *values) {
+        x = static_cast<T>(static_cast<double>(bits()) / 2147483648.0 - 1.0);
+      }
+    }
+  }
+};
+
+template <class T, class F>
+void measure(benchmark::State& state, const problem& p, F multiply) {
+  operands<T> x(p);
+  for (auto _ : state) {
+    multiply(x);
+    benchmark::DoNotOptimize(x.c.data());
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * 2 * p.m * p.n * p.k);
+}
+
+template <class T>
+void by_hand(benchmark::State& state, const problem& p) {
+  measure<T>(state, p, [&](operands<T>& x) {
+    ashlar::chip::gemm(ashlar::chip::gemm_args<T>{.m = p.m,
+                                                  .n = p.n,
+                                                  .k = p.k,
+                                                  .a = x.a.data(),
+                                                  .a_row = p.k,
+                                                  .b = x.b.data(),
+                                                  .b_row = p.weights ? 1 : p.n,
+                                                  .b_col = p.weights ? p.k : 1,
+                                                  .c = x.c.data(),
+                                                  .c_row = p.n});
+  });
+}
+
+#ifdef ASHLAR_BENCH_OPENBLAS
+template <class T>
+void with_openblas(benchmark::State& state, const problem& p) {
+  const auto m = static_cast<int>(p.m);
+  const auto n = static_cast<int>(p.n);
+  const auto k = static_cast<int>(p.k);
+  const auto turn = p.weights ? CblasTrans : CblasNoTrans;
+  measure<T>(state, p, [&](operands<T>& x) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      cblas_sgemm(CblasRowMajor, CblasNoTrans, turn, m, n, k, 1, x.a.data(), k, x.b.data(),
+                  p.weights ? k : n, 0, x.c.data(), n);
+    } else {
+      cblas_dgemm(CblasRowMajor, CblasNoTrans, turn, m, n, k, 1, x.a.data(), k, x.b.data(),
+                  p.weights ? k : n, 0, x.c.data(), n);
+    }
+  });
+}
+#endif
+
+#ifdef ASHLAR_BENCH_ONEDNN
+inline void with_onednn(benchmark::State& state, const problem& p) {
+  measure<float>(state, p, [&](operands<float>& x) {
+    dnnl_sgemm('N', p.weights ? 'T' : 'N', p.m, p.n, p.k, 1, x.a.data(), p.k, x.b.data(),
+               p.weights ? p.k : p.n, 0, x.c.data(), p.n);
+  });
+}
+#endif
+
+#ifdef ASHLAR_BENCH_EIGEN
+template <class T>
+void with_eigen(benchmark::State& state, const problem& p) {
+  using matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  measure<T>(state, p, [&](operands<T>& x) {
+    Eigen::Map<const matrix> a(x.a.data(), p.m, p.k);
+    Eigen::Map<matrix> c(x.c.data(), p.m, p.n);
+    if (p.weights) {
+      Eigen::Map<const matrix> b(x.b.data(), p.n, p.k);
+      c.noalias() = a * b.transpose();
+    } else {
+      Eigen::Map<const matrix> b(x.b.data(), p.k, p.n);
+      c.noalias() = a * b;
+    }
+  });
+}
+#endif
+
+template <class F>
+void add(const std::string& type, const problem& p, const char* impl, F run) {
+  const std::string name = "gemm/" + type + "/M:" + std::to_string(p.m) +
+                           "/N:" + std::to_string(p.n) + "/K:" + std::to_string(p.k) +
+                           (p.weights ? "/B:nk" : "") + "/impl:" + impl;
+  benchmark::RegisterBenchmark(name.c_str(), run, p)->UseRealTime();
+}
+
+/// Registers every peer that computes in `T`.
+template <class T>
+void add_peers(const std::string& type, const problem& p) {
+#ifdef ASHLAR_BENCH_OPENBLAS
+  add(type, p, "openblas", with_openblas<T>);
+#endif
+#ifdef ASHLAR_BENCH_ONEDNN
+  if constexpr (sizeof(T) == sizeof(float)) {
+    add(type, p, "onednn", with_onednn);
+  }
+#endif
+#ifdef ASHLAR_BENCH_EIGEN
+  add(type, p, "eigen", with_eigen<T>);
+#endif
+}
+
+}  // namespace matmul_bench
