@@ -236,6 +236,21 @@ inline std::vector<launch> kernel_launches() {
   whole(std::type_identity<std::int8_t>(), "int8");
   whole(std::type_identity<std::uint8_t>(), "uint8");
 
+  using small = float8_values<40>;
+  all.push_back(launch_maker("float8", tile::program_of<small>, {2, 1, 1})
+                    .add(random_view<al::float8_e4m3>{
+                        {75}, {}, -20, 20, {448, -448, 0x1p-9, -0x3p-9, 0x1p-6, 0, -0.0, infinity}})
+                    .add(random_view<float>{
+                        {79},
+                        {},
+                        -700,
+                        700,
+                        {448, 464, -465, 480, 1e9, 573.44, 614, 1e30, 1e-3, 0x1p-10, 0x3p-10,
+                         0x1p-16, 0x1.8p-17, 1e-30, infinity, -infinity, -0.0, 1.0625, 1.1875}})
+                    .add(random_view<float>{{small::rows, 79}})
+                    .add(random_view<al::float8_e5m2>{{79}})
+                    .done());
+
   const auto products = [&]<class T, class C>(std::type_identity<T>, std::type_identity<C>,
                                               const char* name) {
     for (const std::int64_t m : {1, 7, 9}) {

@@ -69,6 +69,102 @@ TEST_CASE("core/dtype: float rounds to the nearest 16-bit value and ties to even
   CHECK(std::isinf(static_cast<float>(float16(std::numeric_limits<float>::infinity()))));
 }
 
+namespace {
+
+/// A float8 by its definition: sign, exponent, mantissa.
+double defined(int code, int mantissa_bits, int bias, bool has_infinity) {
+  const int exponent = (code & 0x7f) >> mantissa_bits;
+  const int mantissa = code & ((1 << mantissa_bits) - 1);
+  const int last = (1 << (7 - mantissa_bits)) - 1;
+  double v = exponent == 0
+                 ? std::ldexp(mantissa, 1 - bias - mantissa_bits)
+                 : std::ldexp((1 << mantissa_bits) + mantissa, exponent - bias - mantissa_bits);
+  if (exponent == last && has_infinity) {
+    v = mantissa == 0 ? std::numeric_limits<double>::infinity()
+                      : std::numeric_limits<double>::quiet_NaN();
+  } else if (exponent == last && mantissa == (1 << mantissa_bits) - 1) {
+    v = std::numeric_limits<double>::quiet_NaN();
+  }
+  return (code & 0x80) != 0 ? -v : v;
+}
+
+template <class F>
+F of_bits(int code) {
+  F f{};
+  f.bits = static_cast<std::uint8_t>(code);
+  return f;
+}
+
+/// All codes, the way to float and back, and every value that a 16-bit format holds.
+template <class F>
+void check_float8(int mantissa_bits, int bias, bool has_infinity) {
+  const auto value = [&](int code) { return defined(code, mantissa_bits, bias, has_infinity); };
+  const int largest = has_infinity ? 0x7b : 0x7e;
+  int wrong = 0;
+  for (int code = 0; code < 256; ++code) {
+    const float f = of_bits<F>(code);
+    const double want = value(code);
+    if (std::isnan(want)) {
+      wrong += !std::isnan(f) || !std::isnan(static_cast<float>(F(f)));
+    } else {
+      wrong +=
+          static_cast<double>(f) != want || std::signbit(f) != (code >= 128) || F(f).bits != code;
+    }
+  }
+  CHECK(wrong == 0);
+  // The nearest of all codes by search; the one beyond the largest stands a step above it.
+  const double beyond = 2 * value(largest) - value(largest - 1);
+  const auto nearest_code = [&](double x) {
+    int best = 0;
+    double distance = std::numeric_limits<double>::infinity();
+    for (int code = 0; code <= largest + 1; ++code) {
+      const double d = std::abs((code > largest ? beyond : value(code)) - x);
+      if (d < distance || (d == distance && code % 2 == 0)) {
+        best = code;
+        distance = d;
+      }
+    }
+    return best;
+  };
+  const auto check = [&](float x) {
+    if (std::isnan(x)) {
+      wrong += !std::isnan(static_cast<float>(F(x)));
+      return;
+    }
+    const double size = std::abs(static_cast<double>(x));
+    const int magnitude = size > beyond ? largest + 1 : nearest_code(size);
+    wrong += F(x).bits != (magnitude | (std::signbit(x) ? 0x80 : 0));
+  };
+  for (std::uint32_t bits = 0; bits <= 0xffffu; ++bits) {
+    check(decode_half(static_cast<std::uint16_t>(bits)));
+    check(decode_brain(static_cast<std::uint16_t>(bits)));
+  }
+  for (int code = 0; code <= largest; ++code) {  // ties, and the floats beside them
+    const double above = code == largest ? beyond : value(code + 1);
+    const auto tie = static_cast<float>((value(code) + above) / 2);
+    for (const float x : {tie, std::nextafter(tie, 0.0f), std::nextafter(tie, 1e9f)}) {
+      check(x);
+      check(-x);
+    }
+  }
+  check(std::numeric_limits<float>::max());
+  check(std::numeric_limits<float>::denorm_min());
+  CHECK(wrong == 0);
+}
+
+}  // namespace
+
+TEST_CASE("core/dtype: float8 codes are what their format says, and floats round to the nearest") {
+  check_float8<float8_e4m3>(3, 7, false);
+  check_float8<float8_e5m2>(2, 15, true);
+  static_assert(static_cast<float>(float8_e4m3(1e9f)) != static_cast<float>(float8_e4m3(1e9f)));
+  static_assert(float8_e4m3(448.0f).bits == 0x7e && float8_e4m3(464.0f).bits == 0x7e);
+  static_assert(float8_e4m3(465.0f).bits == 0x7f && float8_e5m2(61440.0f).bits == 0x7c);
+  static_assert(size_of(dtype::float8_e5m2) == 1 && is_narrow_floating(dtype::float8_e4m3));
+  static_assert(promote(dtype::float8_e4m3, dtype::float8_e5m2) == dtype::float32);
+  static_assert(promote(dtype::float8_e4m3, dtype::bfloat16) == dtype::bfloat16);
+}
+
 TEST_CASE("core/dtype: promotion is commutative, idempotent and associative on floating types") {
   for (int a = 0; a < dtype_count; ++a) {
     for (int b = 0; b < dtype_count; ++b) {

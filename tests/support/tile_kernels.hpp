@@ -53,6 +53,36 @@ struct exact_functions {
   static constexpr int rows = 24;
 };
 
+/// The 8-bit formats: all codes of one, casts of both in every rounding, their arithmetic.
+template <int B>
+struct float8_values {
+  static constexpr auto name = "float8";
+  constexpr void operator()(tile::scope& k, tile::in<al::float8_e4m3, 1> x, tile::in<float, 1> z,
+                            tile::out<float, 2> y, tile::out<al::float8_e5m2, 1> w) const {
+    using e4 = al::float8_e4m3;
+    using e5 = al::float8_e5m2;
+    const auto i = k.program_id(0) * B;
+    const auto a = tile::load<B>(x.outside(1.5), i);
+    const auto b = tile::load<B>(z, i);
+    const auto other = tile::bitcast<e5>(a);
+    int row = 0;
+    const auto put = [&](auto v) { tile::store(y, tile::cast<float>(v), row++, i); };
+    put(a);
+    put(other);
+    for (const auto how :
+         {tile::rounding::nearest_even, tile::rounding::toward_zero, tile::rounding::saturating}) {
+      put(tile::cast<e4>(b, how));
+      put(tile::cast<e5>(b * 100, how));
+      put(tile::cast<e4>(other, how));
+      put(tile::cast<float>(tile::cast<double>(b) * 1e38, how));
+    }
+    put(a + tile::cast<e4>(b));
+    put(tile::select(a < tile::cast<e4>(b), a, -a));
+    tile::store(w, other * 2, i);
+  }
+  static constexpr int rows = 16;
+};
+
 /// Those whose last bits are the C library's.
 template <class T, int B>
 struct library_functions {

@@ -119,7 +119,7 @@ class random_launch {
       for (std::int64_t i = 0; i < step; ++i) {
         const double v = number(p.element, d);
         T element{};
-        if constexpr (std::same_as<T, ashlar::float16> || std::same_as<T, ashlar::bfloat16>) {
+        if constexpr (ashlar::NarrowFloating<T>) {
           element = T(static_cast<float>(v));
         } else {
           element = static_cast<T>(v);

@@ -308,14 +308,15 @@ TEST_CASE("tile/passes_canonicalise: comparisons and selections") {
 }
 
 TEST_CASE("tile/passes_canonicalise: a cast by way of a larger type goes straight") {
-  constexpr std::array all{dtype::boolean,  dtype::int8,    dtype::uint8,
-                           dtype::int32,    dtype::int64,   dtype::float16,
-                           dtype::bfloat16, dtype::float32, dtype::float64};
+  constexpr std::array all{dtype::boolean,  dtype::int8,        dtype::uint8,       dtype::int32,
+                           dtype::int64,    dtype::float8_e4m3, dtype::float8_e5m2, dtype::float16,
+                           dtype::bfloat16, dtype::float32,     dtype::float64};
   int straight = 0;
   for (const dtype from : all) {
     for (const dtype middle : all) {
       for (const dtype to : all) {
-        for (const rounding how : {rounding::nearest_even, rounding::toward_zero}) {
+        for (const rounding how :
+             {rounding::nearest_even, rounding::toward_zero, rounding::saturating}) {
           const program before = program_of_two(from, to, [&](b_ref b, v x, v) {
             return b.cast(b.cast(x, middle, rounding::nearest_even), to, how);
           });

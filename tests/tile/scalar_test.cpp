@@ -168,7 +168,7 @@ static_assert(fixed == row_maxima());
 template <class T>
 float further(T x) {
   T y{};
-  y.bits = static_cast<std::uint16_t>(x.bits + 1);
+  y.bits = static_cast<decltype(y.bits)>(x.bits + 1);
   return std::abs(static_cast<float>(y));
 }
 
@@ -184,15 +184,50 @@ void check_towards_zero() {
     }
     REQUIRE(std::signbit(static_cast<float>(y)) == std::signbit(x));
     REQUIRE(std::abs(static_cast<float>(y)) <= std::abs(x));
-    REQUIRE((std::isinf(x) || further(y) > std::abs(x)));
+    REQUIRE((std::isinf(x) || !(further(y) <= std::abs(x))));
   }
+}
+
+/// What is too large is the largest number; all else is as to nearest even.
+template <class T>
+void check_saturating() {
+  const auto largest =
+      static_cast<float>(eval::cast<T>(std::numeric_limits<float>::max(), rounding::toward_zero));
+  tile_test::dice d(4);
+  for (int k = 0; k < 20000; ++k) {
+    auto x = std::bit_cast<float>(static_cast<std::uint32_t>(d.bits()));
+    x = k % 2 == 0 ? x : std::copysign(largest * (0.9f + 0.01f * static_cast<float>(k % 40)), x);
+    const auto y = static_cast<float>(eval::cast<T>(x, rounding::saturating));
+    const auto plain = static_cast<float>(T(x));
+    if (std::isnan(x)) {
+      REQUIRE(std::isnan(y));
+    } else if (std::isfinite(plain)) {
+      REQUIRE(y == plain);
+    } else {
+      REQUIRE(y == std::copysign(largest, x));
+    }
+  }
+  REQUIRE(static_cast<float>(eval::cast<T>(-infinity, rounding::saturating)) == -largest);
 }
 
 }  // namespace
 
+TEST_CASE("tile/scalar: a saturating cast ends at the largest number") {
+  check_saturating<float16>();
+  check_saturating<bfloat16>();
+  check_saturating<ashlar::float8_e4m3>();
+  check_saturating<ashlar::float8_e5m2>();
+  static_assert(eval::cast<ashlar::float8_e4m3>(1e9f, rounding::saturating) == 448.0f);
+  static_assert(eval::cast<ashlar::float8_e4m3>(-1e9f, rounding::toward_zero) == -448.0f);
+  static_assert(eval::cast<ashlar::float8_e4m3>(0.999f, rounding::toward_zero) == 0.9375f);
+  static_assert(eval::cast<ashlar::float8_e5m2>(1e300, rounding::saturating) == 57344.0f);
+  static_assert(eval::cast<float>(-1e300, rounding::saturating) == -most<float>);
+}
+
 TEST_CASE("tile/scalar: rounding towards zero takes the largest number below") {
   check_towards_zero<float16>();
   check_towards_zero<bfloat16>();
+  check_towards_zero<ashlar::float8_e5m2>();
   tile_test::dice d(5);
   for (int k = 0; k < 20000; ++k) {
     const auto x = std::bit_cast<double>(d.bits());

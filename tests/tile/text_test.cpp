@@ -168,7 +168,7 @@ TEST_CASE("tile/text: what is wrong is refused where it stands") {
       {"%y = iota axle=0 : i32[4]", "axle", "an attribute of this operation, once"},
       {"%y = iota axis=3000000000 : i32[4]", "3000000000",
        "an integer from -2147483648 to 2147483647"},
-      {"%y = cast %x, rounding=up : f16", "up", "nearest_even or toward_zero"},
+      {"%y = cast %x, rounding=up : f16", "up", "nearest_even, toward_zero or saturating"},
       {"%y = transpose %t, axes=[1, 0, 2] : f32[2, 4]", "[", "as many axes as the result has"},
       {"%y = transpose %t, axes=[1, 9] : f32[2, 4]", "9", "an integer from 0 to 3"},
       {"%y = reduce %t, axis=0 (%a: f32, %b: f32) yield %a", "yield", "`{`"},

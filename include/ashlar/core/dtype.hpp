@@ -9,6 +9,8 @@
 #include <tuple>
 #include <type_traits>
 
+#include "ashlar/core/float8.hpp"
+
 namespace ashlar {
 
 namespace detail {
@@ -90,6 +92,8 @@ enum class dtype : std::uint8_t {
   int8,
   int32,
   int64,
+  float8_e4m3,
+  float8_e5m2,
   float16,
   bfloat16,
   float32,
@@ -97,8 +101,9 @@ enum class dtype : std::uint8_t {
 };
 
 /// The element types in the order of `dtype`.
-using scalar_types = std::tuple<bool, std::uint8_t, std::int8_t, std::int32_t, std::int64_t,
-                                ashlar::float16, ashlar::bfloat16, float, double>;
+using scalar_types =
+    std::tuple<bool, std::uint8_t, std::int8_t, std::int32_t, std::int64_t, ashlar::float8_e4m3,
+               ashlar::float8_e5m2, ashlar::float16, ashlar::bfloat16, float, double>;
 inline constexpr int dtype_count = std::tuple_size_v<scalar_types>;
 
 template <dtype D>
@@ -122,28 +127,46 @@ concept Scalar = detail::dtype_index<T>() >= 0;
 template <Scalar T>
 inline constexpr dtype dtype_of = static_cast<dtype>(detail::dtype_index<T>());
 
-/// float, double and the two 16-bit formats.
+/// The formats of 8 and 16 bits, which are stored and computed with in `float`.
 template <class T>
-concept Floating = std::floating_point<T> || std::same_as<T, float16> || std::same_as<T, bfloat16>;
+concept NarrowFloating = std::same_as<T, float16> || std::same_as<T, bfloat16> ||
+                         std::same_as<T, float8_e4m3> || std::same_as<T, float8_e5m2>;
 
-constexpr bool is_floating(dtype d) { return d >= dtype::float16; }
+/// float, double and the narrow formats.
+template <class T>
+concept Floating = std::floating_point<T> || NarrowFloating<T>;
+
+constexpr bool is_floating(dtype d) { return d >= dtype::float8_e4m3; }
+constexpr bool is_narrow_floating(dtype d) {
+  return d >= dtype::float8_e4m3 && d <= dtype::bfloat16;
+}
 constexpr bool is_integral(dtype d) { return d <= dtype::int64; }
 
 constexpr std::size_t size_of(dtype d) {
-  constexpr std::array<std::size_t, dtype_count> bytes{1, 1, 1, 4, 8, 2, 2, 4, 8};
+  constexpr std::array<std::size_t, dtype_count> bytes{1, 1, 1, 4, 8, 1, 1, 2, 2, 4, 8};
   return bytes[static_cast<std::size_t>(d)];
 }
 
+namespace detail {
+/// The bits of the largest number of a narrow format.
+constexpr std::uint16_t largest_bits(dtype d) {
+  return d == dtype::float8_e4m3   ? e4m3_format.largest
+         : d == dtype::float8_e5m2 ? e5m2_format.largest
+         : d == dtype::float16     ? 0x7bff
+                                   : 0x7f7f;
+}
+}  // namespace detail
+
 constexpr std::string_view name_of(dtype d) {
   constexpr std::array<std::string_view, dtype_count> names{
-      "bool", "uint8", "int8", "int32", "int64", "float16", "bfloat16", "float32", "float64"};
+      "bool",        "uint8",   "int8",     "int32",   "int64",  "float8_e4m3",
+      "float8_e5m2", "float16", "bfloat16", "float32", "float64"};
   return names[static_cast<std::size_t>(d)];
 }
 
-/// The type in which sums and products of `T` are formed: `float` for the 16-bit formats.
+/// The type in which sums and products of `T` are formed: `float` for the narrow formats.
 template <Scalar T>
-using compute_type =
-    std::conditional_t<std::same_as<T, float16> || std::same_as<T, bfloat16>, float, T>;
+using compute_type = std::conditional_t<NarrowFloating<T>, float, T>;
 
 namespace detail {
 template <class First, class... Rest>
@@ -162,8 +185,8 @@ using common_compute_type = typename detail::common_compute<S...>::type;
 /// The element type of an operation on two tensors.
 ///
 /// As in PyTorch: the wider category wins (boolean < integral < floating), then the wider type;
-/// two different 16-bit formats meet in float32. uint8 and int8 meet in int32, since the library
-/// has no int16.
+/// two different formats of one narrow size meet in float32. uint8 and int8 meet in int32, since
+/// the library has no int16.
 constexpr dtype promote(dtype a, dtype b) {
   if (a == b) {
     return a;
@@ -173,7 +196,8 @@ constexpr dtype promote(dtype a, dtype b) {
   if (low == dtype::uint8 && high == dtype::int8) {
     return dtype::int32;
   }
-  if (low == dtype::float16 && high == dtype::bfloat16) {
+  if ((low == dtype::float16 && high == dtype::bfloat16) ||
+      (low == dtype::float8_e4m3 && high == dtype::float8_e5m2)) {
     return dtype::float32;
   }
   return high;

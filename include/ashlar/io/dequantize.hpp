@@ -132,6 +132,10 @@ inline void dequantize(const tensor_entry& entry, std::span<float> out) {
       return detail::widen<std::int32_t>(entry.bytes, out.data());
     case storage_format::int64:
       return detail::widen<std::int64_t>(entry.bytes, out.data());
+    case storage_format::float8_e4m3:
+      return detail::widen<float8_e4m3>(entry.bytes, out.data());
+    case storage_format::float8_e5m2:
+      return detail::widen<float8_e5m2>(entry.bytes, out.data());
     case storage_format::float16:
       return detail::widen<float16>(entry.bytes, out.data());
     case storage_format::bfloat16:

@@ -29,6 +29,8 @@ enum class storage_format : std::uint8_t {
   int8,
   int32,
   int64,
+  float8_e4m3,
+  float8_e5m2,
   float16,
   bfloat16,
   float32,

@@ -77,6 +77,8 @@ class safetensors {
       {{"BOOL", dtype::boolean},
        {"U8", dtype::uint8},
        {"I8", dtype::int8},
+       {"F8_E5M2", dtype::float8_e5m2},
+       {"F8_E4M3", dtype::float8_e4m3},
        {"F16", dtype::float16},
        {"BF16", dtype::bfloat16},
        {"I32", dtype::int32},

@@ -208,6 +208,10 @@ constexpr const opcode_info& info(opcode op) {
 }
 
 /// How a cast to a narrower floating-point type rounds.
-enum class rounding : std::uint8_t { nearest_even, toward_zero };
+enum class rounding : std::uint8_t {
+  nearest_even,  ///< what is too large becomes infinity, or NaN where there is none (e4m3)
+  toward_zero,   ///< what is too large becomes the largest number, but for infinity
+  saturating     ///< as `nearest_even`, but what is too large becomes the largest number
+};
 
 }  // namespace ashlar::tile

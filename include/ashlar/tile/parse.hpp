@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
 #include <cstdint>
@@ -393,10 +395,13 @@ class parser {
       }
       i.index = *a.parameter;
     } else if (a.index && i.op == opcode::cast) {
-      if (a.index->text != "toward_zero" && a.index->text != "nearest_even") {
-        fail(*a.index, "nearest_even or toward_zero");
+      constexpr std::array<std::string_view, 3> roundings{"nearest_even", "toward_zero",
+                                                          "saturating"};
+      const auto found = std::find(roundings.begin(), roundings.end(), a.index->text);
+      if (found == roundings.end()) {
+        fail(*a.index, "nearest_even, toward_zero or saturating");
       }
-      i.index = a.index->text == "toward_zero" ? 1 : 0;
+      i.index = static_cast<std::int32_t>(found - roundings.begin());
     } else if (a.index) {
       i.index =
           static_cast<std::int32_t>(integer(*a.index, std::numeric_limits<std::int32_t>::min(),

@@ -35,8 +35,8 @@ namespace ashlar::tile {
 
 /// `f32`, `bf16`, `i64` ...
 constexpr std::string_view short_name_of(dtype d) {
-  constexpr std::array<std::string_view, dtype_count> names{"bool", "u8",   "i8",  "i32", "i64",
-                                                            "f16",  "bf16", "f32", "f64"};
+  constexpr std::array<std::string_view, dtype_count> names{
+      "bool", "u8", "i8", "i32", "i64", "e4m3", "e5m2", "f16", "bf16", "f32", "f64"};
   return static_cast<int>(d) < dtype_count ? names[static_cast<std::size_t>(d)] : "?";
 }
 
@@ -171,7 +171,9 @@ class printer {
     if (names.index != "p" && (i.index != 0 || (names.shown && !names.index.empty()))) {
       const std::string key(names.index.empty() ? "index" : names.index);
       item(key + "=" +
-           (i.op == opcode::cast && i.index == 1 ? "toward_zero" : std::to_string(i.index)));
+           (i.op == opcode::cast && i.index == 1   ? "toward_zero"
+            : i.op == opcode::cast && i.index == 2 ? "saturating"
+                                                   : std::to_string(i.index)));
     }
     if (i.value == 0 && !(names.shown && !names.value.empty())) {
       return;

@@ -88,7 +88,7 @@ constexpr bool is_function(opcode op) { return op >= opcode::exp && op <= opcode
 constexpr rule unary_rule(const program& p, const instruction& i) {
   const tile_type& x = p.type_of(p.operands(i)[0]);
   if (i.op == opcode::cast) {
-    if (i.index < 0 || i.index > static_cast<int>(rounding::toward_zero)) {
+    if (i.index < 0 || i.index > static_cast<int>(rounding::saturating)) {
       return "cast: there is no such rounding";
     }
     return i.type.same_extents(x) ? rule() : "cast: the extents stay";
@@ -198,6 +198,8 @@ constexpr rule shape_rule(const program& p, const instruction& i) {
 /// The element type in which products of `e` add up.
 constexpr dtype accumulator_of(dtype e) {
   switch (e) {
+    case dtype::float8_e4m3:
+    case dtype::float8_e5m2:
     case dtype::float16:
     case dtype::bfloat16:
     case dtype::float32:
@@ -226,7 +228,7 @@ constexpr rule matrix_rule(const program& p, const instruction& i) {
   }
   const bool known = is_floating(a.element) || a.element == dtype::int8;
   if (a.element != b.element || !known || c.element != accumulator_of(a.element)) {
-    return "dot: f32, f16 and bf16 add up in f32, f64 in f64, int8 in int32";
+    return "dot: f32 and narrower floats add up in f32, f64 in f64, int8 in int32";
   }
   if (!scaled) {
     return {};

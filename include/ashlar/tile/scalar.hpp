@@ -65,6 +65,10 @@ constexpr decltype(auto) with_scalar(dtype d, F&& f) {
       return f(std::type_identity<std::int32_t>());
     case dtype::int64:
       return f(std::type_identity<std::int64_t>());
+    case dtype::float8_e4m3:
+      return f(std::type_identity<float8_e4m3>());
+    case dtype::float8_e5m2:
+      return f(std::type_identity<float8_e5m2>());
     case dtype::float16:
       return f(std::type_identity<float16>());
     case dtype::bfloat16:
@@ -105,7 +109,7 @@ template <class T>
 constexpr bits_of<T> raw_bits(T x) {
   if constexpr (std::same_as<T, bool>) {
     return x ? 1 : 0;
-  } else if constexpr (std::same_as<T, float16> || std::same_as<T, bfloat16>) {
+  } else if constexpr (NarrowFloating<T>) {
     return x.bits;
   } else {
     return std::bit_cast<bits_of<T>>(x);
@@ -116,7 +120,7 @@ template <class T>
 constexpr T from_raw_bits(bits_of<T> bits) {
   if constexpr (std::same_as<T, bool>) {
     return bits != 0;
-  } else if constexpr (std::same_as<T, float16> || std::same_as<T, bfloat16>) {
+  } else if constexpr (NarrowFloating<T>) {
     T x{};
     x.bits = bits;
     return x;
@@ -143,7 +147,9 @@ constexpr float narrowed(double x, rounding how) {
   if (x != x) {
     y = std::numeric_limits<float>::quiet_NaN();
   } else if (magnitude(x) >= beyond) {  // no constant expression may convert it
-    y = x < 0 ? -std::numeric_limits<float>::infinity() : std::numeric_limits<float>::infinity();
+    y = how == rounding::saturating ? std::numeric_limits<float>::max()
+                                    : std::numeric_limits<float>::infinity();
+    y = x < 0 ? -y : y;
   } else {
     y = static_cast<float>(x);
   }
@@ -152,12 +158,21 @@ constexpr float narrowed(double x, rounding how) {
              : y;
 }
 
-template <class To>
+template <NarrowFloating To>
 constexpr To narrowed_to(float x, rounding how) {
+  constexpr float most = std::numeric_limits<float>::max();
   const To y(x);
-  return how == rounding::toward_zero && magnitude(static_cast<float>(y)) > magnitude(x)
-             ? nearer_zero(y)
-             : y;
+  if (how == rounding::nearest_even || x != x) {
+    return y;
+  }
+  const float back = magnitude(static_cast<float>(y));
+  if (!(back <= most)) {  // too large: infinity, or NaN where there is none
+    const bool held = how == rounding::saturating || magnitude(x) <= most;
+    const auto sign = static_cast<bits_of<To>>(bits_of<To>{1} << (8 * sizeof(To) - 1));
+    const auto code = static_cast<bits_of<To>>(ashlar::detail::largest_bits(dtype_of<To>));
+    return held ? from_raw_bits<To>(static_cast<bits_of<To>>((raw_bits(y) & sign) | code)) : y;
+  }
+  return how == rounding::toward_zero && back > magnitude(x) ? nearer_zero(y) : y;
 }
 
 /// Towards zero; saturates, and NaN gives 0.
@@ -197,12 +212,12 @@ constexpr T floor_of(T x) {
 ///
 /// To an integer: from floating types towards zero, saturating, NaN to 0; from wider integers the
 /// low bits. To bool: whether it is not 0. To a floating type: `how` counts where a floating type
-/// gets narrower, else to nearest even; the 16-bit formats are reached by way of `float`.
+/// gets narrower, else to nearest even; the narrow formats are reached by way of `float`.
 template <Scalar To, Scalar From>
 constexpr To cast(From x, rounding how = rounding::nearest_even) {
   if constexpr (std::same_as<To, From>) {
     return x;
-  } else if constexpr (std::same_as<From, float16> || std::same_as<From, bfloat16>) {
+  } else if constexpr (NarrowFloating<From>) {
     return cast<To>(static_cast<float>(x), how);
   } else if constexpr (std::same_as<To, bool>) {
     return x != From{0};
@@ -212,7 +227,7 @@ constexpr To cast(From x, rounding how = rounding::nearest_even) {
     } else {
       return detail::truncated<To>(x);
     }
-  } else if constexpr (std::same_as<To, float16> || std::same_as<To, bfloat16>) {
+  } else if constexpr (NarrowFloating<To>) {
     if constexpr (std::integral<From>) {
       return To(static_cast<float>(x));
     } else {
@@ -340,7 +355,7 @@ constexpr T binary(opcode op, T a, T b) {
 }
 
 template <class T>
-inline constexpr bool is_narrow = std::same_as<T, float16> || std::same_as<T, bfloat16>;
+inline constexpr bool is_narrow = NarrowFloating<T>;
 
 }  // namespace detail
 

@@ -178,6 +178,12 @@ class elements : public vector_values {
                  magnitude(dtype::float64, convert("fpext", "float", y, "double")),
                  magnitude(dtype::float64, x));
     const std::string bits = convert("bitcast", "float", y, "i32");
+    if (how == tile::rounding::saturating) {
+      const std::string infinite = compared("icmp eq", dtype::int32, i32("and", bits, 0x7fffffff),
+                                            literal("i32", 0x7f800000));
+      const std::string largest = i32("or", i32("and", bits, 0x80000000), 0x7f7fffff);
+      return convert("bitcast", "i32", choose(dtype::int32, infinite, largest, bits), "float");
+    }
     const std::string less = two("sub", dtype::int32, bits, literal("i32", 1));
     return convert("bitcast", "i32", choose(dtype::int32, far, less, bits), "float");
   }

@@ -27,12 +27,14 @@ std::string cat(const A&... parts) {
   return all;
 }
 
-/// An element in memory: bool is a byte, the 16-bit formats are their bits.
+/// An element in memory: bool is a byte, the narrow formats are their bits.
 constexpr std::string_view storage_type(dtype d) {
   switch (d) {
     case dtype::boolean:
     case dtype::uint8:
     case dtype::int8:
+    case dtype::float8_e4m3:
+    case dtype::float8_e5m2:
       return "i8";
     case dtype::float16:
     case dtype::bfloat16:

@@ -47,7 +47,7 @@ class vector_values {
                                              : value;
     return literal(one, std::string_view(std::to_string(fits)));
   }
-  /// A floating-point number of `d`, which is no 16-bit format.
+  /// A floating-point number of `d`, which is no narrow format.
   [[nodiscard]] std::string number(dtype d, double x) const {
     const double rounded = d == dtype::float32 ? static_cast<double>(static_cast<float>(x)) : x;
     return literal(value_type(d), std::string_view(hex(rounded)));
@@ -63,7 +63,7 @@ class vector_values {
       } else if constexpr (std::floating_point<T>) {
         return number(d, static_cast<double>(x));
       } else {
-        return literal("i16", std::int64_t{x.bits});
+        return literal(value_type(d), std::int64_t{x.bits});
       }
     });
   }
@@ -118,45 +118,66 @@ class vector_values {
     return t_.let("call ", type(d), " ", symbol, "(", operands, ")");
   }
 
-  // --- 16-bit formats ----------------------------------------------------------------------------
+  // --- narrow formats ----------------------------------------------------------------------------
 
-  static constexpr bool is_narrow(dtype d) { return d == dtype::float16 || d == dtype::bfloat16; }
+  static constexpr bool is_narrow(dtype d) { return is_narrow_floating(d); }
 
-  /// A 16-bit format as `float`; integer arithmetic, so that no machine needs to know the format.
+  /// A narrow format as `float`; integer arithmetic, so that no machine needs to know the format.
   std::string widen(dtype d, const std::string& x) {
-    const std::string bits = convert("zext", "i16", x, "i32");
+    std::string bits = convert("zext", value_type(d), x, "i32");
     if (d == dtype::bfloat16) {
       return convert("bitcast", "i32", i32("shl", bits, 16), "float");
     }
-    const std::string sign = i32("shl", i32("and", bits, 0x8000), 16);
-    const std::string size = i32("and", bits, 0x7fff);
-    const std::string moved = i32("shl", size, 13);
-    const std::string normal = i32("add", moved, 0x38000000);
-    const std::string special = i32("or", moved, 0x7f800000);
+    if (d == dtype::float8_e5m2) {  // the upper byte of a float16
+      bits = i32("shl", bits, 8);
+    }
+    const bool four = d == dtype::float8_e4m3;
+    const std::string sign = i32("shl", i32("and", bits, four ? 0x80 : 0x8000), four ? 24 : 16);
+    const std::string size = i32("and", bits, four ? 0x7f : 0x7fff);
+    const std::string moved = i32("shl", size, four ? 20 : 13);
+    const std::string normal = i32("add", moved, four ? 0x3c000000 : 0x38000000);
+    const std::string special = four ? literal("i32", 0x7fc00000) : i32("or", moved, 0x7f800000);
     const std::string small =
         convert("bitcast", "float",
                 two("fmul", dtype::float32, convert("uitofp", "i32", size, "float"),
-                    number(dtype::float32, 0x1p-24)),
+                    number(dtype::float32, four ? 0x1p-9 : 0x1p-24)),
                 "i32");
-    const std::string y = choose(
-        dtype::int32, compared("icmp uge", dtype::int32, size, literal("i32", 0x7c00)), special,
-        choose(dtype::int32, compared("icmp uge", dtype::int32, size, literal("i32", 0x400)),
-               normal, small));
+    const auto from = [&](std::int64_t code) {
+      return compared("icmp uge", dtype::int32, size, literal("i32", code));
+    };
+    const std::string y = choose(dtype::int32, from(four ? 0x7f : 0x7c00), special,
+                                 choose(dtype::int32, from(four ? 0x8 : 0x400), normal, small));
     return convert("bitcast", "i32", two("or", dtype::int32, sign, y), "float");
   }
 
   std::string narrow(dtype d, const std::string& x,
                      tile::rounding how = tile::rounding::nearest_even) {
     const std::string bits = convert("bitcast", "float", x, "i32");
-    const std::string y =
-        convert("trunc", "i32", d == dtype::bfloat16 ? brain_bits(bits) : half_bits(bits), "i16");
+    const std::string_view one = value_type(d);
+    const std::string rounded = d == dtype::bfloat16  ? brain_bits(bits)
+                                : d == dtype::float16 ? half_bits(bits)
+                                : d == dtype::float8_e4m3
+                                    ? small_bits(bits, ashlar::detail::e4m3_format)
+                                    : small_bits(bits, ashlar::detail::e5m2_format);
+    const std::string y = convert("trunc", "i32", rounded, one);
     if (how == tile::rounding::nearest_even) {
       return y;
     }
-    const std::string far =
-        compared("fcmp ogt", dtype::float32, magnitude(dtype::float32, widen(d, y)),
-                 magnitude(dtype::float32, x));
-    return choose(d, far, two("sub", d, y, literal("i16", 1)), y);
+    // What is too large: infinity, or NaN where there is none.
+    const std::string most = number(dtype::float32, 0x1.fffffep127);
+    const std::string size = magnitude(dtype::float32, x);
+    const std::string back = magnitude(dtype::float32, widen(d, y));
+    const bool nearest = how == tile::rounding::saturating;
+    const std::string held = nearest ? compared("fcmp ord", dtype::float32, x, x)
+                                     : compared("fcmp ole", dtype::float32, size, most);
+    const std::int64_t sign = bits_of(d) == 8 ? 0x80 : 0x8000;
+    const std::string largest = two("or", d, two("and", d, y, literal(one, sign)),
+                                    literal(one, ashlar::detail::largest_bits(d)));
+    const std::string nearer = nearest ? y
+                                       : choose(d, compared("fcmp ogt", dtype::float32, back, size),
+                                                two("sub", d, y, literal(one, 1)), y);
+    return choose(d, compared("fcmp ole", dtype::float32, back, most), nearer,
+                  choose(d, held, largest, y));
   }
 
  protected:
@@ -182,6 +203,37 @@ class vector_values {
     const std::string nan = compared("icmp ugt", dtype::int32, i32("and", bits, 0x7fffffff),
                                      literal("i32", 0x7f800000));
     return choose(dtype::int32, nan, i32("or", high, 0x40), rounded);
+  }
+
+  /// `detail::float8_bits`, in the low byte of an i32.
+  std::string small_bits(const std::string& bits, const ashlar::detail::float8_format& f) {
+    const dtype d = dtype::int32;
+    const std::string zero = literal("i32", 0);
+    const std::string one = literal("i32", 1);
+    const std::string sign = i32("and", i32("lshr", bits, 24), 0x80);
+    const std::string size = i32("and", bits, 0x7fffffff);
+    const std::string mantissa = i32("or", i32("and", size, 0x7fffff), 0x800000);
+    const std::string exponent = i32("sub", i32("lshr", size, 23), 127 - f.bias);
+    const std::string is_small = compared("icmp slt", d, exponent, one);
+    const std::string deficit = choose(d, is_small, two("sub", d, one, exponent), zero);
+    const std::string shift = i32("add", deficit, 23 - f.mantissa);
+    // 25 cuts everything off, and is less than the 32 that a shift may have.
+    const std::string cut =
+        choose(d, compared("icmp ugt", d, shift, literal("i32", 25)), literal("i32", 25), shift);
+    const std::string whole = two("lshr", d, mantissa, cut);
+    const std::string unit = two("shl", d, one, cut);
+    const std::string rest = two("and", d, mantissa, i32("sub", unit, 1));
+    const std::string half = i32("lshr", unit, 1);
+    const std::string up = two("or", dtype::boolean, compared("icmp ugt", d, rest, half),
+                               two("and", dtype::boolean, compared("icmp eq", d, rest, half),
+                                   compared("icmp ne", d, i32("and", whole, 1), zero)));
+    const std::string steps = choose(d, is_small, zero, i32("sub", exponent, 1));
+    const std::string code = two("add", d, i32("shl", steps, f.mantissa),
+                                 two("add", d, whole, convert("zext", "i1", up, "i32")));
+    const std::string finite = choose(d, compared("icmp ugt", d, code, literal("i32", f.largest)),
+                                      literal("i32", f.beyond), code);
+    const std::string nan = compared("icmp ugt", d, size, literal("i32", 0x7f800000));
+    return two("or", d, sign, choose(d, nan, literal("i32", 0x7f), finite));
   }
 
   /// `detail::half_bits`, in the low half of an i32.

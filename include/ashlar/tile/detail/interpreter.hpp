@@ -92,9 +92,9 @@ class interpreter {
       case opcode_kind::memory:
         return i.op == opcode::load || i.op == opcode::store ? block(at) : scattered(at);
       case opcode_kind::unary:
-        return i.op == opcode::cast || i.op == opcode::bitcast
-                   ? apply_cast(i, operand(at, 0), out)
-                   : apply_unary<Math>(i, operand(at, 0), out);
+        return i.op == opcode::cast      ? apply_cast(i, operand(at, 0), out)
+               : i.op == opcode::bitcast ? apply_bitcast(operand(at, 0), out)
+                                         : apply_unary<Math>(i, operand(at, 0), out);
       case opcode_kind::binary:
       case opcode_kind::compare:
         return apply_binary(i.op, operand(at, 0), operand(at, 1), out);

@@ -87,16 +87,39 @@ inline std::array<std::int64_t, max_rank> strides_of(const tile_type& t) {
 
 // --- what instructions make of whole tiles -------------------------------------------------------
 
-/// `cast` and `bitcast`.
+/// `cast`. Narrow formats go by way of `float`, here tile by tile: that spares the compiler loops.
 inline void apply_cast(const instruction& i, const tile_value& x, tile_value& out) {
   const std::int64_t n = out.type.size();
+  if (is_narrow_floating(x.type.element) && out.type.element != x.type.element) {
+    tile_value wide;
+    wide.become(x.type.with(dtype::float32));
+    eval::with_scalar(x.type.element, [&]<class T>(std::type_identity<T>) {
+      if constexpr (NarrowFloating<T>) {
+        for (std::int64_t k = 0; k < n; ++k) {
+          wide.set(k, static_cast<float>(x.at<T>(k)));
+        }
+      }
+    });
+    apply_cast(i, wide, out);
+    return;
+  }
   eval::with_scalar(x.type.element, [&]<class T>(std::type_identity<T>) {
     eval::with_scalar(out.type.element, [&]<class To>(std::type_identity<To>) {
-      if (i.op == opcode::cast) {
+      if constexpr (!NarrowFloating<T> || std::same_as<T, To>) {
         for (std::int64_t k = 0; k < n; ++k) {
           out.set(k, eval::cast<To>(x.at<T>(k), static_cast<rounding>(i.index)));
         }
-      } else if constexpr (sizeof(To) == sizeof(T)) {
+      }
+    });
+  });
+}
+
+/// `bitcast`: bytes, but for bool.
+inline void apply_bitcast(const tile_value& x, tile_value& out) {
+  const std::int64_t n = out.type.size();
+  eval::with_scalar(x.type.element, [&]<class T>(std::type_identity<T>) {
+    eval::with_scalar(out.type.element, [&]<class To>(std::type_identity<To>) {
+      if constexpr (sizeof(To) == sizeof(T)) {
         for (std::int64_t k = 0; k < n; ++k) {
           out.set(k, eval::bitcast<To>(x.at<T>(k)));
         }

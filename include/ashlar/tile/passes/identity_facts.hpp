@@ -21,9 +21,13 @@ constexpr bool holds_all(dtype from, dtype to) {
   switch (from) {
     case dtype::int8:
     case dtype::uint8:
-      return to == dtype::int32 || to == dtype::int64 || is_floating(to);
+      return to == dtype::int32 || to == dtype::int64 || (is_floating(to) && size_of(to) > 1);
     case dtype::int32:
       return to == dtype::int64 || to == dtype::float64;
+    case dtype::float8_e4m3:
+    case dtype::float8_e5m2:
+      return to == dtype::float16 || to == dtype::bfloat16 || to == dtype::float32 ||
+             to == dtype::float64;
     case dtype::float16:
     case dtype::bfloat16:
       return to == dtype::float32 || to == dtype::float64;
@@ -38,6 +42,10 @@ constexpr bool holds_all(dtype from, dtype to) {
 /// from `a` to `b` does.
 constexpr bool middle_is_idle(dtype a, dtype middle, dtype b, rounding how) {
   if (!holds_all(a, middle)) {
+    return false;
+  }
+  // A cast that loses nothing leaves infinity alone, one from a wider type would not.
+  if (how == rounding::saturating && holds_all(a, b)) {
     return false;
   }
   // Integers always go to the nearest floating-point number.
@@ -83,7 +91,11 @@ constexpr std::optional<std::int64_t> exact_reciprocal(dtype element, std::int64
   constexpr int mantissa = 52;
   constexpr std::int64_t bias = 1023;
   const std::int64_t exponent = ((bits >> mantissa) & 0x7ff) - bias;
-  const std::int64_t most = element == dtype::float16 ? 14 : element == dtype::float64 ? 1022 : 126;
+  const std::int64_t most = element == dtype::float8_e4m3   ? 6
+                            : element == dtype::float8_e5m2 ? 14
+                            : element == dtype::float16     ? 14
+                            : element == dtype::float64     ? 1022
+                                                            : 126;
   if ((bits & ((std::int64_t{1} << mantissa) - 1)) != 0 || exponent > most || exponent < -most) {
     return std::nullopt;
   }

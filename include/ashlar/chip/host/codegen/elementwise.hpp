@@ -150,7 +150,7 @@ struct elements_of {
 };
 
 template <class T>
-inline constexpr bool is_narrow = std::same_as<T, float16> || std::same_as<T, bfloat16>;
+inline constexpr bool is_narrow = NarrowFloating<T>;
 
 template <class T>
 ASHLAR_INLINE simd::vec<float> widened(const packet<T>& x) {
