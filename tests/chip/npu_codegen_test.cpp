@@ -12,6 +12,7 @@
 #include "ashlar/tile/functions.hpp"
 #include "ashlar/tile/kernel.hpp"
 #include "chip/npu_codegen_kernels.hpp"
+#include "chip/npu_codegen_support.hpp"
 #include "support/tile_random.hpp"
 
 namespace {
@@ -25,6 +26,22 @@ struct too_large {
   constexpr void operator()(tile::scope&, tile::in<float, 2> x, tile::out<float, 2> y) const {
     const auto a = tile::load<512, 512>(x, 0, 0);
     tile::store(y, a + tile::transpose<1, 0>(a), 0, 0);
+  }
+};
+
+/// 8-bit floats are stored and converted; `Computes` says whether that is all.
+template <bool Computes>
+struct small_floats {
+  static constexpr auto name = "small_floats";
+  constexpr void operator()(tile::scope& k, tile::in<ashlar::float8_e4m3, 1> x,
+                            tile::out<ashlar::float8_e5m2, 1> y) const {
+    const auto a = tile::load<48>(x, k.program_id(0) * 48);
+    const auto b = tile::cast<ashlar::float8_e5m2>(tile::cast<float>(a) * 100.0F);
+    if constexpr (Computes) {
+      tile::store(y, b + b, k.program_id(0) * 48);
+    } else {
+      tile::store(y, b, k.program_id(0) * 48);
+    }
   }
 };
 
@@ -91,6 +108,14 @@ TEST_CASE("chip/npu_codegen: what does not fit is refused with the bytes that it
     CHECK(std::string(e.what()).find("too_large") != std::string::npos);
   }
   CHECK(refused);
+}
+
+TEST_CASE("chip/npu_codegen: 8-bit floats are loaded, converted and stored, and nothing else") {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    CHECK(compare({}, tile::program_of<small_floats<false>>, seed) == "");
+  }
+  CHECK_THROWS_AS(static_cast<void>(codegen::compile({}, tile::program_of<small_floats<true>>)),
+                  codegen::unsupported);
 }
 
 TEST_CASE("chip/npu_codegen: a require that does not hold stops the program") {

@@ -42,6 +42,9 @@ inline place constant_place(const tile::tile_type& t, std::int64_t bits) {
 /// them.
 inline void vector(lowering& l, isa::instruction code, const place& to,
                    std::initializer_list<place> from) {
+  if ((isa::info_of(code.op).types & isa::types::bit(code.type)) == 0) {
+    l.refuse("the machine does not compute in that element type; cast to a wider one first");
+  }
   std::vector<layout> layouts{to.at};
   for (const place& s : from) {
     layouts.push_back(s.in_scratch() ? s.at : layout{});
@@ -229,8 +232,12 @@ inline void convert(lowering& l, const tile::instruction& i, const place& to, co
   isa::instruction code{.op = isa::opcode::v_cast,
                         .type = element_of(to.type.element),
                         .from = element_of(x.type.element)};
-  if (static_cast<tile::rounding>(i.index) == tile::rounding::toward_zero &&
-      ashlar::is_floating(to.type.element) && ashlar::is_floating(x.type.element)) {
+  const auto how = static_cast<tile::rounding>(i.index);
+  if (how != tile::rounding::nearest_even && ashlar::is_floating(to.type.element) &&
+      ashlar::is_floating(x.type.element)) {
+    if (how == tile::rounding::saturating || ashlar::size_of(to.type.element) == 1) {
+      l.refuse("the machine does not end at the largest number; clamp before the cast");
+    }
     code.mode = 1;
   }
   vector(l, code, to, {in_scratch(l, x)});

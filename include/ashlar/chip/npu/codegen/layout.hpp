@@ -89,6 +89,10 @@ constexpr isa::element element_of(dtype e) {
       return isa::element::i32;
     case dtype::int64:
       return isa::element::i64;
+    case dtype::float8_e4m3:
+      return isa::element::e4m3;
+    case dtype::float8_e5m2:
+      return isa::element::e5m2;
     case dtype::float16:
       return isa::element::f16;
     case dtype::bfloat16:

@@ -68,6 +68,9 @@ inline void multiply(lowering& l, const place& to, const place& a, const place& 
                         .unit = isa::matrix_unit,
                         .type = element_of(a.type.element),
                         .mode = static_cast<std::uint8_t>(accumulate ? 1 : 0)};
+  if ((isa::info_of(code.op).types & isa::types::bit(code.type)) == 0) {
+    l.refuse("the matrix unit does not take that element type; cast to a wider one first");
+  }
   code.rows = to.type.extents[r - 2];
   code.cols = to.type.extents[r - 1];
   code.depth = a.type.extents[r - 1];
