@@ -23,7 +23,9 @@ struct dense_gelu {
     const auto sum = k.loop(
         0, a.extent(1), K,
         [&](tile::index i, auto to) {
-          return tile::dot(tile::load<M, K>(a, row, i), tile::load<K, N>(b, i, column), to);
+          const auto x = tile::load<M, K>(a, row, i);
+          const auto w = tile::load<K, N>(b, i, column);
+          return tile::dot(x, w, to);
         },
         k.zeros<float, M, N>());
     const auto shifted = sum + tile::load<N>(bias, column);

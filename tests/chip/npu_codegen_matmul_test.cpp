@@ -35,7 +35,9 @@ struct product {
     const auto sum = k.loop(
         0, a.extent(1), K,
         [&](tile::index i, auto to) {
-          return tile::dot(tile::load<M, K>(a, m, i), tile::load<K, N>(b, i, n), to);
+          const auto x = tile::load<M, K>(a, m, i);
+          const auto w = tile::load<K, N>(b, i, n);
+          return tile::dot(x, w, to);
         },
         k.zeros<float, M, N>());
     tile::store(c, sum, m, n);

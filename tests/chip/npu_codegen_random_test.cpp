@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "ashlar/core/dtype.hpp"
 #include "ashlar/core/error.hpp"
+#include "ashlar/tile/kernel.hpp"
 #include "chip/npu_codegen_kernels.hpp"
 #include "chip/npu_codegen_support.hpp"
 #include "support/tile_random.hpp"
@@ -69,6 +71,22 @@ struct matrix {
   }
 };
 
+/// 8-bit floats are stored and converted; `Computes` says whether that is all.
+template <bool Computes>
+struct small_floats {
+  static constexpr auto name = "small_floats";
+  constexpr void operator()(tile::scope& k, tile::in<ashlar::float8_e4m3, 1> x,
+                            tile::out<ashlar::float8_e5m2, 1> y) const {
+    const auto a = tile::load<48>(x, k.program_id(0) * 48);
+    const auto b = tile::cast<ashlar::float8_e5m2>(tile::cast<float>(a) * 100.0F);
+    if constexpr (Computes) {
+      tile::store(y, b + b, k.program_id(0) * 48);
+    } else {
+      tile::store(y, b, k.program_id(0) * 48);
+    }
+  }
+};
+
 }  // namespace
 
 TEST_CASE("chip/npu_codegen: random programs give the interpreter's bits on the machine") {
@@ -84,6 +102,13 @@ TEST_CASE("chip/npu_codegen: on a small machine with one DMA engine, too") {
 TEST_CASE("chip/npu_codegen: where buffers share bytes and engines meet at each border, too") {
   MESSAGE("seeds 9000 to 9999");
   CHECK(differing({}, 9000, 10000, {.compact = true}) == 0);
+}
+
+TEST_CASE("chip/npu_codegen: with four DMA engines and without padding, too") {
+  chip::npu_description d;
+  d.dma_engines = 4;
+  MESSAGE("seeds 10000 to 10499");
+  CHECK(differing(d, 10000, 10500, {.padding = false}) == 0);
 }
 
 TEST_CASE("chip/npu_codegen: products with epilogue have the interpreter's bits at any size") {
@@ -155,4 +180,12 @@ TEST_CASE("chip/npu_codegen: rows of any length, in place, too") {
       }
     }
   }
+}
+
+TEST_CASE("chip/npu_codegen: 8-bit floats are loaded, converted and stored, and nothing else") {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    CHECK(compare({}, tile::program_of<small_floats<false>>, seed) == "");
+  }
+  CHECK_THROWS_AS(static_cast<void>(codegen::compile({}, tile::program_of<small_floats<true>>)),
+                  codegen::unsupported);
 }

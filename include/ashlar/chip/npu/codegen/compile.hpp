@@ -25,12 +25,6 @@
 /// From a tile program to a program of the reference accelerator.
 namespace ashlar::chip::npu_codegen {
 
-struct compile_options {
-  int stages = 4;        ///< most rounds of a loop whose tiles are in the scratchpad at a time
-  bool compact = false;  ///< buffers share bytes and engines meet, also where there is room
-  bool one_dma = false;  ///< transfers keep the order of the program: for views that share memory
-};
-
 /// A tile program for one machine: its chip IR, its instructions, what it wants in its registers.
 struct compiled {
   chip_program ir;
@@ -44,7 +38,7 @@ inline compiled compile(const npu_description& d, const tile::program& p,
                         const compile_options& options = {}) {
   tile::expect_valid(p);
   compiled made;
-  made.ir = lower(p, d, options.one_dma);
+  made.ir = lower(p, d, options);
   analyse(made.ir);
   allocate(made.ir, options.stages, options.compact);
   if (!synchronise(made.ir)) {  // engines meet at the borders of regions instead

@@ -54,6 +54,7 @@ class value_facts {
       join_operand(i);
     }
     pad_matrices();
+    find_read_across();
   }
 
   [[nodiscard]] const tile::structure& tree() const { return s_; }
@@ -71,6 +72,11 @@ class value_facts {
   /// Whether the matrix unit touches it, so that rows begin at aligned addresses.
   [[nodiscard]] bool feeds_matrix(int v) const {
     return feeds_matrix_[static_cast<std::size_t>(room(v))];
+  }
+
+  /// Whether somebody reads it across its rows, so that neighbours should lie in different banks.
+  [[nodiscard]] bool read_across(int v) const {
+    return read_across_[static_cast<std::size_t>(room(v))];
   }
 
   /// The `dot` that is all that a loop's body does with what it carries, or -1: it can begin the
@@ -267,6 +273,30 @@ class value_facts {
     }
   }
 
+  /// What reductions, scans and other uses of a transposed tile read down its columns.
+  void find_read_across() {
+    using tile::opcode;
+    read_across_.assign(size(), false);
+    const auto mark = [&](int v, bool across) {
+      while (is_view(v) && p_.at(v).op != opcode::reshape) {
+        across = across || p_.at(v).op == opcode::transpose;
+        v = p_.operand(v, 0);
+      }
+      if (across && p_.type_of(v).rank >= 2) {
+        read_across_[static_cast<std::size_t>(room(v))] = true;
+      }
+    };
+    for (int i = 0; i < p_.size; ++i) {
+      const opcode op = p_.at(i).op;
+      const bool folds = op == opcode::reduce || op == opcode::scan;
+      for (const int o : p_.operands(i)) {
+        if (!is_view(i) && p_.type_of(o).is_value()) {
+          mark(o, folds && p_.at(i).index < p_.type_of(o).rank - 1);
+        }
+      }
+    }
+  }
+
   const tile::program& p_;
   tile::structure s_;
   std::vector<int> room_;
@@ -274,6 +304,7 @@ class value_facts {
   std::vector<int> uses_{};
   std::vector<bool> in_register_{};
   std::vector<bool> feeds_matrix_{};
+  std::vector<bool> read_across_{};
 };
 
 }  // namespace ashlar::chip::npu_codegen

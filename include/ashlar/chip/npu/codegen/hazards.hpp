@@ -45,9 +45,8 @@ class hazard_finder {
   }
 
  private:
-  static constexpr int units = isa::first_dma_unit + 2;  // lowering uses two DMA engines at most
   using knowledge =
-      std::array<int, units>;  // the last step of each engine that is known to be over
+      std::array<int, isa::max_units>;  // the last step of each engine that is known to be over
   static constexpr knowledge nothing() {
     knowledge k{};
     k.fill(-1);
@@ -85,19 +84,19 @@ class hazard_finder {
   void within(int r) {
     const region& here = c_.regions[static_cast<std::size_t>(r)];
     const region_touches& all = touches_[static_cast<std::size_t>(r)];
-    std::vector<std::array<knowledge, units>> after(all.size());
+    std::vector<std::array<knowledge, isa::max_units>> after(all.size());
     std::vector<past> pasts(c_.buffers.size());
-    std::array<knowledge, units> known;
+    std::array<knowledge, isa::max_units> known;
     known.fill(nothing());
     for (std::size_t q = 0; q < all.size(); ++q) {
       const int now = static_cast<int>(q);
-      for (int y = 0; y < units; ++y) {
+      for (int y = 0; y < units_; ++y) {
         const knowledge needed = needs(all[q], y, pasts);
         wait_for({r, here.depth, now, y}, needed, known, after);
       }
       for (const auto& [b, t] : all[q]) {
         past& p = pasts[static_cast<std::size_t>(b)];
-        for (int x = 0; x < units; ++x) {
+        for (int x = 0; x < units_; ++x) {
           const auto u = static_cast<std::size_t>(x);
           p.read[u] = (t.readers >> x & 1u) != 0 ? now : p.read[u];
           p.written[u] = (t.writers >> x & 1u) != 0 ? now : p.written[u];
@@ -123,9 +122,10 @@ class hazard_finder {
       const bool writes = (t.writers >> y & 1u) != 0;
       for (const std::size_t other : sharing_[static_cast<std::size_t>(b)]) {
         const past& p = pasts[other];
-        for (std::size_t x = 0; x < needed.size(); ++x) {
-          if (static_cast<int>(x) != y) {
-            needed[x] = std::max({needed[x], p.written[x], writes ? p.read[x] : -1});
+        for (int x = 0; x < units_; ++x) {
+          const auto u = static_cast<std::size_t>(x);
+          if (x != y) {
+            needed[u] = std::max({needed[u], p.written[u], writes ? p.read[u] : -1});
           }
         }
       }
@@ -140,8 +140,9 @@ class hazard_finder {
   struct waiter {
     int region, depth, step, unit;
   };
-  void wait_for(const waiter& w, const knowledge& needed, std::array<knowledge, units>& known,
-                const std::vector<std::array<knowledge, units>>& after) {
+  void wait_for(const waiter& w, const knowledge& needed,
+                std::array<knowledge, isa::max_units>& known,
+                const std::vector<std::array<knowledge, isa::max_units>>& after) {
     knowledge& mine = known[static_cast<std::size_t>(w.unit)];
     // The latest first: its engine may itself have waited for the others.
     knowledge left = needed;
@@ -197,7 +198,7 @@ class hazard_finder {
         round& all_of = rounds[b];
         all_of.begins = all_of.begins == 0 ? t.engines() : all_of.begins;
         all_of.writers |= t.writers;
-        for (int x = 0; x < units; ++x) {
+        for (int x = 0; x < units_; ++x) {
           if ((t.engines() >> x & 1u) != 0) {
             const auto u = static_cast<std::size_t>(x);
             all_of.first[u] = all_of.first[u] < 0 ? static_cast<int>(s) : all_of.first[u];
@@ -209,8 +210,8 @@ class hazard_finder {
     std::map<std::tuple<int, int, int>, std::pair<int, int>> found;  // -> (from, to)
     for (const auto& [b, all_of] : rounds) {
       const bool own = at(b).region == r;
-      for (int x = 0; x < units; ++x) {
-        for (int y = 0; y < units; ++y) {
+      for (int x = 0; x < units_; ++x) {
+        for (int y = 0; y < units_; ++y) {
           const int from = all_of.last[static_cast<std::size_t>(x)];
           const int to = all_of.first[static_cast<std::size_t>(y)];
           // Who begins a buffer of the region anew orders everybody else behind itself.
@@ -236,6 +237,7 @@ class hazard_finder {
   }
 
   chip_program& c_;
+  int units_ = isa::first_dma_unit + c_.machine.dma_engines;
   std::vector<region_touches> touches_;
   std::vector<std::vector<std::size_t>> sharing_;  ///< buffers with bytes in common
   std::map<std::tuple<int, int, int>, int> shared_{};

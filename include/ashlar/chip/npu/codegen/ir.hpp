@@ -15,6 +15,14 @@ namespace ashlar::chip::npu_codegen {
 
 namespace isa = npu_isa;
 
+/// What may be asked of the compiler beside the program.
+struct compile_options {
+  int stages = 4;        ///< most rounds of a loop whose tiles are in the scratchpad at a time
+  bool compact = false;  ///< buffers share bytes and engines meet, also where there is room
+  bool padding = true;   ///< rows are longer where that keeps their columns from meeting in banks
+  bool one_dma = false;  ///< transfers keep the order of the program: for views that share memory
+};
+
 /// Room in the scratchpad for one tile at a time, or for several of them in turn.
 ///
 /// `region` is the innermost one with all its accesses: each run of the region's body begins with a

@@ -30,13 +30,15 @@ constexpr std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
 
-/// Row-major; the strides of the axes in `padded` (bits) are multiples of `multiple` elements.
-constexpr layout row_major(const tile::tile_type& t, unsigned padded = 0,
-                           std::int64_t multiple = 1) {
+/// Row-major; the strides of the axes in `padded` (bits) are multiples of `multiple` elements, and
+/// rows are `more` elements longer.
+constexpr layout row_major(const tile::tile_type& t, unsigned padded = 0, std::int64_t multiple = 1,
+                           std::int64_t more = 0) {
   layout l;
   std::int64_t step = 1;
   for (int a = t.rank - 1; a >= 0; --a) {
     step = (padded >> a & 1u) != 0 ? round_up(step, multiple) : step;
+    step += a == t.rank - 2 ? more : 0;
     l.stride[static_cast<std::size_t>(a)] = step;
     step *= t.extent(a);
   }

@@ -30,9 +30,10 @@ namespace detail {
 class lowerer {
  public:
   lowerer(const tile::program& p, const npu_description& d, std::vector<argument_word> words,
-          bool one_dma)
+          const compile_options& options)
       : l_(p, d, std::move(words)), p_(l_.p) {
-    l_.out.one_dma = one_dma || d.dma_engines < 2;
+    l_.out.one_dma = options.one_dma || d.dma_engines < 2;
+    l_.spreads_columns = options.padding;
     for (int i = 0; i < p.size; ++i) {
       l_.out.sources.push_back("%" + std::to_string(i) + " " +
                                std::string(tile::info(p.at(i).op).name));
@@ -88,6 +89,7 @@ class lowerer {
     const isa::instruction skip{.op = isa::opcode::bge, .x = id, .y = n};
     const int body = l_.open(region_kind::loop);
     grid(axis - 1);
+    l_.current = -1;
     l_.compute_into(id, isa::opcode::s_add, id, 1);
     const isa::instruction again{.op = isa::opcode::blt, .x = id, .y = n};
     l_.add_control(step_kind::again, again, {-1, -1});
@@ -495,8 +497,9 @@ inline std::vector<argument_word> words_of(const tile::program& p) {
 
 /// Returns: the program in chip IR, without synchronisation and addresses.
 /// Throws: `unsupported`, `program_error`.
-inline chip_program lower(const tile::program& p, const npu_description& d, bool one_dma) {
-  return detail::lowerer(p, d, words_of(p), one_dma).run();
+inline chip_program lower(const tile::program& p, const npu_description& d,
+                          const compile_options& options = {}) {
+  return detail::lowerer(p, d, words_of(p), options).run();
 }
 
 }  // namespace ashlar::chip::npu_codegen

@@ -16,7 +16,10 @@
 #include "ashlar/chip/npu/codegen/ir.hpp"
 #include "ashlar/chip/npu/codegen/layout.hpp"
 #include "ashlar/chip/npu/validate.hpp"
+#include "ashlar/tile/banks.hpp"
+#include "ashlar/tile/layout.hpp"
 #include "ashlar/tile/program.hpp"
+#include "ashlar/tile/type.hpp"
 
 namespace ashlar::chip::npu_codegen {
 
@@ -43,7 +46,9 @@ struct lowering {
   std::vector<std::pair<int, int>> homes{};  ///< in use: home, last instruction that reads it
   std::vector<int> free_slots{};
   int slots = 0;
-  int frame = -1;  ///< buffer of the scalars that found no register
+  bool spreads_columns = true;  ///< pads rows against bank conflicts
+  int loads = 0;                ///< transfers to the scratchpad so far
+  int frame = -1;               ///< buffer of the scalars that found no register
 
   lowering(const tile::program& program, const npu_description& d, std::vector<argument_word> words)
       : p(program),
@@ -221,21 +226,65 @@ struct lowering {
     return {r, 0};
   }
 
+  // --- transfers ---------------------------------------------------------------------------------
+
+  /// The last DMA engine stores; the others load in turn, so that one moves while another waits.
+  int load_engine() { return out.one_dma ? 0 : loads++ % (out.machine.dma_engines - 1); }
+  [[nodiscard]] int store_engine() const { return out.one_dma ? 0 : out.machine.dma_engines - 1; }
+
   // --- buffers -----------------------------------------------------------------------------------
 
   int new_buffer(isa::element type, std::int64_t elements) {
     out.buffers.push_back({"%" + std::to_string(current), type, elements * isa::size_of(type)});
     return static_cast<int>(out.buffers.size()) - 1;
   }
-  /// A tile of its own; `padded` axes have aligned strides.
-  place new_tile(const tile::tile_type& t, unsigned padded = 0) {
+  /// A tile of its own; `padded` axes have aligned strides, and rows are longer where that keeps
+  /// columns that are read `across` from meeting in banks.
+  place new_tile(const tile::tile_type& t, unsigned padded = 0, bool across = false) {
     const isa::element e = element_of(t.element);
     const std::int64_t multiple =
         std::max<std::int64_t>(1, out.machine.scratchpad_alignment / isa::size_of(e));
     place made{.where = place::kind::scratch, .type = t, .at = row_major(t, padded, multiple)};
+    if (across && spreads_columns && t.rank >= 2) {
+      const auto rows = static_cast<std::size_t>(t.rank - 2);
+      const std::int64_t pad =
+          padding(t, made.at.stride[rows], (padded >> rows & 1u) != 0 ? multiple : 1);
+      made.at = row_major(t, padded, multiple, pad);
+    }
     made.buffer = new_buffer(e, span_of(t, made.at));
     return made;
   }
+  /// How many elements to add to rows of `row` elements, so that columns of the tile go through all
+  /// banks; rows stay multiples of `multiple`.
+  [[nodiscard]] std::int64_t padding(const tile::tile_type& t, std::int64_t row,
+                                     std::int64_t multiple) const {
+    constexpr int most_banks = 256;  // that `bank_conflicts` counts
+    constexpr std::int64_t most_lanes = 1024;
+    const std::int64_t size = isa::size_of(element_of(t.element));
+    const std::int64_t lanes =
+        std::clamp<std::int64_t>(out.machine.vector_bytes / size, 1, most_lanes);
+    if (out.machine.scratchpad_banks > most_banks) {
+      return 0;
+    }
+    const std::int64_t rows = std::min<std::int64_t>(lanes, t.extent(t.rank - 2));
+    const auto conflicts = [&](std::int64_t stride) {
+      const tile::layout all{{rows, stride}};
+      return tile::bank_conflicts(all, tile::layout{{rows, 1}}, static_cast<int>(size),
+                                  {out.machine.scratchpad_banks, out.machine.bank_bytes});
+    };
+    const std::int64_t period =
+        std::int64_t{out.machine.scratchpad_banks} * out.machine.bank_bytes / size;
+    std::int64_t best = 0;
+    std::int64_t least = conflicts(row);
+    for (std::int64_t pad = multiple; pad <= period && least > 0; pad += multiple) {
+      if (const std::int64_t n = conflicts(row + pad); n < least) {
+        best = pad;
+        least = n;
+      }
+    }
+    return best;
+  }
+
   /// The tile that instruction `v` writes: that of its room.
   place room_of(int v, unsigned padded = 0) {
     const int room = facts.room(v);
@@ -243,14 +292,8 @@ struct lowering {
     if (facts.feeds_matrix(v) && t.rank >= 2) {
       padded |= 1u << (t.rank - 2);
     }
-    if (room == v && rooms[static_cast<std::size_t>(v)] < 0) {
-      const place made = new_tile(t, padded);
-      rooms[static_cast<std::size_t>(v)] = made.buffer;
-      places[static_cast<std::size_t>(v)] = made;
-      return made;
-    }
     if (rooms[static_cast<std::size_t>(room)] < 0) {
-      const place made = new_tile(t, padded);
+      const place made = new_tile(t, padded, facts.read_across(v));
       rooms[static_cast<std::size_t>(room)] = made.buffer;
       places[static_cast<std::size_t>(room)] = made;
     }

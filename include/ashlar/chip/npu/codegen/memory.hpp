@@ -76,7 +76,8 @@ class transfer {
         first_offset_(first_offset),
         view_(l.p.at(i).index),
         rank_(l.p.parameter_at(view_).rank),
-        axes_(x.type, rank_) {}
+        axes_(x.type, rank_),
+        engine_(op == isa::opcode::load ? l.load_engine() : l.store_engine()) {}
 
   void emit() {
     std::array<std::int32_t, tile::max_rank> at{};
@@ -106,7 +107,7 @@ class transfer {
     const isa::element e = element_of(x_.type.element);
     const std::int32_t size = isa::size_of(e);
     isa::instruction code{.op = op_, .type = e, .rows = 1, .cols = 1};
-    code.unit = static_cast<std::uint8_t>(isa::dma_unit(engine()));
+    code.unit = static_cast<std::uint8_t>(isa::dma_unit(engine_));
     code.base = l_.argument(word::address, view_);
     code.extents = {1, 1};
     code.strides = {1, 1};
@@ -176,8 +177,6 @@ class transfer {
     l_.add(code, {x_.buffer, -1, -1, -1});
   }
 
-  [[nodiscard]] int engine() const { return op_ == isa::opcode::load || l_.out.one_dma ? 0 : 1; }
-
   lowering& l_;
   int i_;
   isa::opcode op_;
@@ -186,6 +185,7 @@ class transfer {
   int view_;
   int rank_;
   box_axes axes_;
+  int engine_;
 };
 
 }  // namespace detail

@@ -58,7 +58,7 @@ inline void transfer_elements(lowering& l, int i, isa::opcode op, const place& x
   using word = argument_word::kind;
   const lowering::scope temporaries(l);
   const int view = l.p.at(i).index;
-  const int engine = op == isa::opcode::load_rows || l.out.one_dma ? 0 : 1;
+  const int engine = op == isa::opcode::load_rows ? l.load_engine() : l.store_engine();
   isa::instruction code{.op = op,
                         .unit = static_cast<std::uint8_t>(isa::dma_unit(engine)),
                         .type = element_of(x.type.element)};
