@@ -2,6 +2,7 @@
 #pragma once
 #include "ashlar/chip/npu/codegen/allocate.hpp"
 #include "ashlar/chip/npu/codegen/analyse.hpp"
+#include "ashlar/chip/npu/codegen/arguments.hpp"
 #include "ashlar/chip/npu/codegen/compile.hpp"
 #include "ashlar/chip/npu/codegen/elementwise.hpp"
 #include "ashlar/chip/npu/codegen/emit.hpp"

@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <span>
-#include <string>
-#include <type_traits>
-#include <vector>
-
 #include "ashlar/chip/npu/codegen/allocate.hpp"
 #include "ashlar/chip/npu/codegen/analyse.hpp"
+#include "ashlar/chip/npu/codegen/arguments.hpp"
 #include "ashlar/chip/npu/codegen/emit.hpp"
 #include "ashlar/chip/npu/codegen/errors.hpp"
 #include "ashlar/chip/npu/codegen/hazards.hpp"
@@ -18,7 +11,6 @@
 #include "ashlar/chip/npu/codegen/lower.hpp"
 #include "ashlar/chip/npu/description.hpp"
 #include "ashlar/chip/npu/instruction.hpp"
-#include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/verify.hpp"
 
@@ -51,60 +43,6 @@ inline compiled compile(const npu_description& d, const tile::program& p,
   }
   made.code = emit(made.ir);
   return made;
-}
-
-namespace detail {
-
-/// A word about the elements of a view as one line.
-inline std::int64_t span_word(argument_word::kind what, const tile::argument& a) {
-  std::int64_t before = 0;
-  std::int64_t behind = 1;
-  for (std::size_t axis = 0; axis < static_cast<std::size_t>(a.rank); ++axis) {
-    const std::int64_t n = a.extents[axis];
-    const std::int64_t step = n == 0 ? 0 : (n - 1) * a.strides[axis];
-    (step < 0 ? before : behind) += step < 0 ? -step : step;
-    behind = n == 0 ? 0 : behind;
-  }
-  const auto address = static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(a.data));
-  return what == argument_word::kind::lowest
-             ? address - before * static_cast<std::int64_t>(ashlar::size_of(a.element))
-         : what == argument_word::kind::origin ? before
-                                               : before + behind;
-}
-
-}  // namespace detail
-
-/// The words that a compiled program reads, in the order in which it wants them.
-inline std::vector<std::int64_t> words_for(const chip_program& c, const tile::grid& size,
-                                           std::span<const tile::argument> arguments) {
-  std::vector<std::int64_t> all;
-  for (const argument_word& w : c.words) {
-    const auto axis = static_cast<std::size_t>(w.axis);
-    if (w.what == argument_word::kind::grid) {
-      all.push_back(size[axis]);
-      continue;
-    }
-    const tile::argument& a = arguments[static_cast<std::size_t>(w.parameter)];
-    switch (w.what) {
-      case argument_word::kind::address:
-        all.push_back(static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(a.data)));
-        break;
-      case argument_word::kind::extent:
-        all.push_back(a.extents[axis]);
-        break;
-      case argument_word::kind::stride:
-        all.push_back(a.strides[axis]);
-        break;
-      case argument_word::kind::lowest:
-      case argument_word::kind::origin:
-      case argument_word::kind::reach:
-        all.push_back(detail::span_word(w.what, a));
-        break;
-      default:
-        all.push_back(static_cast<std::int64_t>(operand_bits(a.element, a.bits)));
-    }
-  }
-  return all;
 }
 
 }  // namespace ashlar::chip::npu_codegen

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/chip/npu/codegen/arguments.hpp"
 #include "ashlar/chip/npu/codegen/elementwise.hpp"
 #include "ashlar/chip/npu/codegen/fold.hpp"
 #include "ashlar/chip/npu/codegen/ir.hpp"
@@ -458,42 +459,6 @@ class lowerer {
 };
 
 }  // namespace detail
-
-/// Every word that the instructions of a program ask the caller for.
-inline std::vector<argument_word> words_of(const tile::program& p) {
-  using kind = argument_word::kind;
-  std::vector<argument_word> all;
-  const auto add = [&](argument_word w) {
-    if (std::find(all.begin(), all.end(), w) == all.end()) {
-      all.push_back(w);
-    }
-  };
-  for (int a = 0; a < 3; ++a) {
-    add({kind::grid, 0, a});
-  }
-  for (int i = 0; i < p.size; ++i) {
-    const tile::instruction& code = p.at(i);
-    if (tile::info(code.op).kind == tile::opcode_kind::memory) {
-      const bool block = code.op == tile::opcode::load || code.op == tile::opcode::store;
-      if (block) {
-        add({kind::address, code.index, 0});
-      } else {
-        add({kind::lowest, code.index, 0});
-        add({kind::origin, code.index, 0});
-        add({kind::reach, code.index, 0});
-      }
-      for (int a = 0; a < p.parameter_at(code.index).rank; ++a) {
-        add({kind::extent, code.index, a});
-        add({kind::stride, code.index, a});
-      }
-    } else if (code.op == tile::opcode::extent) {
-      add({kind::extent, code.index, static_cast<int>(code.value)});
-    } else if (code.op == tile::opcode::argument) {
-      add({kind::scalar, code.index, 0});
-    }
-  }
-  return all;
-}
 
 /// Returns: the program in chip IR, without synchronisation and addresses.
 /// Throws: `unsupported`, `program_error`.
