@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <tuple>
@@ -63,6 +64,42 @@ TEST_CASE("chip/codegen: matmul of every shape and type adds in the order of K")
   const auto bi = random_array<std::int8_t>({11, 13}, 6);
   CHECK(agrees<matmul<std::int8_t, std::int32_t, 4, 16, 8>>({3, 1, 1}, array<std::int32_t>({9, 13}),
                                                             ai.in(), bi.in()));
+}
+
+TEST_CASE("chip/codegen: products of microscaled 8-bit floats are near those in double") {
+  const std::int64_t m = 5, n = 17, k = 128;
+  const auto a = random_array<al::float8_e4m3>({m, k}, 3);
+  const auto b = random_array<al::float8_e4m3>({k, n}, 4);
+  array<std::uint8_t> sa({m, k / 32});
+  array<std::uint8_t> sb({k / 32, n});
+  for (std::int64_t i = 0; i < sa.size(); ++i) {
+    sa[i] = static_cast<std::uint8_t>(120 + i % 13);
+  }
+  for (std::int64_t i = 0; i < sb.size(); ++i) {
+    sb[i] = static_cast<std::uint8_t>(131 - i % 11);
+  }
+  using kernel = tile_kernels::microscaled_product<4, 16>;
+  array<float> c({m, n});
+  CHECK(agrees<kernel>({2, 2, 1}, c, a.in(), sa.in(), b.in(), sb.in()));
+  al::chip::launch<kernel>({2, 2, 1}, a.in(), sa.in(), b.in(), sb.in(), c.out());
+  int far = 0;
+  for (std::int64_t i = 0; i < m; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      double sum = 0;
+      double size = 0;
+      for (std::int64_t p = 0; p < k; ++p) {
+        const double scale = std::ldexp(1.0, sa[i * (k / 32) + p / 32] + sb[p / 32 * n + j] - 254);
+        const double term = scale * static_cast<double>(static_cast<float>(a[i * k + p])) *
+                            static_cast<double>(static_cast<float>(b[p * n + j]));
+        sum += term;
+        size += std::abs(term);
+      }
+      // Products are exact in float: one rounding for each addition, and for each scaled group.
+      const double bound = static_cast<double>(k + k / 32) * 0x1p-24 * size;
+      far += std::abs(static_cast<double>(c[i * n + j]) - sum) <= bound ? 0 : 1;
+    }
+  }
+  CHECK(far == 0);
 }
 
 TEST_CASE("chip/codegen: products of large tiles, inside and over the edges") {

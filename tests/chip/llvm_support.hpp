@@ -236,6 +236,13 @@ inline std::vector<launch> kernel_launches() {
   whole(std::type_identity<std::int8_t>(), "int8");
   whole(std::type_identity<std::uint8_t>(), "uint8");
 
+  all.push_back(launch_maker("microscaled", tile::program_of<microscaled_product<4, 16>>, {2, 2, 1})
+                    .add(random_view<al::float8_e4m3>{{5, 128}})
+                    .add(random_view<std::uint8_t>{{5, 4}, {}, 120, 133})
+                    .add(random_view<al::float8_e4m3>{{128, 17}})
+                    .add(random_view<std::uint8_t>{{4, 17}, {}, 120, 133})
+                    .add(random_view<float>{{5, 17}})
+                    .done());
   using small = float8_values<40>;
   all.push_back(launch_maker("float8", tile::program_of<small>, {2, 1, 1})
                     .add(random_view<al::float8_e4m3>{

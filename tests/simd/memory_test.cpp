@@ -15,6 +15,8 @@ namespace {
 namespace simd = ashlar::simd;
 using ashlar::bfloat16;
 using ashlar::float16;
+using ashlar::float8_e4m3;
+using ashlar::float8_e5m2;
 
 template <class T>
 void check_partial() {
@@ -49,9 +51,9 @@ void check_partial() {
 
 template <class S>
 std::vector<S> all_values() {
-  std::vector<S> values(1 << 16);
+  std::vector<S> values(std::size_t{1} << (8 * sizeof(S)));
   for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i].bits = static_cast<std::uint16_t>(i);
+    values[i].bits = static_cast<decltype(values[i].bits)>(i);
   }
   return values;
 }
@@ -78,8 +80,8 @@ TEST_CASE_TEMPLATE("simd/memory: iota counts and first_lanes cuts", T, float, do
   }
 }
 
-TEST_CASE_TEMPLATE("simd/memory: every 16-bit value loads as the scalar conversion has it", S,
-                   float16, bfloat16) {
+TEST_CASE_TEMPLATE("simd/memory: every narrow value loads as the scalar conversion has it", S,
+                   float16, bfloat16, float8_e4m3, float8_e5m2) {
   const std::vector<S> values = all_values<S>();
   bool equal = true;
   for (std::size_t i = 0; i < values.size(); i += 16) {
@@ -96,7 +98,8 @@ TEST_CASE_TEMPLATE("simd/memory: every 16-bit value loads as the scalar conversi
   CHECK(equal);
 }
 
-TEST_CASE_TEMPLATE("simd/memory: stores to 16 bits round to nearest even", S, float16, bfloat16) {
+TEST_CASE_TEMPLATE("simd/memory: stores to narrow formats round to nearest even", S, float16,
+                   bfloat16, float8_e4m3, float8_e5m2) {
   std::uint32_t state = 1;
   bool equal = true;
   for (int round = 0; round < 20000; ++round) {

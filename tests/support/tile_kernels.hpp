@@ -83,6 +83,32 @@ struct float8_values {
   static constexpr int rows = 16;
 };
 
+/// A product of microscaled matrices: e4m3 with a power of two for each 32 along K, stored as the
+/// exponent byte of a float (OCP E8M0).
+template <int M, int N>
+struct microscaled_product {
+  static constexpr auto name = "microscaled";
+  constexpr void operator()(tile::scope& k, tile::in<al::float8_e4m3, 2> a,
+                            tile::in<std::uint8_t, 2> scale_a, tile::in<al::float8_e4m3, 2> b,
+                            tile::in<std::uint8_t, 2> scale_b, tile::out<float, 2> c) const {
+    const auto m = k.program_id(1) * M;
+    const auto n = k.program_id(0) * N;
+    const auto power = [](auto exponent) {
+      return tile::bitcast<float>(tile::cast<std::int32_t>(exponent) << 23);
+    };
+    const auto sum = k.loop(
+        0, a.extent(1), 64,
+        [&](tile::index i, auto acc) {
+          const auto sa = power(tile::load<M, 2>(scale_a, m, i / 32));
+          const auto sb = power(tile::load<2, N>(scale_b, i / 32, n));
+          return tile::dot_scaled(tile::load<M, 64>(a, m, i), sa, tile::load<64, N>(b, i, n), sb,
+                                  acc);
+        },
+        k.zeros<float, M, N>());
+    tile::store(c, sum, m, n);
+  }
+};
+
 /// Those whose last bits are the C library's.
 template <class T, int B>
 struct library_functions {

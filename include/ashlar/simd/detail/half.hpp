@@ -7,7 +7,7 @@
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/simd/detail/native.hpp"
 
-/// One native register of floats from and to 16-bit formats; rounding is to nearest even.
+/// One native register of floats from and to narrow formats; rounding is to nearest even.
 namespace ashlar::simd::detail {
 
 template <class T, class S>
@@ -41,6 +41,29 @@ template <>
 ASHLAR_INLINE native<float> native_load_as<float, bfloat16>(const bfloat16* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(load_16_bits(p));
   return native<float>(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
+}
+ASHLAR_INLINE __m128i load_8_bits(const void* p) {
+  return _mm_loadu_si128(static_cast<const __m128i*>(p));
+}
+template <>
+ASHLAR_INLINE native<float> native_load_as<float, float8_e5m2>(const float8_e5m2* p) {
+  // The upper byte of a float16.
+  return native<float>(_mm512_cvtph_ps(_mm256_slli_epi16(_mm256_cvtepu8_epi16(load_8_bits(p)), 8)));
+}
+template <>
+ASHLAR_INLINE native<float> native_load_as<float, float8_e4m3>(const float8_e4m3* p) {
+  const __m512i bits = _mm512_cvtepu8_epi32(load_8_bits(p));
+  const __m512i sign = _mm512_slli_epi32(_mm512_and_si512(bits, _mm512_set1_epi32(0x80)), 24);
+  const __m512i size = _mm512_and_si512(bits, _mm512_set1_epi32(0x7f));
+  const __m512i normal =
+      _mm512_add_epi32(_mm512_slli_epi32(size, 20), _mm512_set1_epi32(0x3c000000));
+  const __m512i small =
+      _mm512_castps_si512(_mm512_mul_ps(_mm512_cvtepi32_ps(size), _mm512_set1_ps(0x1p-9f)));
+  const __mmask16 is_small = _mm512_cmplt_epi32_mask(size, _mm512_set1_epi32(8));
+  const __mmask16 is_nan = _mm512_cmpeq_epi32_mask(size, _mm512_set1_epi32(0x7f));
+  const __m512i value = _mm512_mask_mov_epi32(_mm512_mask_mov_epi32(normal, is_small, small),
+                                              is_nan, _mm512_set1_epi32(0x7fc00000));
+  return native<float>(_mm512_castsi512_ps(_mm512_or_si512(sign, value)));
 }
 template <>
 ASHLAR_INLINE void native_store_as<float16, float>(float16* p, const native<float>& x) {
