@@ -28,18 +28,28 @@ inline bool can_compile() {
   return true;
 }
 
-/// Compiles the programs of the launches together, every other one after the passes; every result
-/// must be the interpreter's.
-inline void check_native(const std::vector<launch>& all,
-                         const chip::llvm_target& target = chip::llvm_x86_64) {
+/// Compiles the programs of the launches together, every other one after the passes, and runs them.
+/// Returns: the memory of each afterwards.
+inline std::vector<std::vector<std::vector<std::byte>>> compiled(
+    const std::vector<launch>& all, const chip::llvm_target& target = chip::llvm_x86_64) {
   const programs programs(all, true);
   const chip::llvm_codegen::native_library code(programs.code, target, "-O1");
   chip::thread_limit one(1);  // the interpreter's order of atomics
+  std::vector<std::vector<std::vector<std::byte>>> after;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    after.push_back(all[i].memory);
+    code.run(programs.of[i], all[i].size, all[i].arguments(after.back()));
+  }
+  return after;
+}
+
+/// Every result must be the interpreter's.
+inline void check_native(const std::vector<launch>& all,
+                         const chip::llvm_target& target = chip::llvm_x86_64) {
+  const auto after = compiled(all, target);
   for (std::size_t i = 0; i < all.size(); ++i) {
     CAPTURE(all[i].name);
-    auto memory = all[i].memory;
-    code.run(programs.of[i], all[i].size, all[i].arguments(memory));
-    CHECK(distance(all[i], memory, all[i].expected()) == 0);
+    CHECK(distance(all[i], after[i], all[i].expected()) == 0);
   }
 }
 

@@ -57,11 +57,11 @@ TEST_CASE("chip/llvm: random programs with every operation give the interpreter'
   check_native(all);
 }
 
-TEST_CASE("chip/llvm: 300 random programs give the interpreter's bits on this machine") {
+TEST_CASE("chip/llvm: short random programs give the interpreter's bits on this machine") {
   if (!can_compile()) {
     return;
   }
-  for (int pack = 0; pack < 6; ++pack) {
+  for (int pack = 0; pack < random_programs::llvm_packs; ++pack) {
     check_native(llvm_test::random_launches(pack, true));
   }
 }

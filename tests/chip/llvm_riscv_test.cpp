@@ -26,11 +26,11 @@ TEST_CASE("chip/llvm: on RISC-V with vectors every operation gives the interpret
   llvm_test::check_emulated(scalars, chip::llvm_riscv64.with_vector_bytes(4));
 }
 
-TEST_CASE("chip/llvm: on RISC-V 300 random programs give the interpreter's bits") {
+TEST_CASE("chip/llvm: on RISC-V short random programs give the interpreter's bits") {
   if (!llvm_test::can_emulate()) {
     return;
   }
-  for (int pack = 0; pack < 6; ++pack) {
+  for (int pack = 0; pack < random_programs::llvm_packs; ++pack) {
     llvm_test::check_emulated(llvm_test::random_launches(pack, false));
   }
 }

@@ -17,6 +17,13 @@ inline constexpr tile_test::random_options options{.moves = 3};
 inline constexpr std::uint64_t first_seed = 20000;
 inline constexpr int pack_size = 50;  ///< programs of one source file, or of one module
 
+/// Packs that are tested where LLVM compiles: the text is the same whatever compiles this.
+#if defined(__clang__)
+inline constexpr int llvm_packs = 1;
+#else
+inline constexpr int llvm_packs = 6;
+#endif
+
 /// Runs one program for every place of the grid.
 using function = void (*)(const tile::grid&, std::span<const tile::argument>);
 
