@@ -243,7 +243,9 @@ double beyond(const sample& s, const memory& after) {
 
 }  // namespace
 
-TEST_CASE("chip: kernels on the host, by LLVM and on RISC-V give the same, near double precision") {
+TEST_CASE(
+    "chip/across: kernels on the host, by LLVM and on RISC-V give the same, near double "
+    "precision") {
   samples made(4711);
   made.products<float, float, 5, 7, 8>("matmul float");
   made.products<al::bfloat16, float, 4, 16, 8>("matmul bfloat16");
