@@ -87,6 +87,25 @@ struct small_floats {
   }
 };
 
+/// What is too large, in every way to round.
+struct roundings {
+  static constexpr auto name = "roundings";
+  constexpr void operator()(tile::scope& k, tile::in<double, 1> x, tile::in<float, 1> scale,
+                            tile::out<ashlar::float8_e4m3, 1> a,
+                            tile::out<ashlar::float8_e5m2, 1> b, tile::out<ashlar::float16, 1> c,
+                            tile::out<float, 1> d) const {
+    using tile::rounding;
+    const auto at = k.program_id(0) * 16;
+    const auto wide = tile::load<16>(x, at) * 1e39;
+    const auto y = tile::load<16>(x, at) * 300.0 + tile::cast<double>(tile::load<16>(scale, at));
+    const auto z = tile::cast<float>(y * 200.0);
+    tile::store(a, tile::cast<ashlar::float8_e4m3>(y, rounding::saturating), at);
+    tile::store(b, tile::cast<ashlar::float8_e5m2>(z, rounding::toward_zero), at);
+    tile::store(c, tile::cast<ashlar::float16>(z, rounding::saturating), at);
+    tile::store(d, tile::cast<float>(wide, rounding::saturating), at);
+  }
+};
+
 }  // namespace
 
 TEST_CASE("chip/npu_codegen: random programs give the interpreter's bits on the machine") {
@@ -188,4 +207,11 @@ TEST_CASE("chip/npu_codegen: 8-bit floats are loaded, converted and stored, and 
   }
   CHECK_THROWS_AS(static_cast<void>(codegen::compile({}, tile::program_of<small_floats<true>>)),
                   codegen::unsupported);
+}
+
+TEST_CASE("chip/npu_codegen: casts saturate or go towards zero as the program says") {
+  const tile::program program = tile::trace<roundings>();
+  for (std::uint64_t seed = 1; seed <= 50; ++seed) {
+    CHECK(compare({}, program, seed) == "");
+  }
 }

@@ -123,6 +123,31 @@ TEST_CASE("chip/npu_codegen: longer rows keep columns from meeting in banks") {
   CHECK(reports[1].cycles < reports[0].cycles);
 }
 
+TEST_CASE("chip/npu_codegen: every channel is needed: without it engines race") {
+  const tile::program program = tile::trace<dense_gelu<16, 24, 32>>();
+  const codegen::compiled made = codegen::compile({}, program);
+  constexpr std::int64_t n = 96;
+  const std::vector<bfloat16> a(n * n);
+  const std::vector<float> bias(n);
+  std::vector<float> y(n * n);
+  const std::array<std::int64_t, 2> extents{n, n};
+  const std::array<std::int64_t, 2> strides{n, 1};
+  const std::array<std::int64_t, 1> length{n};
+  const std::array<std::int64_t, 1> step{1};
+  const std::array<tile::argument, 4> arguments{
+      tile::argument(a.data(), extents, strides), tile::argument(a.data(), extents, strides),
+      tile::argument(bias.data(), length, step), tile::argument(y.data(), extents, strides)};
+  CHECK(made.ir.channels.size() >= 6);
+  for (std::size_t k = 0; k < made.ir.channels.size(); ++k) {
+    CAPTURE(k);
+    codegen::compiled broken = made;
+    broken.ir.channels.erase(broken.ir.channels.begin() + static_cast<std::ptrdiff_t>(k));
+    broken.code = codegen::emit(broken.ir);
+    CHECK_THROWS_AS(codegen::launch(broken, program, {4, 6, 1}, arguments), isa::fault);
+  }
+  codegen::launch(made, program, {4, 6, 1}, arguments);
+}
+
 TEST_CASE("chip/npu_codegen: what does not fit is refused with the bytes that it takes") {
   const tile::program program = tile::trace<too_large>();
   bool refused = false;

@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "ashlar/chip/npu/codegen/layout.hpp"
@@ -12,6 +14,7 @@
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/opcode.hpp"
 #include "ashlar/tile/program.hpp"
+#include "ashlar/tile/scalar.hpp"
 #include "ashlar/tile/type.hpp"
 
 /// Elementwise instructions on the vector unit.
@@ -228,18 +231,49 @@ inline void remainder(lowering& l, const place& to, const place& a, const place&
   vector(l, isa::opcode::v_sub, e, to, {a, whole});
 }
 
+/// The largest number of a floating type.
+inline double largest_of(dtype e) {
+  return tile::eval::with_scalar(e, [&]<class T>(std::type_identity<T>) -> double {
+    if constexpr (NarrowFloating<T>) {
+      using bits = tile::eval::detail::bits_of<T>;
+      const auto code = static_cast<bits>(ashlar::detail::largest_bits(dtype_of<T>));
+      return static_cast<double>(static_cast<float>(tile::eval::detail::from_raw_bits<T>(code)));
+    } else {
+      return static_cast<double>(std::numeric_limits<float>::max());
+    }
+  });
+}
+
+/// `x` between `-most` and `most`, in f64 or f32; NaN stays.
+inline place clamped(lowering& l, const place& x, double most) {
+  const dtype e = x.type.element == dtype::float64 ? dtype::float64 : dtype::float32;
+  const place y = l.new_tile(x.type.with(e));
+  place wide = x;
+  if (x.type.element != e) {
+    vector(l,
+           {.op = isa::opcode::v_cast, .type = element_of(e), .from = element_of(x.type.element)},
+           y, {x});
+    wide = y;
+  }
+  vector(l, isa::opcode::v_min, e, y, {wide, constant_place(y.type, tile::constant_bits(most))});
+  vector(l, isa::opcode::v_max, e, y, {y, constant_place(y.type, tile::constant_bits(-most))});
+  return y;
+}
+
 inline void convert(lowering& l, const tile::instruction& i, const place& to, const place& x) {
   isa::instruction code{.op = isa::opcode::v_cast,
                         .type = element_of(to.type.element),
                         .from = element_of(x.type.element)};
   const auto how = static_cast<tile::rounding>(i.index);
-  if (how != tile::rounding::nearest_even && ashlar::is_floating(to.type.element) &&
-      ashlar::is_floating(x.type.element)) {
-    if (how == tile::rounding::saturating || ashlar::size_of(to.type.element) == 1) {
-      l.refuse("the machine does not end at the largest number; clamp before the cast");
-    }
-    code.mode = 1;
+  const bool narrows = to.type.element != dtype::float64 && ashlar::is_floating(to.type.element) &&
+                       ashlar::is_floating(x.type.element) &&
+                       (to.type.element != dtype::float32 || x.type.element == dtype::float64);
+  if (narrows && how == tile::rounding::saturating) {
+    const place held = clamped(l, in_scratch(l, x), largest_of(to.type.element));
+    code.from = element_of(held.type.element);
+    return vector(l, code, to, {held});
   }
+  code.mode = narrows && how == tile::rounding::toward_zero ? 1 : 0;
   vector(l, code, to, {in_scratch(l, x)});
 }
 

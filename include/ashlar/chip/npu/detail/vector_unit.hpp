@@ -256,6 +256,10 @@ void write_rounded(std::byte* p, element to, T x, bool toward_zero) {
       return write_as(p, eval::cast<float16>(x, how).bits);
     case element::bf16:
       return write_as(p, eval::cast<bfloat16>(x, how).bits);
+    case element::e4m3:
+      return write_as(p, eval::cast<float8_e4m3>(x, how).bits);
+    case element::e5m2:
+      return write_as(p, eval::cast<float8_e5m2>(x, how).bits);
     default:
       return write_float(p, to, eval::cast<float>(x, how));
   }
