@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "ashlar/chip/blocks.hpp"
 #include "ashlar/chip/npu.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/simd/vec.hpp"
@@ -148,6 +149,14 @@ TEST_CASE("chip/npu/matmul: 512 x 512 x 512 in bf16 is bound by compute or by DM
     CHECK(static_cast<double>(r.engines[isa::matrix_unit].busy) == e.compute);
     CHECK(r.bytes_loaded == 4 * 1024 * 1024);
     CHECK(r.bytes_stored == 1024 * 1024);
+    // The model that chooses blocks is near, too: it stores c in bf16, a tenth of the bytes less.
+    const chip::matmul_work work{.element = ashlar::dtype::bfloat16};
+    const chip::matmul_blocks chosen = chip::best_blocks(d.general(), work);
+    CHECK(chosen.m == 128);
+    CHECK(chosen.n == 128);
+    const double estimated = chip::estimate(d.general(), work, chosen).cycles;
+    CHECK(estimated >= 0.88 * cycles);
+    CHECK(estimated <= 1.05 * cycles);
   }
 }
 

@@ -60,10 +60,13 @@ struct matmul {
 
 namespace ops::detail {
 
-/// The blocks of a product of `T` on chip `C`.
+/// The blocks of a product of `T` on chip `C`, and those for a product of few rows.
 template <class C, class T>
 inline constexpr chip::matmul_blocks product_blocks =
     chip::blocks_of<C>::product(C::description, {.element = dtype_of<T>});
+template <class C, class T>
+inline constexpr chip::matmul_blocks row_product_blocks =
+    chip::blocks_of<C>::product(C::description, {.m = 1, .element = dtype_of<T>});
 
 /// `out = bias + a b`; the axes before the last two broadcast.
 template <class T, class C>
@@ -85,14 +88,21 @@ void matmul_by_tiles(context<C>& on, const view<T>& out, const view<const T>& a,
   each_four_axes(
       [&](const auto& x) {
         const auto& e = x[0].extents;
-        constexpr chip::matmul_blocks size = product_blocks<C, T>;
-        const tile::grid grid{ceil_div(e[3], size.n), ceil_div(e[2], size.m), e[0] * e[1]};
-        if (bias != nullptr) {
-          run_tiles<programs::matmul<T, true, size.m, size.n, size.k>>(on, grid, x[0], x[1], x[2],
-                                                                       start);
+        const auto launch = [&]<chip::matmul_blocks Size>() {
+          const tile::grid grid{ceil_div(e[3], Size.n), ceil_div(e[2], Size.m), e[0] * e[1]};
+          if (bias != nullptr) {
+            run_tiles<programs::matmul<T, true, Size.m, Size.n, Size.k>>(on, grid, x[0], x[1], x[2],
+                                                                         start);
+          } else {
+            run_tiles<programs::matmul<T, false, Size.m, Size.n, Size.k>>(on, grid, x[0], x[1],
+                                                                          x[2], start);
+          }
+        };
+        constexpr chip::matmul_blocks few = row_product_blocks<C, T>;
+        if (e[2] <= few.m) {
+          launch.template operator()<few>();
         } else {
-          run_tiles<programs::matmul<T, false, size.m, size.n, size.k>>(on, grid, x[0], x[1], x[2],
-                                                                        start);
+          launch.template operator()<product_blocks<C, T>>();
         }
       },
       out, view<const T>{a.data, &ea}, view<const T>{b.data, &eb});
