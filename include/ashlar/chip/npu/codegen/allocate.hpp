@@ -10,6 +10,7 @@
 #include "ashlar/chip/npu/codegen/errors.hpp"
 #include "ashlar/chip/npu/codegen/ir.hpp"
 #include "ashlar/chip/npu/codegen/layout.hpp"
+#include "ashlar/chip/npu/validate.hpp"
 
 /// Addresses in the scratchpad, and how many rounds of a loop may be on their way at a time.
 namespace ashlar::chip::npu_codegen {
@@ -119,7 +120,9 @@ class allocator {
 /// Throws: `out_of_scratchpad`.
 inline void allocate(chip_program& c, int stages, bool compact = false) {
   detail::allocator a(c);
-  const std::int64_t capacity = c.machine.scratchpad_bytes;
+  // Addresses are constants of instructions.
+  const std::int64_t capacity =
+      std::min<std::int64_t>(c.machine.scratchpad_bytes, isa::max_constant);
   if (compact || a.place_all(false) > capacity) {
     const std::int64_t needed = a.place_all(true);
     if (needed > capacity) {
