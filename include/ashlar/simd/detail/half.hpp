@@ -47,8 +47,12 @@ ASHLAR_INLINE __m128i load_8_bits(const void* p) {
 }
 template <>
 ASHLAR_INLINE native<float> native_load_as<float, float8_e5m2>(const float8_e5m2* p) {
-  // The upper byte of a float16.
-  return native<float>(_mm512_cvtph_ps(_mm256_slli_epi16(_mm256_cvtepu8_epi16(load_8_bits(p)), 8)));
+  // The upper byte of a float16; every NaN becomes the one that the scalar conversion has.
+  const __m256i half = _mm256_slli_epi16(_mm256_cvtepu8_epi16(load_8_bits(p)), 8);
+  const __m256i size = _mm256_and_si256(half, _mm256_set1_epi16(0x7fff));
+  const __m256i nan = _mm256_cmpgt_epi16(size, _mm256_set1_epi16(0x7c00));
+  const __m256i only = _mm256_xor_si256(_mm256_xor_si256(half, size), _mm256_set1_epi16(0x7e00));
+  return native<float>(_mm512_cvtph_ps(_mm256_blendv_epi8(half, only, nan)));
 }
 template <>
 ASHLAR_INLINE native<float> native_load_as<float, float8_e4m3>(const float8_e4m3* p) {
