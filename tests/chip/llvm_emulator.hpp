@@ -150,7 +150,17 @@ inline std::vector<std::vector<std::vector<std::byte>>> emulated(
 /// Every result must be the interpreter's.
 inline void check_emulated(const std::vector<launch>& all,
                            const chip::llvm_target& target = chip::llvm_riscv64) {
-  const auto after = emulated(all, target);
+  const auto after = [&] {
+    try {
+      return emulated(all, target);
+    } catch (const chip::llvm_tool_error& e) {
+      // QEMU before 8.1 stops at some conversions of vectors of doubles (its issue 1441).
+      if (e.reason.find("decode_save_opc") == std::string::npos) {
+        throw;
+      }
+      return emulated(all, target.with_vector_bytes(4));
+    }
+  }();
   for (std::size_t i = 0; i < all.size(); ++i) {
     CAPTURE(all[i].name);
     CHECK(distance(all[i], after[i], all[i].expected()) == 0);
