@@ -194,7 +194,7 @@ struct translator {
         to.from.push_back(reg[o]);
         to.type = p.type_of(p.operand(at, 0));
       }
-      const int ends = tile::info(i.op).regions > 0 ? tile::region_end(p, at + 1) : at;
+      const int ends = std::max<int>(at, tile::at(tile::structure(p).first_yield, at));
       if (i.op == opcode::loop) {
         at = loop(at, ends);
       } else if (i.op == opcode::result) {

@@ -7,5 +7,6 @@
 #include "ashlar/tile/opcode.hpp"
 #include "ashlar/tile/print.hpp"
 #include "ashlar/tile/program.hpp"
+#include "ashlar/tile/structure.hpp"
 #include "ashlar/tile/type.hpp"
 #include "ashlar/tile/verify.hpp"
