@@ -49,8 +49,11 @@ int run(const options& o) {
     model.lay_out_for_decoding();
     const std::int64_t wanted = 512;
     if (model.config.context < wanted) {
-      // Rotary positions have no table that could end, and some files give a small number.
-      std::fprintf(stderr, "the file says a context of %lld tokens; going on to %lld\n",
+      // Rotary positions have no table that could end, and some files name less than their model
+      // was trained on.
+      std::fprintf(stderr,
+                   "the file says a context of %lld tokens; going on to %lld, where a model that "
+                   "was trained on no more may write nonsense (--max-tokens ends it earlier)\n",
                    static_cast<long long>(model.config.context), static_cast<long long>(wanted));
       model.config.context = wanted;
     }

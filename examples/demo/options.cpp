@@ -81,6 +81,10 @@ std::optional<options> parse(int argc, char** argv, int& exit_code) {
                  "prompt)")
       ->check(from<std::int64_t>(1));
   app.add_flag("--raw", o.raw, "print the generated text and nothing else");
+  app.add_option("--seed", o.seed,
+                 "of weights, batches and sampling: the same seed gives the same run")
+      ->check(from<std::uint64_t>(0))
+      ->capture_default_str();
 
   const char* training = "Training";
   app.add_flag("--quick", o.quick, "a tiny model in a few seconds, to see that everything works")
@@ -118,7 +122,6 @@ std::optional<options> parse(int argc, char** argv, int& exit_code) {
   figure("--learning-rate", o.learning_rate, "peak learning rate", positive());
   figure("--weight-decay", o.weight_decay, "of matrices", not_negative());
   figure("--clip", o.clip, "largest norm of the gradient", positive());
-  figure("--seed", o.seed, "the same seed gives the same weights", from<std::uint64_t>(0));
 
   try {
     app.parse(argc, argv);
@@ -128,14 +131,14 @@ std::optional<options> parse(int argc, char** argv, int& exit_code) {
           value = small;
         }
       };
-      shrink("--steps", o.steps, 60);
+      shrink("--steps", o.steps, 500);
       shrink("--batch", o.batch, 8);
       shrink("--context", o.context, 64);
-      shrink("--dim", o.dim, 64);
+      shrink("--dim", o.dim, 96);
       shrink("--layers", o.layers, 2);
       shrink("--heads", o.heads, 4);
       shrink("--vocabulary", o.vocabulary, 512);
-      shrink("--learning-rate", o.learning_rate, 1e-2);
+      shrink("--learning-rate", o.learning_rate, 5e-3);
     }
     if (o.kv_heads == 0) {
       o.kv_heads = o.heads % 2 == 0 ? o.heads / 2 : o.heads;
@@ -153,6 +156,10 @@ std::optional<options> parse(int argc, char** argv, int& exit_code) {
     require(app.count("--model") == 0 || !o.model.empty(),
             "--model: it must name a file or folder");
     require(o.tokenizer.empty() || !o.model.empty(), "--tokenizer: it goes with --model");
+    for (const CLI::Option* option : app.get_options()) {
+      require(o.model.empty() || option->count() == 0 || option->get_group() != training,
+              (option->get_name() + ": it is about training, and --model trains nothing").c_str());
+    }
     require(!o.save.empty(), "--save: it must name a folder");
   } catch (const CLI::ParseError& e) {
     exit_code = app.exit(e);

@@ -28,7 +28,7 @@ struct options {
   int context = 128;
   int dim = 160;
   int layers = 4;
-  int heads = 5;
+  int heads = 4;
   int kv_heads = 0;  ///< 0: as many as heads, halved where that divides
   int vocabulary = 2048;
   double learning_rate = 4e-3;

@@ -167,6 +167,9 @@ void check_invariance(testing::serving_llama& model, const workload& work) {
   {
     INFO("two threads");
     const al::chip::thread_limit two(2);
+    if (al::chip::host_threads() < 2) {
+      MESSAGE("SKIPPED: serve/llama on two threads: this build has no OpenMP");
+    }
     CHECK(differences(expected, run<kv::paged<16>, whole>(model, work)) == 0);
     CHECK(differences(expected, run<kv::paged<5>, chunks<16>>(model, work)) == 0);
     CHECK(differences_to_whole(model, expected) == 0);

@@ -5,8 +5,8 @@
 usage: check.py LISTING.s
 
 A plain call must be the same instructions as the kernel called directly; a structured call must
-call the same functions as meta + allocation + kernel by hand, in no more than 10 % more
-instructions.
+call the same functions as meta + allocation + kernel by hand, in as many instructions. g++ builds
+the result of nested calls in one more place and moves it: it may take four more.
 """
 import collections
 import re
@@ -38,6 +38,7 @@ def calls(code):
 
 def main():
     code = functions(sys.argv[1])
+    more = 0 if re.search(r'\.ident\s.*clang', open(sys.argv[1]).read()) else 4
     failed = False
     for pair in ("plain", "keyed"):
         called, direct = code[f"{pair}_called"], code[f"{pair}_direct"]
@@ -48,7 +49,7 @@ def main():
     (invoke,) = [name for name in code if "6invokeI5twice" in name and "cold" not in name]
     (by_hand,) = [name for name in code if "structured_by_hand" in name and "cold" not in name]
     called, direct = code[invoke], code[by_hand]
-    same = calls(called) == calls(direct) and len(called) <= 1.1 * len(direct)
+    same = calls(called) == calls(direct) and len(called) <= len(direct) + more
     same &= list(calls(code["structured_called"])) == [invoke]
     failed |= not same or not calls(called)
     print(f"structured: {len(called)} instructions, by hand {len(direct)};",
