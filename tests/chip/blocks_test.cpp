@@ -13,6 +13,7 @@
 #include "ashlar/chip/llvm/target.hpp"
 #include "ashlar/chip/npu/description.hpp"
 #include "chip/npu_matmul.hpp"
+#include "laws/block_policy.hpp"
 
 namespace al = ashlar;
 namespace chip = ashlar::chip;
@@ -225,4 +226,14 @@ constexpr matmul_blocks on_npu =
     chip::default_blocks::product(chip::npu_description{}.general(), matmul_work{});
 static_assert(on_npu.m == 128 && on_npu.n == 128);
 
+static_assert(al::laws::constant_blocks<chip::default_blocks, chip::host>);
+static_assert(al::laws::constant_blocks<sixteen, chip::host>);
+
 }  // namespace
+
+TEST_CASE_TEMPLATE("chip/blocks: the laws of a block policy hold on every chip", Policy,
+                   chip::default_blocks, sixteen) {
+  for (const chip_description& d : all) {
+    al::laws::check_block_policy<Policy>(d);
+  }
+}

@@ -13,6 +13,9 @@
 #include <thread>
 #include <vector>
 
+#include "ashlar/comm/collectives.hpp"
+#include "laws/transport.hpp"
+
 namespace comm = ashlar::comm;
 
 namespace {
@@ -21,6 +24,38 @@ std::span<const std::byte> out(const int& value) { return std::as_bytes(std::spa
 std::span<std::byte> in(int& value) { return std::as_writable_bytes(std::span(&value, 1)); }
 
 }  // namespace
+
+TEST_CASE("comm/transport: the laws of a transport hold") {
+  namespace laws = ashlar::laws;
+  for (const int p : {1, 2, 3, 5}) {
+    CAPTURE(p);
+    const std::vector<std::string> none(static_cast<std::size_t>(p));
+    CHECK(comm::run(p, [](comm::threads& t) { return laws::broken_transport_law(t); }) == none);
+    CHECK(comm::run(p, [](comm::threads& t) {
+            comm::logged<comm::threads> noted(t);
+            return laws::broken_transport_law(noted);
+          }) == none);
+    laws::post_office office;
+    CHECK(comm::run(p, [&office](comm::threads& t) {
+            laws::postal_transport post(office, t.rank(), t.size());
+            return laws::broken_transport_law(post);
+          }) == none);
+  }
+}
+
+TEST_CASE("comm/transport: collectives ask no more of a transport than the concept does") {
+  ashlar::laws::post_office office;
+  const auto sums = comm::run(3, [&office](comm::threads& t) {
+    ashlar::laws::postal_transport post(office, t.rank(), t.size());
+    std::vector<float> mine(7, static_cast<float>(t.rank() + 1));
+    comm::all_reduce<comm::ring>(post, std::span(mine));
+    comm::all_reduce<comm::ordered>(post, std::span(mine));
+    return mine;
+  });
+  for (const auto& got : sums) {
+    CHECK(got == std::vector<float>(7, 18.0F));  // 1 + 2 + 3, and that of three ranks
+  }
+}
 
 TEST_CASE("comm/threads: a message arrives in one piece, whatever its size") {
   for (const std::size_t size : {0u, 1u, 17u, 100003u}) {

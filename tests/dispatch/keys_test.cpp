@@ -5,8 +5,10 @@
 
 #include <type_traits>
 
+#include "ashlar/autograd/node.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/chip/meta.hpp"
+#include "laws/key.hpp"
 
 using namespace ashlar;
 
@@ -31,14 +33,6 @@ using on_meta = keys::backend<chip::meta>;
 template <class A, class B>
 inline constexpr bool same = std::is_same_v<A, B>;
 
-/// Laws of a semilattice, for three sets.
-template <class A, class B, class C>
-consteval bool semilattice() {
-  return same<set_union<A, B>, set_union<B, A>> && same<set_union<A, A>, A> &&
-         same<set_union<A, set_union<B, C>>, set_union<set_union<A, B>, C>> &&
-         same<set_union<A, key_set<>>, A>;
-}
-
 }  // namespace
 
 TEST_CASE("dispatch/keys: a set has one form whatever the order it was written in") {
@@ -54,10 +48,21 @@ TEST_CASE(
   using a = make_key_set<low, host>;
   using b = make_key_set<high, host>;
   using c = make_key_set<middle, also_middle>;
-  static_assert(semilattice<a, b, c>());
-  static_assert(semilattice<b, c, a>());
-  static_assert(semilattice<a, a, key_set<>>());
+  static_assert(laws::semilattice<a, b, c>());
+  static_assert(laws::semilattice<b, c, a>());
+  static_assert(laws::semilattice<a, a, key_set<>>());
   static_assert(same<set_union<a, b, c>, make_key_set<high, middle, also_middle, low, host>>);
+  CHECK(true);
+}
+
+TEST_CASE("dispatch/keys: the laws of a key hold for the library's and for one's own") {
+  using none = key_set<>;
+  using some = make_key_set<middle, also_middle>;
+  static_assert(laws::key_laws<host, keys::autograd, some, none>());
+  static_assert(laws::key_laws<keys::autograd, host, some, make_key_set<low, host>>());
+  static_assert(laws::key_laws<on_meta, keys::autograd, some, make_key_set<high>>());
+  static_assert(laws::key_laws<low, host, make_key_set<high, keys::autograd>, some>());
+  static_assert(laws::key_laws<high, also_middle, make_key_set<host>, some>());
   CHECK(true);
 }
 

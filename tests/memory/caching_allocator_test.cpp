@@ -10,6 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/chip/host/host.hpp"
+#include "laws/memory.hpp"
+
 using namespace ashlar;
 
 namespace {
@@ -55,18 +58,51 @@ TEST_CASE("memory/caching_allocator: a freed block serves the next request of it
   CHECK(upstream::used == 0);  // the destructor gives everything back
 }
 
-TEST_CASE(
-    "memory/caching_allocator: size classes are monotone, idempotent and waste a quarter at "
-    "most") {
-  std::size_t before = 0;
-  for (std::size_t n = 1; n < 100000; n += 37) {
-    const std::size_t r = memory::binned::rounded(n);
-    CHECK(r >= n);
-    CHECK(r >= before);
-    CHECK(memory::binned::rounded(r) == r);
-    CHECK((n < 2048 || r <= n + n / 4 + 1));
-    before = r;
+TEST_CASE_TEMPLATE("memory/resource: the laws of a memory hold", M, chip::host::memory,
+                   laws::far_memory) {
+  laws::check_memory<M>();
+}
+
+TEST_CASE("memory/resource: a memory without a block left gives none, and goes on") {
+  using M = laws::far_memory;
+  std::byte* const p = M::allocate(M::size - 1);
+  CHECK(M::allocate(2) == nullptr);
+  M::free(p, M::size - 1);
+  laws::check_memory<M>();
+  CHECK(M::used == 0);
+}
+
+TEST_CASE_TEMPLATE("memory/caching_allocator: the laws of size classes hold", S, memory::binned,
+                   laws::exact_sizes) {
+  laws::check_size_classes<S>();
+}
+
+TEST_CASE("memory/caching_allocator: binned classes waste a quarter at most") {
+  for (std::size_t n = 2048; n < 100000; n += 37) {
+    CHECK(memory::binned::rounded(n) <= n + n / 4 + 1);
   }
+}
+
+TEST_CASE_TEMPLATE("memory/caching_allocator: it asks no more of a memory than the concept does",
+                   Sizes, memory::binned, laws::exact_sizes) {
+  using M = laws::far_memory;
+  {
+    memory::caching_allocator<M, Sizes> a;
+    std::byte* const p = a.allocate(700);
+    const int sent = 7;
+    M::copy_in(p + 100, &sent, sizeof sent);
+    int got = 0;
+    M::copy_out(&got, p + 100, sizeof got);
+    CHECK(got == 7);
+    std::byte* const q = a.allocate(700);
+    CHECK(q != p);
+    a.deallocate(p, 700);
+    CHECK(a.allocate(700) == p);  // from the cache
+    CHECK_THROWS_AS(static_cast<void>(a.allocate(2 * M::size)), memory::out_of_memory);
+    a.deallocate(p, 700);
+    a.deallocate(q, 700);
+  }
+  CHECK(M::used == 0);
 }
 
 TEST_CASE("memory/caching_allocator: when the chip is full the cache is given back first") {

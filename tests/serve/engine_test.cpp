@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fake_model.hpp"
+#include "laws/schedule_policy.hpp"
 
 namespace kv = ashlar::kv;
 namespace serve = ashlar::serve;
@@ -75,6 +76,8 @@ using token_by_token =
 using whole_prompts =
     serve::engine<fake_model, serve::continuous<serve::whole_prefill<16>>, kv::paged<7>>;
 using no_pages = serve::engine<fake_model, kv::contiguous<96>>;
+/// A schedule policy with nothing but what the concept asks.
+using in_turn = serve::engine<fake_model, ashlar::laws::in_turn>;
 
 template <class Engine>
 void check_against_naive(std::int64_t cache_tokens, bool preempts = false) {
@@ -102,6 +105,7 @@ void check_against_naive(std::int64_t cache_tokens, bool preempts = false) {
 TEST_CASE("serve/engine: a batch gives each request the tokens that it gets alone") {
   check_against_naive<one_at_a_time>(2048);
   check_against_naive<plain>(2048);
+  check_against_naive<in_turn>(2048);
 }
 
 TEST_CASE("serve/engine: chunks of a prompt give the same tokens as the whole prompt") {

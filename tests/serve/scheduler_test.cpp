@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "laws/schedule_policy.hpp"
+
 namespace kv = ashlar::kv;
 namespace serve = ashlar::serve;
 
@@ -53,6 +55,14 @@ struct bench {
 };
 
 }  // namespace
+
+TEST_CASE_TEMPLATE("serve/scheduler: the laws of a schedule policy hold", Policy,
+                   serve::continuous<>,
+                   serve::continuous<serve::chunked_prefill<3>, serve::max_sequences<4>>,
+                   serve::continuous<serve::whole_prefill<8>, serve::max_sequences<3>>,
+                   ashlar::laws::in_turn) {
+  ashlar::laws::check_schedule_policy<Policy>();
+}
 
 TEST_CASE("serve/scheduler: running sequences come first, then waiting ones, under one budget") {
   bench<serve::chunked_prefill<8>> b(100);

@@ -326,7 +326,7 @@ struct default_blocks {
 /// Chooses the blocks of the operators' default kernels; a chip names its own as `C::blocks`.
 ///
 /// `fold` is the number of partial sums along a row, a power of two of at least 16, and the number
-/// of keys that attention takes at a time.
+/// of keys that attention takes at a time. Laws: tests/laws/block_policy.hpp.
 template <class P>
 concept BlockPolicy = requires(const chip_description d, const matmul_work m, const row_work r,
                                const attention_work a) {

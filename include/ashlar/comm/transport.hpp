@@ -58,6 +58,7 @@ struct peer_failed final : error {
 /// Messages between two ranks with one tag arrive in the order in which they were sent. `send` may
 /// wait until the message is received. Where ranks send to each other in a circle, they use
 /// `sendrecv`, which sends and receives at once. A receiver knows the size of what it gets.
+/// Laws: tests/laws/transport.hpp.
 template <class T>
 concept Transport =
     requires(T& t, int peer, std::span<const std::byte> out, std::span<std::byte> in, int tag) {

@@ -19,6 +19,7 @@ namespace ashlar::memory {
 /// Maps a request to the size of the block that serves it.
 ///
 /// `S::rounded(n) >= n`, monotone, and `S::rounded(S::rounded(n)) == S::rounded(n)`.
+/// Laws: tests/laws/memory.hpp.
 template <class S>
 concept SizeClasses = requires(std::size_t n) {
   { S::rounded(n) } -> std::same_as<std::size_t>;

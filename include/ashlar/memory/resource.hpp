@@ -12,7 +12,7 @@ namespace ashlar::memory {
 ///
 /// `allocate` returns a multiple of `alignment`, nullptr where there is none left; sizes are
 /// positive. Addresses belong to the chip. `copy_in` and `copy_out` move bytes between the host and
-/// the chip and return when done.
+/// the chip and return when done. Laws: tests/laws/memory.hpp.
 template <class M>
 concept Memory =
     requires(std::byte* p, const std::byte* q, void* to, const void* from, std::size_t n) {

@@ -225,6 +225,7 @@ class continuous<Policies...>::queue {
 };
 
 /// A policy that decides which sequences run: it names a `queue<Sequence>`.
+/// Laws: tests/laws/schedule_policy.hpp.
 template <class S>
 concept SchedulePolicy =
     requires(typename S::template queue<sequence<kv::paged<1>>>& queue, kv::block_pool& pool,
