@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// Everything but the file formats: those need JSON, and come with `ashlar/io.hpp` and
-/// `ashlar/models/load.hpp`.
+/// The entry headers of all rooms but `io`, whose file formats need JSON. What only some programs
+/// want is included by itself: `models/load.hpp`, `ops/tile.hpp`, `tile/passes.hpp`,
+/// `tile/interpret.hpp`, `chip/npu.hpp`, `chip/llvm.hpp`, `chip/host/codegen.hpp`, `comm/mpi.hpp`.
 #include "ashlar/autograd.hpp"
 #include "ashlar/chip.hpp"
 #include "ashlar/comm.hpp"
@@ -18,4 +19,5 @@
 #include "ashlar/simd.hpp"
 #include "ashlar/stack.hpp"
 #include "ashlar/tile.hpp"
+#include "ashlar/trace.hpp"
 #include "ashlar/version.hpp"

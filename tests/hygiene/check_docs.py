@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Every C++ block in README.md and docs/ must stand, line for line, in a file under examples/ or
-tests/, where it is compiled and run; every relative link must lead somewhere."""
+tests/, where it is compiled and run; every relative link must lead somewhere. In the README, what a
+program prints must stand in a `// prints: ` line of an example, whose test compares it, and every
+figure of the table under "How fast" must stand in docs/benchmarks.md."""
 import pathlib
 import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+FIGURE = re.compile(r"[0-9]+(?:[.,/][0-9]+)*")  # 20.7, 26,400 and 1/31 are one figure each
 
 
 def squeezed(text):
@@ -31,7 +34,24 @@ def main():
             if not (page.parent / target).exists():
                 wrong += 1
                 print(f"{page.relative_to(ROOT)}: the link to {target} leads nowhere")
-    print(f"check_docs: {blocks} snippets, {links} links, {wrong} wrong")
+    readme = (ROOT / "README.md").read_text()
+    for language, output in re.findall(r"^```(\w*)\n(.*?)\n```$", readme, re.S | re.M):
+        if not language and not any(f"\n// prints: {output}\n" in p.read_text()
+                                    for p in (ROOT / "examples").glob("*.cpp")):
+            wrong += 1
+            print(f"README.md: no example says that it prints:\n{output}")
+    known = set(FIGURE.findall((ROOT / "docs/benchmarks.md").read_text()))
+    table = re.search(r"^## How fast\n(.*?)^## ", readme, re.S | re.M)
+    rows = [line for line in table[1].splitlines() if line.startswith("|")] if table else []
+    figures = [figure for row in rows for figure in FIGURE.findall(row)]
+    if len(figures) < 10:
+        wrong += 1
+        print("README.md: no table of figures under `## How fast`")
+    for figure in figures:
+        if figure not in known:
+            wrong += 1
+            print(f"README.md: the figure {figure} is not in docs/benchmarks.md")
+    print(f"check_docs: {blocks} snippets, {links} links, {len(figures)} figures, {wrong} wrong")
     sys.exit(1 if wrong else 0)
 
 
