@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A small real model behind the serving engine, on one thread. The environment variable ASHLAR_DATA
-// names the folder that has stories260K/; without it every figure is skipped.
+// names the folder that has stories260K/ (`run bench` looks beside this repository); without it
+// every figure is skipped.
 #ifdef ASHLAR_BENCH_DEBUG_BUILD
 #error "ashlar: figures of a Debug build mean nothing; use the preset `bench`"
 #endif

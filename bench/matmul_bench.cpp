@@ -7,13 +7,15 @@
 
 #include "matmul_peers.hpp"
 
-// The sizes of small models and double precision; larger f32 products are in tile_bench.cpp.
+// `al::matmul` (`ashlar`) and the kernel beneath it (`hand`). Products as tile programs are in
+// tile_bench.cpp.
 namespace {
 
 using matmul_bench::problem;
 
 template <class T>
 void add_all(const char* type, const problem& p) {
+  matmul_bench::add(type, p, "ashlar", matmul_bench::by_operator<T>);
   matmul_bench::add(type, p, "hand", matmul_bench::by_hand<T>);
   matmul_bench::add_peers<T>(type, p);
 }
@@ -23,7 +25,9 @@ const int registered = [] {
     for (problem p :
          {problem{8, 128, 128, false}, problem{16, 344, 128, false}, problem{32, 512, 128, false},
           problem{64, 512, 512, false}, problem{1, 64, 64, false}, problem{1, 172, 64, false},
-          problem{1, 512, 64, false}, problem{1, 512, 512, false}}) {
+          problem{1, 512, 64, false}, problem{1, 512, 512, false}, problem{256, 256, 256, false},
+          problem{1024, 1024, 1024, false}, problem{2048, 2048, 2048, false},
+          problem{128, 768, 3072, false}, problem{128, 3072, 768, false}}) {
       p.weights = weights;
       add_all<float>("f32", p);
     }

@@ -8,6 +8,9 @@
 #include <vector>
 
 #include "ashlar/chip/host/gemm.hpp"
+#include "ashlar/chip/host/host.hpp"
+#include "ashlar/ops/matmul.hpp"
+#include "ashlar/ops/views.hpp"
 
 #ifdef ASHLAR_BENCH_OPENBLAS
 #include <cblas.h>
@@ -19,7 +22,7 @@
 #include <Eigen/Core>
 #endif
 
-// Products of matrices by the kernel that is written by hand, and by the peers.
+// Products of matrices by the operator, by the kernel beneath it, and by the peers.
 // Pin all to one core from outside: taskset -c 1, OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1.
 namespace matmul_bench {
 
@@ -70,6 +73,22 @@ void by_hand(benchmark::State& state, const problem& p) {
                                                   .c = x.c.data(),
                                                   .c_row = p.n});
   });
+}
+
+/// As a user calls it: dispatch and the result's allocation included.
+template <class T>
+void by_operator(benchmark::State& state, const problem& p) {
+  using tensor = ashlar::tensor<T, ashlar::make_key_set<ashlar::keys::backend<ashlar::chip::host>>>;
+  const operands<T> x(p);
+  const auto a = ashlar::from_values<tensor>({p.m, p.k}, x.a);
+  const auto b = p.weights ? ashlar::transpose(ashlar::from_values<tensor>({p.n, p.k}, x.b), 0, 1)
+                           : ashlar::from_values<tensor>({p.k, p.n}, x.b);
+  for (auto _ : state) {
+    const auto c = ashlar::matmul(a, b);
+    benchmark::DoNotOptimize(c.data());
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * 2 * p.m * p.n * p.k);
 }
 
 #ifdef ASHLAR_BENCH_OPENBLAS

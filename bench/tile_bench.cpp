@@ -55,7 +55,8 @@ const int registered = [] {
   for (const bool weights : {false, true}) {
     for (problem p : {problem{256, 256, 256, false}, problem{1024, 1024, 1024, false},
                       problem{2048, 2048, 2048, false}, problem{128, 3072, 768, false},
-                      problem{16, 2048, 2048, false}, problem{1, 4096, 4096, false}}) {
+                      problem{128, 768, 3072, false}, problem{16, 2048, 2048, false},
+                      problem{1, 4096, 4096, false}}) {
       p.weights = weights;
       matmul_bench::add("f32", p, "ashlar", by_tiles);
       matmul_bench::add("f32", p, "hand", matmul_bench::by_hand<float>);
