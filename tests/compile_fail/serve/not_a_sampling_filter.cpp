@@ -1,0 +1,8 @@
+// EXPECT-ERROR: a filter must model SamplingFilter
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/serve/sampler.hpp"
+
+struct no_filter {
+  static int apply(int candidates) { return candidates; }
+};
+ashlar::serve::sampler<no_filter> sampler;

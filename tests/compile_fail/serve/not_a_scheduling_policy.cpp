@@ -1,0 +1,8 @@
+// EXPECT-ERROR: a policy must model PrefillPolicy or PreemptionPolicy
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/serve/scheduler.hpp"
+
+struct budget_alone {
+  static constexpr int token_budget = 8;
+};
+ashlar::serve::continuous<budget_alone> policy;
