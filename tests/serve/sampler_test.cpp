@@ -12,6 +12,8 @@
 #include <random>
 #include <vector>
 
+#include "laws/sampling_filter.hpp"
+
 namespace serve = ashlar::serve;
 using serve::token;
 
@@ -80,6 +82,21 @@ std::vector<double> drawn(const std::vector<float>& logits, const serve::samplin
 }
 
 }  // namespace
+
+TEST_CASE_TEMPLATE("serve/sampler: the laws of a filter hold", Filter, serve::filters::temperature,
+                   serve::filters::min_p, serve::filters::top_k, serve::filters::top_p,
+                   ashlar::laws::first_alone) {
+  ashlar::laws::check_sampling_filter<Filter>();
+}
+
+TEST_CASE("serve/sampler: it asks no more of a filter than the concept does") {
+  serve::sampler<ashlar::laws::first_alone> sample;
+  const std::vector<float> logits{1, 2, 3, 4};
+  const std::vector<token> history{0};
+  const std::vector<token> forbidden{0};
+  CHECK(sample(logits, {.temperature = 1}, {history, forbidden, 5}) == 1);
+  CHECK(sample(logits, {.temperature = 0}, {history, forbidden, 5}) == 3);
+}
 
 TEST_CASE("serve/sampler: greedy takes the largest logit, and of equal ones the lowest id") {
   serve::vllm_sampler sample;

@@ -40,7 +40,7 @@ struct candidate {
 };
 
 /// One stage of sampling: narrows or rescales the candidates, which stand in order of their ids
-/// and are never none.
+/// and are never none. Laws: tests/laws/sampling_filter.hpp.
 template <class F>
 concept SamplingFilter =
     requires(std::vector<candidate>& candidates, const sampling_options& options) {
