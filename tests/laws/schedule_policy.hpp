@@ -26,7 +26,9 @@ template <serve::SchedulePolicy S, int BlockTokens>
 decisions schedule_workload(std::uint32_t seed, kv::block_id blocks) {
   using sequence = serve::sequence<kv::paged<BlockTokens>>;
   std::mt19937 random(seed);
-  const auto below = [&random](int n) { return static_cast<std::int32_t>(random() % n); };
+  const auto below = [&random](int n) {
+    return static_cast<std::int32_t>(random() % static_cast<std::uint32_t>(n));
+  };
   constexpr int requests = 24;
   const int room = static_cast<int>(blocks) * BlockTokens;
 
