@@ -30,6 +30,7 @@ struct cast;
 struct add;
 struct sum_to;
 struct copy;
+struct clone;
 struct fill;
 }  // namespace ops
 

@@ -24,13 +24,16 @@ struct backend {
 
 /// A key is a type with a `priority`; the highest one in a call's set has the first turn.
 /// Optional: `state`, kept in every tensor that carries the key; `element<Op>(dtype)`, a rule for
-/// the element type in which calls happen.
+/// the element type in which calls happen; `excludable`, see `excluding`.
 template <class K>
 concept Key = requires {
   { K::priority } -> std::convertible_to<int>;
 };
 template <class K>
 concept BackendKey = Key<K> && requires { typename K::chip; };
+/// A key that a scope may switch off: `static constexpr bool excludable = true;`.
+template <class K>
+concept Excludable = Key<K> && !BackendKey<K> && requires { requires K::excludable; };
 
 namespace detail {
 
@@ -103,6 +106,12 @@ struct argument_traits<tensor<T, K>> {
   static constexpr bool is_tensor = true;
   using keys = K;
 };
+/// Several results, as the output of a call.
+template <class... A>
+struct argument_traits<std::tuple<A...>> {
+  static constexpr bool is_tensor = false;
+  using keys = typename join<typename argument_traits<A>::keys...>::type;
+};
 
 }  // namespace detail
 
@@ -141,6 +150,31 @@ struct backend_of<key_set<First, K...>> {
 };
 template <class Keys>
 using chip_of = typename backend_of<Keys>::key::chip;
+
+namespace detail {
+template <class K>
+inline constinit thread_local bool excluded = false;
+}  // namespace detail
+
+/// Calls on this thread pass by `K` for as long as it lives: what is below has the turn.
+///
+/// Types stay as they are, so a key's `element` rule goes on. Scopes nest.
+/// Cost: keys that are `excludable` read a flag in each call; all others cost nothing.
+template <class K>
+class excluding {
+  static_assert(Excludable<K>,
+                "ashlar::excluding: the key does not let scopes switch it off; give it `static "
+                "constexpr bool excludable = true;`, or leave it by type with without<Key>(x)");
+
+ public:
+  excluding() noexcept : before_(std::exchange(detail::excluded<K>, true)) {}
+  ~excluding() { detail::excluded<K> = before_; }
+  excluding(const excluding&) = delete;
+  excluding& operator=(const excluding&) = delete;
+
+ private:
+  bool before_;
+};
 
 /// The same elements without a key, by type: `without<keys::autograd>(x)` leaves the tape.
 template <class Key, class T, class K>

@@ -208,16 +208,16 @@ inline constexpr op_function<ops::maximum> maximum;
 inline constexpr op_function<ops::minimum> minimum;
 
 /// `scale(x, alpha, beta = 0)`.
-inline constexpr struct scale_function : op_function<ops::scale> {
-  auto operator()(const Tensor auto& x, double alpha, double beta = 0.0) const {
-    return call<ops::scale>(x, alpha, beta);
+inline constexpr struct scale_function : spelled_function<scale_function> {
+  static auto spell(auto to, const Tensor auto& x, double alpha, double beta = 0.0) {
+    return to(op_function<ops::scale>{}, x, alpha, beta);
   }
 } scale;
 
 /// `pow(x, exponent)`.
-inline constexpr struct pow_function : op_function<ops::pow> {
-  auto operator()(const Tensor auto& x, double exponent) const {
-    return call<ops::pow>(x, exponent);
+inline constexpr struct pow_function : spelled_function<pow_function> {
+  static auto spell(auto to, const Tensor auto& x, double exponent) {
+    return to(op_function<ops::pow>{}, x, exponent);
   }
 } pow;
 

@@ -112,16 +112,16 @@ struct kernel<ops::scaled_dot_product_attention_backward, keys::backend<chip::ho
 
 /// `scaled_dot_product_attention(q, k, v, causal, scale = 1 / sqrt(Dh))`.
 inline constexpr struct scaled_dot_product_attention_function
-    : op_function<ops::scaled_dot_product_attention> {
-  auto operator()(const Tensor auto& q, const Tensor auto& k, const Tensor auto& v, bool causal,
-                  double factor) const {
-    return call<ops::scaled_dot_product_attention>(q, k, v, causal, factor);
+    : spelled_function<scaled_dot_product_attention_function> {
+  static auto spell(auto to, const Tensor auto& q, const Tensor auto& k, const Tensor auto& v,
+                    bool causal, double factor) {
+    return to(op_function<ops::scaled_dot_product_attention>{}, q, k, v, causal, factor);
   }
-  auto operator()(const Tensor auto& q, const Tensor auto& k, const Tensor auto& v,
-                  bool causal = false) const {
+  static auto spell(auto to, const Tensor auto& q, const Tensor auto& k, const Tensor auto& v,
+                    bool causal = false) {
     ops::detail::require_defined("scaled_dot_product_attention", q, k, v);
     const double width = q.rank() > 0 ? static_cast<double>(q.extent(-1)) : 1.0;
-    return (*this)(q, k, v, causal, 1.0 / std::sqrt(width));
+    return spell(to, q, k, v, causal, 1.0 / std::sqrt(width));
   }
 } scaled_dot_product_attention;
 

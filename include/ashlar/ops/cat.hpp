@@ -99,40 +99,46 @@ struct kernel<ops::cat, keys::backend<chip::host>> {
 ///
 /// Throws: `shape_error`; `argument_error` for no tensors.
 /// Cost:   one copy; a span of n tensors: log4(n) copies, so that one operator serves any number.
-inline constexpr struct cat_function : op_function<ops::cat> {
+inline constexpr struct cat_function : spelled_function<cat_function> {
   template <Tensor X, class... Rest>
-  auto operator()(const X& first, const Rest&... rest) const {
+  static auto spell(auto to, const X& first, const Rest&... rest) {
     const auto all = std::tie(first, rest...);
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
-      return call<ops::cat>(std::get<I>(all)...,
-                            static_cast<std::int64_t>(std::get<sizeof...(Rest)>(all)));
+      return to(op_function<ops::cat>{}, std::get<I>(all)...,
+                static_cast<std::int64_t>(std::get<sizeof...(Rest)>(all)));
     }(std::make_index_sequence<sizeof...(Rest)>{});
   }
   template <Tensor X>
-  X operator()(std::span<const X> tensors, std::int64_t axis) const {
-    switch (tensors.size()) {
+  static auto spell(auto to, std::span<const X> tensors, std::int64_t axis) {
+    constexpr op_function<ops::cat> join;
+    const std::size_t n = tensors.size();
+    const auto part = [&](std::size_t i) {
+      return joined(tensors.subspan(i * n / 4, (i + 1) * n / 4 - i * n / 4), axis);
+    };
+    switch (n) {
       case 0:
         throw argument_error("ashlar::cat", "no tensors; give at least one");
       case 1:
-        return call<ops::cat>(tensors[0], axis);
+        return to(join, tensors[0], axis);
       case 2:
-        return call<ops::cat>(tensors[0], tensors[1], axis);
+        return to(join, tensors[0], tensors[1], axis);
       case 3:
-        return call<ops::cat>(tensors[0], tensors[1], tensors[2], axis);
+        return to(join, tensors[0], tensors[1], tensors[2], axis);
       case 4:
-        return call<ops::cat>(tensors[0], tensors[1], tensors[2], tensors[3], axis);
-      default: {
-        const std::size_t n = tensors.size();
-        const auto part = [&](std::size_t i) {
-          return (*this)(tensors.subspan(i * n / 4, (i + 1) * n / 4 - i * n / 4), axis);
-        };
-        return call<ops::cat>(part(0), part(1), part(2), part(3), axis);
-      }
+        return to(join, tensors[0], tensors[1], tensors[2], tensors[3], axis);
+      default:
+        return to(join, part(0), part(1), part(2), part(3), axis);
     }
   }
   template <Tensor X>
-  X operator()(const std::vector<X>& tensors, std::int64_t axis) const {
-    return (*this)(std::span<const X>(tensors), axis);
+  static auto spell(auto to, const std::vector<X>& tensors, std::int64_t axis) {
+    return spell(to, std::span<const X>(tensors), axis);
+  }
+
+ private:
+  template <Tensor X>
+  static X joined(std::span<const X> tensors, std::int64_t axis) {
+    return spell(detail::to_result{}, tensors, axis);
   }
 } cat;
 

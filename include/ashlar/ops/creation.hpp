@@ -75,11 +75,9 @@ struct kernel<ops::arange, keys::backend<chip::host>> {
 };
 
 /// `fill(x, value)`, `fill.in_place(x, value)`.
-inline constexpr struct fill_function : op_function<ops::fill> {
-  auto operator()(const Tensor auto& x, double value) const { return call<ops::fill>(x, value); }
-  template <Tensor X>
-  X& in_place(X& x, double value) const {
-    return op_function<ops::fill>::in_place(x, value);
+inline constexpr struct fill_function : spelled_function<fill_function> {
+  static auto spell(auto to, const Tensor auto& x, double value) {
+    return to(op_function<ops::fill>{}, x, value);
   }
 } fill;
 

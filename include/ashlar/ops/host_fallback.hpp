@@ -70,7 +70,9 @@ struct fallback<Key> {
   static auto impl(Step, A&... args) -> typename Step::template result<A...> {
     using op = typename Step::op;
     using returned = typename Step::template result<A...>;
-    if constexpr (Step::kind == form::functional) {
+    if constexpr (!Structured<op>) {
+      change<op>(args...);
+    } else if constexpr (Step::kind == form::functional) {
       const auto there = call<op>(detail::brought<other>(args)...);
       if constexpr (Tensor<returned>) {
         return detail::carried<returned>(there);
@@ -91,12 +93,48 @@ struct fallback<Key> {
   using chip = typename Key::chip;
   using other = typename chip::falls_back_to;
 
+  /// A plain operator writes to some of its arguments: those come back.
+  template <class Op, class... A>
+  static void change(A&... args) {
+    const std::tuple there{detail::brought<other>(args)...};
+    std::apply([](const auto&... x) { call<Op>(x...); }, there);
+    const auto back = [](auto& here, const auto& changed) {
+      if constexpr (Tensor<std::remove_reference_t<decltype(here)>>) {
+        if (changed.body()->root().version != 0) {
+          take_back(here, changed);
+        }
+      }
+    };
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (back(args, std::get<I>(there)), ...);
+    }(std::index_sequence_for<A...>{});
+  }
+  /// `changed` was brought from `here`: the same strides.
+  template <class X, class Y>
+  static void take_back(const X& here, const Y& changed) {
+    detail::carry_bytes<other, chip>(
+        here.bytes(), changed.bytes(),
+        static_cast<std::size_t>(detail::reach(here.spec())) * sizeof(typename X::value_type));
+    ++here.body()->root().version;
+  }
+
   template <class Op, class Out, class... A>
   static Out& write(Out& out, A&... args) {
     const auto there = call<Op>(detail::brought<other>(args)...);
+    if constexpr (Tensor<Out>) {
+      place<Op>(out, there);
+    } else {
+      [&]<std::size_t... I>(std::index_sequence<I...>) {
+        (place<Op>(std::get<I>(out), std::get<I>(there)), ...);
+      }(std::make_index_sequence<std::tuple_size_v<Out>>{});
+    }
+    return out;
+  }
+  template <class Op, class Out, class There>
+  static void place(Out& out, const There& there) {
     if (!out || (out.size() == 0 && !same_shape(out.spec(), there.spec()))) {
       out = detail::carried<Out>(there);
-      return out;
+      return;
     }
     if (!same_shape(out.spec(), there.spec())) {
       throw output_error(Op::name, there.shape(), out.shape());
@@ -107,11 +145,7 @@ struct fallback<Key> {
     // What lies between the elements of a strided output must survive: read, change, write back.
     auto whole = detail::brought<other>(out);
     copy.in_place(whole, there);
-    detail::carry_bytes<other, chip>(
-        out.bytes(), whole.bytes(),
-        static_cast<std::size_t>(detail::reach(out.spec())) * sizeof(typename Out::value_type));
-    ++out.body()->root().version;
-    return out;
+    take_back(out, whole);
   }
 };
 

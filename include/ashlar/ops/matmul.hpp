@@ -193,30 +193,31 @@ struct kernel<ops::linear_bias, keys::backend<chip::host>> {
 
 /// `matmul(a, b)`; an operand with one axis is a row on the left, a column on the right, and its
 /// axis is gone from the result, as in NumPy.
-inline constexpr struct matmul_function : op_function<ops::matmul> {
-  template <Tensor A, Tensor B>
-  call_result<ops::matmul, A, B> operator()(const A& a, const B& b) const {
+inline constexpr struct matmul_function : spelled_function<matmul_function> {
+  static auto spell(auto to, const Tensor auto& a, const Tensor auto& b) {
     ops::detail::require_defined("matmul", a, b);
     if (a.rank() == 1 && b.rank() == 1) {
-      return squeeze(squeeze(call<ops::matmul>(unsqueeze(a, 0), unsqueeze(b, 1)), -1), -1);
+      const auto y = call<ops::matmul>(unsqueeze(a, 0), unsqueeze(b, 1));
+      return to.value("matmul", squeeze(squeeze(y, -1), -1));
     }
     if (a.rank() == 1) {
-      return squeeze(call<ops::matmul>(unsqueeze(a, 0), b), -2);
+      return to.value("matmul", squeeze(call<ops::matmul>(unsqueeze(a, 0), b), -2));
     }
     if (b.rank() == 1) {
-      return squeeze(call<ops::matmul>(a, unsqueeze(b, 1)), -1);
+      return to.value("matmul", squeeze(call<ops::matmul>(a, unsqueeze(b, 1)), -1));
     }
-    return call<ops::matmul>(a, b);
+    return to(op_function<ops::matmul>{}, a, b);
   }
 } matmul;
 
 /// `linear(x, weight)`, `linear(x, weight, bias)`.
-inline constexpr struct linear_function : op_function<ops::linear> {
-  auto operator()(const Tensor auto& x, const Tensor auto& weight) const {
-    return call<ops::linear>(x, weight);
+inline constexpr struct linear_function : spelled_function<linear_function> {
+  static auto spell(auto to, const Tensor auto& x, const Tensor auto& weight) {
+    return to(op_function<ops::linear>{}, x, weight);
   }
-  auto operator()(const Tensor auto& x, const Tensor auto& weight, const Tensor auto& bias) const {
-    return call<ops::linear_bias>(x, weight, bias);
+  static auto spell(auto to, const Tensor auto& x, const Tensor auto& weight,
+                    const Tensor auto& bias) {
+    return to(op_function<ops::linear_bias>{}, x, weight, bias);
   }
 } linear;
 

@@ -170,22 +170,26 @@ struct kernel<ops::layer_norm_backward_weight, keys::backend<chip::host>> {
   template <Floating T>
   static void impl(context<chip::host>&, view<T> dweight, view<T> dbias, view<const T> g,
                    view<const T> self, double eps) {
-    chip::host_kernels::layer_norm_backward_weight(dweight, dbias, g, self, eps);
+    ops::detail::into_dense(dweight, [&](view<T> dw) {
+      ops::detail::into_dense(dbias, [&](view<T> db) {
+        chip::host_kernels::layer_norm_backward_weight(dw, db, g, self, eps);
+      });
+    });
   }
 };
 
 /// `rms_norm(x, weight, eps = 1e-5)`.
-inline constexpr struct rms_norm_function : op_function<ops::rms_norm> {
-  auto operator()(const Tensor auto& x, const Tensor auto& weight, double eps = 1e-5) const {
-    return call<ops::rms_norm>(x, weight, eps);
+inline constexpr struct rms_norm_function : spelled_function<rms_norm_function> {
+  static auto spell(auto to, const Tensor auto& x, const Tensor auto& weight, double eps = 1e-5) {
+    return to(op_function<ops::rms_norm>{}, x, weight, eps);
   }
 } rms_norm;
 
 /// `layer_norm(x, weight, bias, eps = 1e-5)`.
-inline constexpr struct layer_norm_function : op_function<ops::layer_norm> {
-  auto operator()(const Tensor auto& x, const Tensor auto& weight, const Tensor auto& bias,
-                  double eps = 1e-5) const {
-    return call<ops::layer_norm>(x, weight, bias, eps);
+inline constexpr struct layer_norm_function : spelled_function<layer_norm_function> {
+  static auto spell(auto to, const Tensor auto& x, const Tensor auto& weight,
+                    const Tensor auto& bias, double eps = 1e-5) {
+    return to(op_function<ops::layer_norm>{}, x, weight, bias, eps);
   }
 } layer_norm;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <array>
+#include <concepts>
 #include <cstdint>
 #include <string_view>
 
@@ -59,18 +60,15 @@ struct kernel<ops::normal, keys::backend<chip::host>> {
 
 using chip::host_kernels::random_blocks;
 
-/// `f(x, seed, offset = 0, a = 0, b = 1)`, `f.in_place(x, seed, offset = 0, a = 0, b = 1)`; `a` and
-/// `b` are the bounds, or mean and standard deviation.
+/// `f(x, seed, offset = 0, a = 0, b = 1)`; `a` and `b` are the bounds, or mean and standard
+/// deviation.
 template <class Op>
-struct random_function : op_function<Op> {
-  auto operator()(const Tensor auto& x, std::uint64_t seed, std::uint64_t offset = 0,
-                  double a = 0.0, double b = 1.0) const {
-    return call<Op>(x, seed, offset, a, b);
-  }
-  template <Tensor X>
-  X& in_place(X& x, std::uint64_t seed, std::uint64_t offset = 0, double a = 0.0,
-              double b = 1.0) const {
-    return op_function<Op>::in_place(x, seed, offset, a, b);
+struct random_function : spelled_function<random_function<Op>> {
+  template <std::integral Seed, std::integral Offset = std::uint64_t>
+  static auto spell(auto to, const Tensor auto& x, Seed seed, Offset offset = 0, double a = 0.0,
+                    double b = 1.0) {
+    return to(op_function<Op>{}, x, static_cast<std::uint64_t>(seed),
+              static_cast<std::uint64_t>(offset), a, b);
   }
 };
 inline constexpr random_function<ops::uniform> uniform;

@@ -260,13 +260,13 @@ struct kernel<ops::sum_squares, keys::backend<chip::host>> {
 
 /// `f(x, axes = {}, keepdim = false)`, `f(x, axis, keepdim = false)`.
 template <class Op>
-struct reduction_function : op_function<Op> {
-  auto operator()(const Tensor auto& x, const shape& axes = {}, bool keepdim = false) const {
-    return call<Op>(x, axes, keepdim);
+struct reduction_function : spelled_function<reduction_function<Op>> {
+  static auto spell(auto to, const Tensor auto& x, const shape& axes = {}, bool keepdim = false) {
+    return to(op_function<Op>{}, x, axes, keepdim);
   }
   template <std::integral I>
-  auto operator()(const Tensor auto& x, I axis, bool keepdim = false) const {
-    return call<Op>(x, shape{static_cast<std::int64_t>(axis)}, keepdim);
+  static auto spell(auto to, const Tensor auto& x, I axis, bool keepdim = false) {
+    return spell(to, x, shape{static_cast<std::int64_t>(axis)}, keepdim);
   }
 };
 inline constexpr reduction_function<ops::mean> mean;
@@ -275,25 +275,27 @@ inline constexpr reduction_function<ops::min> min;
 inline constexpr reduction_function<ops::argmax> argmax;
 
 /// As the others; integers and `bool` are summed as int64.
-inline constexpr struct sum_function : op_function<ops::sum> {
+inline constexpr struct sum_function : spelled_function<sum_function> {
   template <Tensor X>
-  auto operator()(const X& x, const shape& axes = {}, bool keepdim = false) const {
+  static auto spell(auto to, const X& x, const shape& axes = {}, bool keepdim = false) {
     if constexpr (Floating<typename X::value_type> ||
                   std::is_same_v<typename X::value_type, std::int64_t>) {
-      return call<ops::sum>(x, axes, keepdim);
+      return to(op_function<ops::sum>{}, x, axes, keepdim);
     } else {
-      return call<ops::sum>(call<ops::cast<std::int64_t>>(x), axes, keepdim);
+      return to(op_function<ops::sum>{}, call<ops::cast<std::int64_t>>(x), axes, keepdim);
     }
   }
   template <std::integral I>
-  auto operator()(const Tensor auto& x, I axis, bool keepdim = false) const {
-    return (*this)(x, shape{static_cast<std::int64_t>(axis)}, keepdim);
+  static auto spell(auto to, const Tensor auto& x, I axis, bool keepdim = false) {
+    return spell(to, x, shape{static_cast<std::int64_t>(axis)}, keepdim);
   }
 } sum;
 
 /// `sum_to(x, shape)`.
-inline constexpr struct sum_to_function : op_function<ops::sum_to> {
-  auto operator()(const Tensor auto& x, const shape& to) const { return call<ops::sum_to>(x, to); }
+inline constexpr struct sum_to_function : spelled_function<sum_to_function> {
+  static auto spell(auto to, const Tensor auto& x, const shape& extents) {
+    return to(op_function<ops::sum_to>{}, x, extents);
+  }
 } sum_to;
 inline constexpr op_function<ops::sum_squares> sum_squares;
 

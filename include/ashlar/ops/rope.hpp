@@ -59,10 +59,10 @@ struct kernel<ops::rope, keys::backend<chip::host>> {
 };
 
 /// `rope(x, positions, theta, interleaved, inverse = false)`.
-inline constexpr struct rope_function : op_function<ops::rope> {
-  auto operator()(const Tensor auto& x, const Tensor auto& positions, double theta,
-                  bool interleaved, bool inverse = false) const {
-    return call<ops::rope>(x, positions, theta, interleaved, inverse);
+inline constexpr struct rope_function : spelled_function<rope_function> {
+  static auto spell(auto to, const Tensor auto& x, const Tensor auto& positions, double theta,
+                    bool interleaved, bool inverse = false) {
+    return to(op_function<ops::rope>{}, x, positions, theta, interleaved, inverse);
   }
 } rope;
 

@@ -150,16 +150,16 @@ struct kernel<ops::log_softmax_backward, keys::backend<chip::host>> {
 };
 
 /// `softmax(x, axis = -1)`.
-inline constexpr struct softmax_function : op_function<ops::softmax> {
-  auto operator()(const Tensor auto& x, std::int64_t axis = -1) const {
-    return call<ops::softmax>(x, axis);
+inline constexpr struct softmax_function : spelled_function<softmax_function> {
+  static auto spell(auto to, const Tensor auto& x, std::int64_t axis = -1) {
+    return to(op_function<ops::softmax>{}, x, axis);
   }
 } softmax;
 
 /// `log_softmax(x, axis = -1)`.
-inline constexpr struct log_softmax_function : op_function<ops::log_softmax> {
-  auto operator()(const Tensor auto& x, std::int64_t axis = -1) const {
-    return call<ops::log_softmax>(x, axis);
+inline constexpr struct log_softmax_function : spelled_function<log_softmax_function> {
+  static auto spell(auto to, const Tensor auto& x, std::int64_t axis = -1) {
+    return to(op_function<ops::log_softmax>{}, x, axis);
   }
 } log_softmax;
 

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstdint>
+#include <initializer_list>
+#include <string_view>
+#include <utility>
+
+#include "ashlar/config.hpp"
+#include "ashlar/core/shape.hpp"
+#include "ashlar/dispatch/call.hpp"
+
+/// Functions whose callers write less, or other things, than the schema of an operator says.
+namespace ashlar {
+
+namespace detail {
+
+/// Where a spelling sends its arguments: one type for each form of a call.
+struct to_result {
+  template <class Op, class... A>
+  ASHLAR_INLINE auto operator()(op_function<Op> f, const A&... args) const {
+    return f(args...);
+  }
+  template <Tensor X>
+  X value(std::string_view, X x) const {
+    return x;
+  }
+};
+
+template <class Out>
+struct to_output {
+  Out& out;
+  template <class Op, class... A>
+  ASHLAR_INLINE void operator()(op_function<Op> f, const A&... args) const {
+    f.out(out, args...);
+  }
+  template <Tensor X>
+  void value(std::string_view op, const X& x) const {
+    put<form::out>(op, out, x);
+  }
+};
+
+template <class Self>
+struct to_first {
+  Self& self;
+  template <class Op, class First, class... A>
+  ASHLAR_INLINE void operator()(op_function<Op> f, const First&, const A&... args) const {
+    require_same_element<First>();
+    f.in_place(self, args...);
+  }
+  template <Tensor X>
+  void value(std::string_view op, const X& x) const {
+    require_same_element<X>();
+    put<form::in_place>(op, self, x);
+  }
+
+ private:
+  template <class X>
+  static void require_same_element() {
+    static_assert(element_type<X> == element_type<Self>,
+                  "ashlar::call: the result has another element type than what is changed in "
+                  "place; use the functional form");
+  }
+};
+
+}  // namespace detail
+
+/// A function and its forms from one spelling: `Derived::spell(to, args...)`, which ends in
+/// `to(op_function<Op>{}, full_arguments...)`, or in `to.value(name, x)` where no operator's result
+/// is the function's as it stands. Its declaration gives the defaults and conversions of all forms.
+///
+/// A list in braces after the first tensor is a shape.
+/// Requires: the first argument that `spell` hands on is the first that it got, or one of another
+///           type.
+template <class Derived>
+struct spelled_function {
+  template <class... A>
+  ASHLAR_INLINE auto operator()(const A&... args) const {
+    return Derived::spell(detail::to_result{}, args...);
+  }
+  template <Tensor X, class... A>
+  auto operator()(const X& x, std::initializer_list<std::int64_t> list, const A&... rest) const {
+    return (*this)(x, shape(list), rest...);
+  }
+
+  /// As `op_function::out`.
+  template <class Out, class... A>
+  Out& out(Out& output, const A&... args) const {
+    Derived::spell(detail::to_output<Out>{output}, args...);
+    return output;
+  }
+  template <class Out, Tensor X, class... A>
+  Out& out(Out& output, const X& x, std::initializer_list<std::int64_t> list,
+           const A&... rest) const {
+    return out(output, x, shape(list), rest...);
+  }
+
+  /// As `op_function::in_place`.
+  template <class Self, class... A>
+  Self& in_place(Self& self, const A&... args) const {
+    Derived::spell(detail::to_first<Self>{self}, std::as_const(self), args...);
+    return self;
+  }
+  template <class Self, class... A>
+  Self& in_place(Self& self, std::initializer_list<std::int64_t> list, const A&... rest) const {
+    return in_place(self, shape(list), rest...);
+  }
+};
+
+}  // namespace ashlar

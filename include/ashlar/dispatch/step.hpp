@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/config.hpp"
+#include "ashlar/core/geometry.hpp"
+#include "ashlar/dispatch/allocate.hpp"
+#include "ashlar/dispatch/errors.hpp"
+#include "ashlar/dispatch/op.hpp"
+#include "ashlar/fwd.hpp"
+
+/// One level of a call: the types that it works on, and what happens at the key whose turn it is.
+namespace ashlar {
+
+// ---- types of a call ----------------------------------------------------------------------------
+
+template <class... A>
+using call_keys = set_union<typename detail::argument_traits<std::remove_cv_t<A>>::keys...>;
+template <class A>
+inline constexpr dtype element_type = dtype_of<typename std::remove_cv_t<A>::value_type>;
+
+namespace detail {
+
+/// A spec as `meta` sees it, an attribute as it is.
+template <class A>
+[[nodiscard]] constexpr decltype(auto) spec_of(const A& a) {
+  if constexpr (Tensor<A>) {
+    return a.spec();
+  } else {
+    return (a);
+  }
+}
+template <class A>
+[[nodiscard]] decltype(auto) view_of(const A& a) {
+  if constexpr (Tensor<A>) {
+    return view<const typename A::value_type>{a.data(), &a.spec()};
+  } else {
+    return (a);
+  }
+}
+
+/// Whether the argument in place `I` of the schema keeps its own element type.
+template <class Op, std::size_t I>
+consteval bool is_fixed() {
+  if constexpr (Structured<Op>) {
+    return I < Op::arguments.size() && Op::arguments[I].fixed;
+  }
+  return false;
+}
+
+template <class Op, class Key>
+constexpr dtype chosen(dtype d) {
+  if constexpr (requires { Key::template element<Op>(d); }) {
+    return Key::template element<Op>(d);  // mixed precision is a promotion rule, not a kernel
+  } else {
+    return d;
+  }
+}
+
+/// The element type that a call happens in: promotion of the arguments, then what the keys say.
+template <class Op, class... A, class... K>
+consteval dtype call_type(key_set<K...>) {
+  dtype d = dtype::boolean;
+  bool any = false;
+  [&]<std::size_t... I>(std::index_sequence<I...>) {
+    const auto join = [&]<class X, std::size_t J>(std::type_identity<X>,
+                                                  std::integral_constant<std::size_t, J>) {
+      if constexpr (Tensor<X>) {
+        if constexpr (!is_fixed<Op, J>()) {
+          d = any ? promote(d, element_type<X>) : element_type<X>;
+          any = true;
+        }
+      }
+    };
+    (join(std::type_identity<A>{}, std::integral_constant<std::size_t, I>{}), ...);
+  }(std::index_sequence_for<A...>{});
+  ((d = chosen<Op, K>(d)), ...);
+  return d;
+}
+
+/// What `meta` returns for these arguments: one spec, or an array of them.
+template <class Op, class... A>
+using meta_type = decltype(Op::meta(spec_of(std::declval<const A&>())...));
+
+template <class Op, class Full, class Meta, class... A>
+struct functional_result {
+  static constexpr dtype element = [] {
+    if constexpr (requires { Op::result_type; }) {
+      return Op::result_type;
+    } else {
+      return call_type<Op, A...>(Full{});
+    }
+  }();
+  using type = tensor<scalar_of<element>, Full>;
+};
+template <class Op, class Full, std::size_t N, class... A>
+struct functional_result<Op, Full, std::array<tensor_spec, N>, A...> {
+  using one = typename functional_result<Op, Full, tensor_spec, A...>::type;
+  using type = decltype([]<std::size_t... I>(std::index_sequence<I...>) {
+    return std::tuple<std::conditional_t<I + 1 != 0, one, void>...>{};
+  }(std::make_index_sequence<N>{}));
+};
+
+template <class Op, form F, class Full, class... A>
+struct result {
+  using type = std::tuple_element_t<0, std::tuple<A...>>&;  // out= and in place
+};
+template <class Op, class Full, class... A>
+struct result<Op, form::functional, Full, A...> {
+  using type = typename decltype([] {
+    if constexpr (!Structured<Op>) {
+      return std::type_identity<typename Op::result>{};
+    } else if constexpr (Composite<Op>) {
+      return std::type_identity<decltype(typename Op::composite{}(std::declval<A&>()...))>{};
+    } else {
+      return functional_result<Op, Full, meta_type<Op, A...>, A...>{};
+    }
+  }())::type;
+};
+
+/// `f(tensor, spec)` for the one result of a call, or for each of several.
+template <class Out, class Meta, class F>
+ASHLAR_INLINE void each_result(Out& out, const Meta& meta, const F& f) {
+  if constexpr (Tensor<Out>) {
+    f(out, meta);
+  } else {
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      (f(std::get<I>(out), meta[I]), ...);
+    }(std::make_index_sequence<std::tuple_size_v<Out>>{});
+  }
+}
+
+/// Takes the result of what has no kernel of its own to where it should go. Defined in `call.hpp`.
+template <form F, class Out, class X>
+Out& put(std::string_view op, Out& to, const X& value);
+
+inline void require_no_overlap(std::string_view op, const tensor_handle& out,
+                               const tensor_handle& in, std::string_view in_name,
+                               bool same_place_is_fine) {
+  if (&out.body()->root() == &in.body()->root() &&
+      !(same_place_is_fine && out.spec() == in.spec()) &&
+      geometry::may_overlap(out.spec(), in.spec())) [[unlikely]] {
+    throw overlap_error(op, in_name);
+  }
+}
+
+}  // namespace detail
+
+// ---- the call -----------------------------------------------------------------------------------
+
+/// The rest of a call: the keys in `Remaining` have not had their turn.
+///
+/// `Full` is the set that the call began with; results carry it, so no level has to convert.
+template <class Op, form F, class Full, class Remaining = Full>
+struct step {
+  using op = Op;
+  using keys = Full;
+  static constexpr form kind = F;
+  template <class... A>
+  using result = typename detail::result<Op, F, Full, A...>::type;
+
+  template <class... A>
+  ASHLAR_INLINE result<A...> operator()(A&... args) const {
+    using here = resolution<Op, Remaining>;
+    using key = typename here::key;
+    if constexpr (Excludable<key>) {
+      if (detail::excluded<key>) {
+        return step<Op, F, Full, typename here::below>{}(args...);
+      }
+    }
+    if constexpr (here::how == found::composite || here::how == found::view) {
+      if constexpr (F == form::functional) {
+        return value<here::how>(args...);
+      } else if constexpr (F == form::in_place) {
+        return detail::put<F>(Op::name, first(args...), value<here::how>(args...));
+      } else {
+        return [](auto& out, auto&... in) -> auto& {
+          return detail::put<F>(Op::name, out, value<here::how>(in...));
+        }(args...);
+      }
+    } else if constexpr (!BackendKey<key> || here::how == found::fallback) {
+      using run = std::conditional_t<here::how == found::direct, kernel<Op, key>, fallback<key>>;
+      return run::impl(step<Op, F, Full, typename here::below>{}, args...);
+    } else {
+      using chip = typename key::chip;
+      using run =
+          std::conditional_t<here::how == found::direct, kernel<Op, key>, tile_kernel<Op, chip>>;
+      auto& ctx = context<chip>::current();
+      if constexpr (!Structured<Op>) {
+        return run::impl(ctx, args...);
+      } else if constexpr (F == form::functional) {
+        return make<run, result<A...>>(ctx, args...);
+      } else if constexpr (F == form::in_place) {
+        return write<run>(ctx, first(args...), args...);
+      } else {
+        return
+            [&](auto& out, auto&... in) -> auto& { return write<run>(ctx, out, in...); }(args...);
+      }
+    }
+  }
+
+ private:
+  template <class First>
+  static First& first(First& x, auto&...) {
+    return x;
+  }
+  template <found How, class... A>
+  ASHLAR_INLINE static decltype(auto) value(A&... args) {
+    if constexpr (How == found::composite) {
+      return typename Op::composite{}(args...);
+    } else {
+      return alias<typename detail::result<Op, form::functional, Full, A...>::type>(args...);
+    }
+  }
+  template <class Result, class First, class... A>
+  static Result alias(const First& x, const A&... args) {
+    return Result(body_of<Full>::alias(Op::meta(x.spec(), detail::spec_of(args)...), *x.body(),
+                                       sizeof(typename First::value_type)));
+  }
+  template <class Run, class Result, class... A>
+  ASHLAR_INLINE static Result make(auto& ctx, const A&... args) {
+    const auto meta = Op::meta(detail::spec_of(args)...);
+    if constexpr (Tensor<Result>) {
+      Result out = allocate_tensor<Result>(ctx, meta);
+      Run::impl(ctx, out.view(), detail::view_of(args)...);
+      return out;
+    } else {
+      return [&]<std::size_t... I>(std::index_sequence<I...>) {
+        Result out{allocate_tensor<std::tuple_element_t<I, Result>>(ctx, meta[I])...};
+        Run::impl(ctx, std::get<I>(out).view()..., detail::view_of(args)...);
+        return out;
+      }(std::make_index_sequence<std::tuple_size_v<Result>>{});
+    }
+  }
+  template <class Run, class Out, class... A>
+  static Out& write(auto& ctx, Out& out, const A&... args) {
+    const auto meta = Op::meta(detail::spec_of(args)...);
+    detail::each_result(out, meta, [&](auto& one, const tensor_spec& m) { prepare(ctx, one, m); });
+    if constexpr (F == form::in_place && !Elementwise<Op>) {
+      // The kernel may read an element after it wrote its neighbour: compute beside, then copy.
+      const Out beside = make<Run, Out>(ctx, args...);
+      step<ops::copy, form::in_place, Full, key_set<typename backend_of<Full>::key>>{}(out, beside);
+    } else {
+      detail::each_result(out, meta, [&](auto& one, const auto&) { separate(one, args...); });
+      if constexpr (Tensor<Out>) {
+        Run::impl(ctx, out.view(), detail::view_of(args)...);
+      } else {
+        std::apply(
+            [&](auto&... each) {
+              apart(each...);
+              Run::impl(ctx, each.view()..., detail::view_of(args)...);
+            },
+            out);
+      }
+      detail::each_result(out, meta, [](auto& one, const auto&) { ++one.body()->root().version; });
+    }
+    return out;
+  }
+  /// Makes an output where there is none, and refuses one that does not fit.
+  template <class Out>
+  static void prepare(auto& ctx, Out& out, const tensor_spec& meta) {
+    if (!out || (F == form::out && out.size() == 0 && !same_shape(meta, out.spec()))) {
+      out = allocate_tensor<Out>(ctx, meta);
+    }
+    if (!same_shape(meta, out.spec())) {
+      throw output_error(Op::name, meta.shape(), out.shape());
+    }
+    if (geometry::repeats_elements(out.spec())) {
+      throw overlap_error(Op::name, "itself");
+    }
+  }
+  template <class Out, class... A>
+  static void separate(const Out& out, const A&... args) {
+    std::size_t place = 0;
+    const auto check = [&]<class X>(const X& a) {
+      if constexpr (Tensor<X>) {
+        detail::require_no_overlap(Op::name, out, a, Op::arguments[place].name, Elementwise<Op>);
+      }
+      ++place;
+    };
+    (check(args), ...);
+  }
+  /// Several outputs share nothing.
+  template <class First, class... Rest>
+  static void apart(const First& first, const Rest&... rest) {
+    (detail::require_no_overlap(Op::name, first, rest, "another output", false), ...);
+    if constexpr (sizeof...(Rest) > 1) {
+      apart(rest...);
+    }
+  }
+};
+
+}  // namespace ashlar
