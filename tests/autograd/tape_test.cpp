@@ -178,6 +178,30 @@ TEST_CASE("autograd/hooks: tensor hooks see and replace gradients, in order") {
   CHECK(order == "aba");
 }
 
+TEST_CASE("autograd/hooks: a gradient of another shape is refused with the node's name") {
+  const auto w = leaf({1, 2});
+  const auto y = al::exp(w);
+  auto hook = al::register_hook(y, [](const real&) { return of({1, 2, 3}); });
+  try {
+    al::backward(y, of({1, 1}));
+    FAIL("must throw");
+  } catch (const al::shape_error& e) {
+    CHECK(std::string(e.what()).find("exp") != std::string::npos);
+    CHECK(std::string(e.what()).find("hook") != std::string::npos);
+    CHECK(e.left == al::shape{2});
+    CHECK(e.right == al::shape{3});
+  }
+  CHECK_FALSE(al::gradient(w));  // nothing got there
+  hook.remove();
+  al::backward(y, of({1, 1}));
+  CHECK(at(al::gradient(w)) == doctest::Approx(std::exp(1.f)));
+
+  auto on_leaf = al::register_hook(w, [](const real&) { return of({1}); });  // it would broadcast
+  CHECK_THROWS_AS(al::backward(al::exp(w), of({1, 1})), al::shape_error);
+  on_leaf.remove();
+  CHECK(at(al::gradient(w)) == doctest::Approx(std::exp(1.f)));
+}
+
 TEST_CASE("autograd/hooks: hooks may add and remove hooks while they run") {
   const real x = leaf({2});
   const real y = al::mul(x, x);

@@ -23,7 +23,8 @@ struct capture {
 /// Leaves have the greatest sequence number, so a leaf's gradient is complete, and its hooks run,
 /// as early as possible: communication can start while the rest of the pass goes on.
 /// Requires: no other pass runs over the same nodes at the same time.
-/// Throws: whatever a node or hook throws; the graph stays usable.
+/// Throws: `shape_error` naming the node whose hook gave a gradient of another shape; whatever a
+/// node or hook throws. The graph stays usable.
 class backward_pass {
  public:
   void run(node& root, tensor_handle seed, bool retain_graph, std::span<const capture> captures) {
@@ -39,6 +40,10 @@ class backward_pass {
       tensor_handle cotangent = std::exchange(n.cotangent_, {});
       if (n.hooked) [[unlikely]] {
         call_hooks(n.hooked->tensor, cotangent);
+        if (!same_shape(cotangent.shape(), n.shape())) {
+          throw shape_error(n.name, n.shape(), cotangent.shape(),
+                            "a hook may replace the gradient by one of the same shape");
+        }
       }
       if (n.captured_ != nullptr) [[unlikely]] {
         *n.captured_ = cotangent;

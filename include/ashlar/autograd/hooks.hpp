@@ -44,7 +44,8 @@ hook_handle add_hook(const X& x, hook_handle::list list, node::hook f) {
 
 /// Calls `f` with the gradient of `x` when a backward pass has all of it, before it goes on.
 ///
-/// `f(const X&)` looks; `X f(const X&)` replaces it, or leaves it by returning an empty handle.
+/// `f(const X&)` looks; `X f(const X&)` replaces it by one of the same shape, or leaves it by
+/// returning an empty handle. With another shape the pass throws `shape_error`.
 /// Hooks run in the order of registration.
 template <Recorded X, class F>
 hook_handle register_hook(const X& x, F f) {
