@@ -6,6 +6,7 @@
 #include "ashlar/ops/cat.hpp"
 #include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/coverage.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/ops/embedding.hpp"

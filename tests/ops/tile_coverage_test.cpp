@@ -6,37 +6,16 @@
 #include "ashlar/ops/tile.hpp"
 #include "support/tile_chip.hpp"
 
-namespace {
-
 namespace al = ashlar;
-namespace ops = ashlar::ops;
 using tile_test::tile_chip;
 
-template <class... Op>
-constexpr bool all_by_tiles() {
-  return ((al::rule<Op, al::keys::backend<tile_chip>>() == al::found::tile) && ...);
-}
+namespace {
 
-static_assert(
-    all_by_tiles<ops::add, ops::sub, ops::mul, ops::div, ops::neg, ops::abs, ops::sign, ops::square,
-                 ops::maximum, ops::minimum, ops::scale, ops::pow, ops::exp, ops::log, ops::sqrt,
-                 ops::rsqrt, ops::tanh, ops::sigmoid, ops::relu, ops::gelu, ops::gelu_tanh,
-                 ops::silu, ops::tanh_backward, ops::sigmoid_backward, ops::relu_backward,
-                 ops::gelu_backward, ops::gelu_tanh_backward, ops::silu_backward, ops::eq, ops::ne,
-                 ops::lt, ops::le, ops::gt, ops::ge, ops::logical_not, ops::where>());
-static_assert(all_by_tiles<ops::slice_backward, ops::cast<float>, ops::copy, ops::clone, ops::cat,
-                           ops::fill, ops::arange, ops::uniform, ops::normal>());
-static_assert(
-    all_by_tiles<ops::sum, ops::mean, ops::max, ops::min, ops::argmax, ops::sum_to,
-                 ops::sum_squares, ops::softmax, ops::softmax_backward, ops::log_softmax,
-                 ops::log_softmax_backward, ops::cross_entropy, ops::cross_entropy_backward>());
-static_assert(
-    all_by_tiles<ops::matmul, ops::linear, ops::linear_bias, ops::embedding,
-                 ops::embedding_backward, ops::rms_norm, ops::rms_norm_backward_x,
-                 ops::rms_norm_backward_weight, ops::layer_norm, ops::layer_norm_backward_x,
-                 ops::layer_norm_backward_weight, ops::rope, ops::scaled_dot_product_attention,
-                 ops::scaled_dot_product_attention_backward, ops::paged_attention, ops::cache_write,
-                 ops::adamw_step, ops::sgd_step>());
+constexpr auto covered = al::coverage<tile_chip>();
+static_assert(covered.count(al::found::missing) == 0);
+static_assert(covered.count(al::found::composite) == 2);  // reshape and contiguous
+static_assert(covered.count(al::found::tile) + covered.count(al::found::view) + 2 ==
+              covered.rows.size());
 
 }  // namespace
 
