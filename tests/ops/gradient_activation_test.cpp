@@ -1,26 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ashlar/ops/activation.hpp"
-#include "ashlar/ops/reduction.hpp"
-#include "ops/twins.hpp"
+#include "ops/gradients.hpp"
 
 using namespace twins;
 
-namespace {
-template <class F>
-void check_unary(const F& f) {
-  for (const al::shape& s : {al::shape{}, {0}, {1}, {2, 3}}) {
-    check_gradient(f, numbers<leaf>(s, 1));
-    check_gradient(f, scattered(numbers<leaf>(s, 2)));
-  }
-  check_second_gradient(f, numbers<leaf>({7}, 3));
+template <>
+void twins::gradients_of<ops::tanh>() {
+  check_unary_gradients(al::tanh, numbers<leaf>);
 }
-}  // namespace
+template <>
+void twins::gradients_of<ops::sigmoid>() {
+  check_unary_gradients(al::sigmoid, numbers<leaf>);
+}
+template <>
+void twins::gradients_of<ops::relu>() {
+  check_unary_gradients(al::relu, numbers<leaf>);
+}
+template <>
+void twins::gradients_of<ops::gelu>() {
+  check_unary_gradients(al::gelu, numbers<leaf>);
+}
+template <>
+void twins::gradients_of<ops::gelu_tanh>() {
+  check_unary_gradients(al::gelu_tanh, numbers<leaf>);
+}
+template <>
+void twins::gradients_of<ops::silu>() {
+  check_unary_gradients(al::silu, numbers<leaf>);
+}
+template <>
+void twins::gradients_of<ops::tanh_backward>() {
+  check_binary_gradients(al::op_function<ops::tanh_backward>{});
+}
+template <>
+void twins::gradients_of<ops::sigmoid_backward>() {
+  check_binary_gradients(al::op_function<ops::sigmoid_backward>{});
+}
+template <>
+void twins::gradients_of<ops::relu_backward>() {
+  check_binary_gradients(al::op_function<ops::relu_backward>{});
+}
+template <>
+void twins::gradients_of<ops::gelu_backward>() {
+  check_binary_gradients(al::op_function<ops::gelu_backward>{});
+}
+template <>
+void twins::gradients_of<ops::gelu_tanh_backward>() {
+  check_binary_gradients(al::op_function<ops::gelu_tanh_backward>{});
+}
+template <>
+void twins::gradients_of<ops::silu_backward>() {
+  check_binary_gradients(al::op_function<ops::silu_backward>{});
+}
 
 TEST_CASE("ops/activation: gradients, and theirs, equal differences") {
-  check_unary(al::sigmoid);
-  check_unary(al::tanh);
-  check_unary(al::relu);
-  check_unary(al::silu);
-  check_unary(al::gelu);
-  check_unary(al::gelu_tanh);
+  check_family(family::activation{});
 }

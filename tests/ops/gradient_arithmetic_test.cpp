@@ -1,40 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ashlar/ops/arithmetic.hpp"
-#include "ops/twins.hpp"
+#include "ops/gradients.hpp"
 
 using namespace twins;
 
-namespace {
-
-const std::vector<std::pair<al::shape, al::shape>> pairs{
-    {{}, {}}, {{0}, {0}}, {{1}, {3}}, {{2, 3}, {3}}, {{3, 1}, {1, 2}}, {{2, 0}, {1}}};
-
-/// Away from zero, where quotients and the like are steep.
-leaf away(const al::shape& s, int salt) {
-  const leaf x = numbers<leaf>(s, salt);
-  for (std::int64_t i = 0; i < x.size(); ++i) {
-    x.data()[i] += x.data()[i] < 0 ? -0.5 : 0.5;
-  }
-  return x;
+template <>
+void twins::gradients_of<ops::add>() {
+  check_binary_gradients(al::add);
 }
-template <class F>
-void check_binary(const F& f) {
-  for (const auto& [a, b] : pairs) {
-    check_gradient(f, away(a, 1), away(b, 2));
-    check_gradient(f, scattered(away(a, 1)), scattered(away(b, 2)));
-  }
-  check_second_gradient(f, away({2, 3}, 1), away({3}, 2));
+template <>
+void twins::gradients_of<ops::sub>() {
+  check_binary_gradients(al::sub);
+}
+template <>
+void twins::gradients_of<ops::mul>() {
+  check_binary_gradients(al::mul);
+}
+template <>
+void twins::gradients_of<ops::div>() {
+  check_binary_gradients(al::div);
+}
+template <>
+void twins::gradients_of<ops::maximum>() {
+  check_binary_gradients(al::maximum);
+}
+template <>
+void twins::gradients_of<ops::minimum>() {
+  check_binary_gradients(al::minimum);
+}
+template <>
+void twins::gradients_of<ops::scale>() {
+  check_unary_gradients([](const auto& x) { return al::scale(x, 3.0, 1.0); }, away);
+}
+template <>
+void twins::gradients_of<ops::pow>() {
+  const auto smooth = [](const al::shape& s, int salt) { return positive(s, salt); };
+  check_unary_gradients([](const auto& x) { return al::pow(x, 1.7); }, smooth);
+  check_unary_gradients([](const auto& x) { return al::mul(x, al::pow(x, 3.0)); }, away);
+  check_gradient([](const auto& x) { return al::pow(x, 0.0); }, away({3}, 1));
+}
+template <>
+void twins::gradients_of<ops::where>() {
+  const auto c = al::gt(numbers<leaf>({2, 3}, 9), al::zeros<leaf>({}));
+  const auto f = [&](const auto& a, const auto& b) { return al::where(c, a, b); };
+  check_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({3}, 2));
+  check_gradient(f, numbers<leaf>({1}, 1), scattered(numbers<leaf>({2, 3}, 2)));
 }
 
-}  // namespace
-
-TEST_CASE("ops/arithmetic: gradients of functions of two tensors equal differences") {
-  check_binary(al::add);
-  check_binary(al::sub);
-  check_binary(al::mul);
-  check_binary(al::div);
-  check_binary(al::maximum);
-  check_binary(al::minimum);
+TEST_CASE("ops/arithmetic: gradients, and theirs, equal differences") {
+  check_family(family::arithmetic{});
 }
 
 TEST_CASE("ops/arithmetic: equal ones share the gradient of the larger and the smaller") {

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ashlar/ops/arithmetic.hpp"
-#include "ashlar/ops/attention.hpp"
-#include "ashlar/ops/reduction.hpp"
-#include "ops/twins.hpp"
+#include "ops/gradients.hpp"
 
 using namespace twins;
 
-TEST_CASE("ops/attention: gradients equal differences") {
+template <>
+void twins::gradients_of<ops::scaled_dot_product_attention>() {
   struct sample {
     al::shape q, k;
     bool causal;
@@ -25,3 +23,5 @@ TEST_CASE("ops/attention: gradients equal differences") {
                    scattered(numbers<leaf>(k, 3)));
   }
 }
+
+TEST_CASE("ops/attention: gradients equal differences") { check_family(family::attention{}); }

@@ -1,76 +1,72 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ashlar/ops/comparison.hpp"
-#include "ashlar/ops/copy.hpp"
-#include "ashlar/ops/math.hpp"
-#include "ops/twins.hpp"
+#include "ops/gradients.hpp"
 
 using namespace twins;
 
-namespace {
-
-/// Away from zero, where quotients and the like are steep.
-leaf away(const al::shape& s, int salt) {
-  const leaf x = numbers<leaf>(s, salt);
-  for (std::int64_t i = 0; i < x.size(); ++i) {
-    x.data()[i] += x.data()[i] < 0 ? -0.5 : 0.5;
-  }
-  return x;
+template <>
+void twins::gradients_of<ops::neg>() {
+  check_unary_gradients(al::neg, away);
 }
-leaf positive(const al::shape& s) {
-  const leaf x = away(s, 3);
-  for (std::int64_t i = 0; i < x.size(); ++i) {
-    x.data()[i] = std::abs(x.data()[i]);
-  }
-  return x;
+template <>
+void twins::gradients_of<ops::abs>() {
+  check_unary_gradients(al::abs, away);
 }
-
-template <class F>
-void check_unary(const F& f) {
-  for (const al::shape& s : {al::shape{}, {0}, {1}, {2, 3}}) {
-    check_gradient(f, positive(s));
-    check_gradient(f, scattered(positive(s)));
-  }
-  check_second_gradient(f, positive({5}));
+template <>
+void twins::gradients_of<ops::sign>() {
+  check_unary_gradients(al::sign, away);
 }
-
-}  // namespace
-
-TEST_CASE("ops/math: gradients of functions of one tensor equal differences") {
-  check_unary([](const auto& x) { return al::abs(al::neg(x)); });
-  check_unary(al::square);
-  check_unary(al::exp);
-  check_unary(al::log);
-  check_unary(al::sqrt);
-  check_unary(al::rsqrt);
-  check_unary(al::tanh);
-  check_unary([](const auto& x) { return al::scale(al::pow(x, 1.7), 3.0, 1.0); });
-  check_unary([](const auto& x) { return al::mul(x, al::pow(x, 3.0)); });
+template <>
+void twins::gradients_of<ops::square>() {
+  check_unary_gradients(al::square, away);
 }
-
-TEST_CASE("ops/comparison: the gradient of where goes to the one that was chosen") {
-  const auto c = al::gt(numbers<leaf>({2, 3}, 9), al::zeros<leaf>({}));
-  const auto f = [&](const auto& a, const auto& b) { return al::where(c, a, b); };
-  check_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({3}, 2));
-  check_gradient(f, numbers<leaf>({1}, 1), scattered(numbers<leaf>({2, 3}, 2)));
+template <>
+void twins::gradients_of<ops::exp>() {
+  check_unary_gradients(al::exp, away);
 }
-
-TEST_CASE("ops/copy: gradients pass through conversions, copies and promotion") {
-  const auto through_float = [](const auto& x) {
-    return al::cast<double>(al::cast<float>(al::clone(x)));
-  };
+template <>
+void twins::gradients_of<ops::log>() {
+  check_unary_gradients(al::log, [](const al::shape& s, int salt) { return positive(s, salt); });
+}
+template <>
+void twins::gradients_of<ops::sqrt>() {
+  check_unary_gradients(al::sqrt, [](const al::shape& s, int salt) { return positive(s, salt); });
+}
+template <>
+void twins::gradients_of<ops::rsqrt>() {
+  check_unary_gradients(al::rsqrt, [](const al::shape& s, int salt) { return positive(s, salt); });
+}
+template <>
+void twins::gradients_of<ops::cast<float>>() {
+  check_unary_gradients(al::cast<double>, away);  // differences need doubles
+  const auto through_float = [](const auto& x) { return al::cast<double>(al::cast<float>(x)); };
   const leaf x = numbers<leaf>({3}, 1);
   al::require_grad(x);
   al::backward(through_float(x), al::ones<leaf>({3}));
   check_elements(al::gradient(x), [](std::int64_t) { return 1.0; });
+}
+template <>
+void twins::gradients_of<ops::copy>() {
+  check_gradient([](const auto& a, const auto& b) { return al::copy(a, al::square(b)); },
+                 numbers<leaf>({2, 3}, 1), numbers<leaf>({3}, 2));
+}
+template <>
+void twins::gradients_of<ops::clone>() {
+  check_unary_gradients(al::clone, away);
+}
+template <>
+void twins::gradients_of<ops::fill>() {
+  check_gradient([](const auto& x) { return al::fill(x, 2.0); }, away({3}, 1));
+}
 
+TEST_CASE("ops/math: gradients, and theirs, equal differences") { check_family(family::math{}); }
+
+TEST_CASE("ops/copy: gradients pass through promotion and composites") {
+  const leaf x = numbers<leaf>({3}, 1);
   using narrow_leaf = al::tensor<float, tape_keys>;
   const auto w = numbers<narrow_leaf>({3}, 2);
   al::require_grad(w);
   al::backward(al::mul(x, w), al::ones<leaf>({3}));
   check_elements(al::gradient(w), [&](std::int64_t i) { return static_cast<float>(at(x, i)); });
-
-  check_gradient([](const auto& a, const auto& b) { return al::copy(a, al::square(b)); },
-                 numbers<leaf>({2, 3}, 1), numbers<leaf>({3}, 2));
   check_gradient([](const auto& a) { return al::contiguous(al::transpose(a)); },
                  numbers<leaf>({2, 3}, 1));
 }

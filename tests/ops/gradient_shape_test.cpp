@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ashlar/ops/arithmetic.hpp"
-#include "ashlar/ops/cat.hpp"
-#include "ashlar/ops/copy.hpp"
-#include "ashlar/ops/reduction.hpp"
-#include "ashlar/ops/views.hpp"
-#include "ops/twins.hpp"
+#include "ops/gradients.hpp"
 
 using namespace twins;
 
@@ -17,22 +12,65 @@ void check(const F& f, const al::shape& s) {
   check_gradient(g, scattered(numbers<leaf>(s, 2)));
   check_second_gradient(g, numbers<leaf>(s, 3));
 }
+template <class F>
+void check_axes(const F& f) {
+  check([&](const auto& x) { return f(x, {}, false); }, {2, 3});
+  check([&](const auto& x) { return f(x, {1}, false); }, {2, 3});
+  check([&](const auto& x) { return f(x, {-3, 2}, true); }, {2, 1, 3});
+  check([&](const auto& x) { return f(x, {}, true); }, {});
+  check([&](const auto& x) { return f(x, {1}, false); }, {0, 3});
+}
 }  // namespace
 
-TEST_CASE("ops/views: gradients of views equal differences") {
+template <>
+void twins::gradients_of<ops::slice>() {
   check([](const auto& x) { return al::slice(x, 1, 1, 5, 2); }, {2, 6});
   check([](const auto& x) { return al::slice(x, -1, 2, 2); }, {2, 3});
+}
+template <>
+void twins::gradients_of<ops::narrow>() {
   check([](const auto& x) { return al::narrow(x, -2, 1, 2); }, {3, 2});
+}
+template <>
+void twins::gradients_of<ops::select>() {
   check([](const auto& x) { return al::select(x, -1, -2); }, {2, 3});
+}
+template <>
+void twins::gradients_of<ops::transpose>() {
   check([](const auto& x) { return al::transpose(x, 0, -1); }, {2, 3, 2});
+}
+template <>
+void twins::gradients_of<ops::permute>() {
   check([](const auto& x) { return al::permute(x, {2, 0, -2}); }, {2, 3, 2});
+}
+template <>
+void twins::gradients_of<ops::expand>() {
   check([](const auto& x) { return al::expand(x, {2, 3, 2}); }, {3, 1});
-  check([](const auto& x) { return al::unsqueeze(al::squeeze(x, -2), -1); }, {2, 1, 3});
+}
+template <>
+void twins::gradients_of<ops::squeeze>() {
+  check([](const auto& x) { return al::squeeze(x, -2); }, {2, 1, 3});
+}
+template <>
+void twins::gradients_of<ops::unsqueeze>() {
+  check([](const auto& x) { return al::unsqueeze(x, -1); }, {2, 3});
+}
+template <>
+void twins::gradients_of<ops::view_as>() {
+  check([](const auto& x) { return al::view_as(x, {3, 2}); }, {2, 3});
   check([](const auto& x) { return al::reshape(al::transpose(x), {2, -1}); }, {2, 3});
   check([](const auto& x) { return al::reshape(x, {3, 0}); }, {0, 3});
 }
-
-TEST_CASE("ops/cat: gradients of tensors one after the other equal differences") {
+template <>
+void twins::gradients_of<ops::slice_backward>() {
+  const auto f = [](const auto& x) {
+    return al::call<ops::slice_backward>(x, al::shape{2, 6}, std::int64_t{1}, std::int64_t{1},
+                                         std::int64_t{5}, std::int64_t{2});
+  };
+  check(f, {2, 2});
+}
+template <>
+void twins::gradients_of<ops::cat>() {
   const auto f = [](const auto& a, const auto& b, const auto& c) {
     return al::square(al::cat(a, al::square(b), c, -1));
   };
@@ -45,24 +83,36 @@ TEST_CASE("ops/cat: gradients of tensors one after the other equal differences")
   };
   check_gradient(some, numbers<leaf>({3}, 1));
 }
-
-TEST_CASE("ops/reduction: gradients of reductions equal differences") {
-  const auto check_axes = [](const auto& f) {
-    check([&](const auto& x) { return f(x, {}, false); }, {2, 3});
-    check([&](const auto& x) { return f(x, {1}, false); }, {2, 3});
-    check([&](const auto& x) { return f(x, {-3, 2}, true); }, {2, 1, 3});
-    check([&](const auto& x) { return f(x, {}, true); }, {});
-    check([&](const auto& x) { return f(x, {1}, false); }, {0, 3});
-  };
+template <>
+void twins::gradients_of<ops::sum>() {
   check_axes(
       [](const auto& x, const al::shape& axes, bool keep) { return al::sum(x, axes, keep); });
+  check([](const auto& x) { return al::sum(x); }, {0, 2});
+}
+template <>
+void twins::gradients_of<ops::mean>() {
   check_axes(
       [](const auto& x, const al::shape& axes, bool keep) { return al::mean(x, axes, keep); });
+}
+template <>
+void twins::gradients_of<ops::max>() {
   check_axes(
       [](const auto& x, const al::shape& axes, bool keep) { return al::max(x, axes, keep); });
+}
+template <>
+void twins::gradients_of<ops::min>() {
   check_axes(
       [](const auto& x, const al::shape& axes, bool keep) { return al::min(x, axes, keep); });
-  check([](const auto& x) { return al::sum(x); }, {0, 2});
+}
+template <>
+void twins::gradients_of<ops::sum_to>() {
   check([](const auto& x) { return al::sum_to(x, {3, 1}); }, {2, 3, 2});
+}
+template <>
+void twins::gradients_of<ops::sum_squares>() {
   check(al::sum_squares, {2, 3});
+}
+
+TEST_CASE("ops/views: gradients of views and reductions, and theirs, equal differences") {
+  check_family(family::shapes{});
 }

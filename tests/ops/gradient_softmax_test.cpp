@@ -1,10 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ashlar/ops/arithmetic.hpp"
-#include "ashlar/ops/cross_entropy.hpp"
-#include "ashlar/ops/math.hpp"
-#include "ashlar/ops/reduction.hpp"
-#include "ashlar/ops/softmax.hpp"
-#include "ops/twins.hpp"
+#include "ops/gradients.hpp"
 
 using namespace twins;
 
@@ -22,12 +17,38 @@ void check(const F& f) {
 }
 }  // namespace
 
-TEST_CASE("ops/softmax: gradients, and theirs, equal differences") {
+template <>
+void twins::gradients_of<ops::softmax>() {
   check([](const auto& x, int axis) { return al::softmax(x, axis); });
+}
+template <>
+void twins::gradients_of<ops::softmax_backward>() {
+  for (const std::int64_t axis : {0, 1}) {
+    const auto f = [=](const auto& y, const auto& g) {
+      return al::call<ops::softmax_backward>(y, g, axis);
+    };
+    check_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({2, 3}, 2));
+    check_gradient(f, scattered(numbers<leaf>({2, 3, 2}, 1)),
+                   scattered(numbers<leaf>({2, 3, 2}, 2)));
+  }
+}
+template <>
+void twins::gradients_of<ops::log_softmax>() {
   check([](const auto& x, int axis) { return al::log_softmax(x, axis); });
 }
-
-TEST_CASE("ops/cross_entropy: the gradient equals differences") {
+template <>
+void twins::gradients_of<ops::log_softmax_backward>() {
+  for (const std::int64_t axis : {0, 1}) {
+    const auto f = [=](const auto& y, const auto& g) {
+      return al::call<ops::log_softmax_backward>(y, g, axis);
+    };
+    check_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({2, 3}, 2));
+    check_gradient(f, scattered(numbers<leaf>({2, 3, 2}, 1)),
+                   scattered(numbers<leaf>({2, 3, 2}, 2)));
+  }
+}
+template <>
+void twins::gradients_of<ops::cross_entropy>() {
   const auto t = al::from_values<plain<std::int64_t>>({4}, {2, 0, -100, 1});
   const auto f = [&](const auto& x) { return al::cross_entropy(x, t); };
   check_gradient(f, numbers<leaf>({4, 3}, 1));
@@ -35,6 +56,10 @@ TEST_CASE("ops/cross_entropy: the gradient equals differences") {
   const auto one = al::from_values<plain<std::int64_t>>({1}, {0});
   check_gradient([&](const auto& x) { return al::cross_entropy(x, one); },
                  numbers<leaf>({1, 1}, 1));
+}
+
+TEST_CASE("ops/softmax: gradients, and theirs, equal differences") {
+  check_family(family::softmax{});
 }
 
 TEST_CASE("ops/cross_entropy: its gradient's gradient is refused with a word") {
