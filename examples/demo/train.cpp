@@ -86,7 +86,7 @@ training_model run_ranks(const options& o, const al::models::llama_config& confi
     const al::chip::thread_limit one(1);  // the ranks are the threads
     auto model = training_model::make(config, o.seed);
     al::nn::require_grad(model);
-    al::parallel::ddp ddp(model, endpoint);
+    al::parallel::ddp_for<training_stack> ddp(model, endpoint);
     const auto parameters = al::nn::parameters(model);
     al::nn::adamw optimizer(model, {.weight_decay = o.weight_decay});
     const al::nn::warmup_cosine rate{.peak = o.learning_rate,

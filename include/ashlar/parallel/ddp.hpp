@@ -13,7 +13,9 @@
 #include "ashlar/autograd/hooks.hpp"
 #include "ashlar/comm/collectives.hpp"
 #include "ashlar/comm/transport.hpp"
+#include "ashlar/fwd.hpp"
 #include "ashlar/nn/module.hpp"
+#include "ashlar/nn/parameter.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/parallel/detail/buckets.hpp"
 #include "ashlar/parallel/detail/transfer.hpp"
@@ -298,6 +300,28 @@ class ddp {
 
   std::unique_ptr<state> state_;
 };
+
+namespace detail {
+/// Stands in where a stack has no policy, so that one mistake is one message.
+struct no_communication {
+  using transport = comm::detail::any_transport;
+  using algorithm = comm::ring;
+};
+template <class Stack>
+struct communication_of {
+  static constexpr bool given = Stack::template has<kinds::communicate>;
+  static_assert(given,
+                "ashlar::parallel::ddp_for: the stack does not say how ranks talk; add "
+                "communicate<Transport, Algorithm>");
+  using type = typename Stack::template policy<kinds::communicate, no_communication>;
+};
+}  // namespace detail
+
+/// Data parallelism over the transport and with the algorithm that a stack's policies name.
+template <class Stack>
+using ddp_for =
+    ddp<nn::parameter_of<Stack>, typename detail::communication_of<Stack>::type::transport,
+        typename detail::communication_of<Stack>::type::algorithm>;
 
 template <class M, class Endpoint>
 ddp(const M&, Endpoint&) -> ddp<nn::parameter_type_of<M>, Endpoint>;
