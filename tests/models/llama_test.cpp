@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "ashlar/core/error.hpp"
+#include "ashlar/nn/hooks.hpp"
+#include "ashlar/ops/operators.hpp"
 #include "models/twins.hpp"
 #include "support/llama.hpp"
 
@@ -296,4 +298,26 @@ TEST_CASE("models/llama: wrong tokens are typed errors, and the model goes on") 
   step.positions[1] = 1;
   const auto again = model.forward(step, cache);
   CHECK(std::equal(logits.begin(), logits.end(), again.begin(), again.end()));
+}
+
+TEST_CASE("models/llama: a model that is built already takes hooks around its call") {
+  using model = testing::serving_llama;
+  using integers = model::integers;
+  using logits = model::parameter;
+  const model built = testing::make_serving(testing::odd_config(), 3);
+  al::nn::with_hooks<model, logits(integers)> watched = built;
+  int seen = 0;
+  watched.register_forward_pre_hook([&](const model& m, const integers& text) {
+    CHECK(m.model.norm.weight.data() == built.model.norm.weight.data());  // shared, not copied
+    seen += static_cast<int>(text.size());
+  });
+  watched.register_forward_hook([&](const model&, const integers&, logits& y) { y = y * 2.0; });
+  const auto text = al::from_values<integers>({1, 3}, {1, 2, 3});
+  const auto twice = al::to_vector(watched(text));
+  const auto once = al::to_vector(built(text));
+  CHECK(seen == 3);
+  REQUIRE(twice.size() == once.size());
+  for (std::size_t i = 0; i < once.size(); ++i) {
+    CHECK(twice[i] == 2 * once[i]);
+  }
 }

@@ -98,15 +98,20 @@ bits train_alone(int batches, int threads = 1) {
   return weights_of(m);
 }
 
-/// Many ranks with `batches` micro-batches each per step; what every rank ends with.
+/// Many ranks with `batches` micro-batches each per step, talking as a stack says; what every rank
+/// ends with.
 template <class Algorithm = comm::ring>
 std::vector<bits> train_together(int ranks, int batches, parallel::ddp_options options = {},
                                  int threads = 1) {
+  using talking = al::stack<al::on<al::chip::host>, al::differentiate<al::autograd::tape<>>,
+                            al::communicate<comm::threads, Algorithm>>;
+  using ddp_type = parallel::ddp_for<talking>;
+  static_assert(std::is_same_v<ddp_type, parallel::ddp<tensor, comm::threads, Algorithm>>);
   options.micro_batches = batches;
   return comm::run(ranks, [&](comm::threads& endpoint) {
     const al::chip::thread_limit limit(threads);
     auto m = make(endpoint.rank() == 0 ? 1 : 99);  // rank 0's parameters are what counts
-    parallel::ddp ddp(m, endpoint, options, Algorithm{});
+    ddp_type ddp(m, endpoint, options);
     nn::adamw optimizer(m, {.weight_decay = 0.1});
     for (int step = 0; step < steps; ++step) {
       const auto batch = [&](int b) {
