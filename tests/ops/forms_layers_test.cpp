@@ -63,6 +63,20 @@ TEST_CASE("ops/norm: all forms agree, with several results too") {
   CHECK_THROWS_AS(f.out(both, x, x, 1e-3), al::output_error);
 }
 
+TEST_CASE("ops/norm: several outputs are not recorded, and are written without the tape") {
+  const leaf x = numbers<leaf>({3, 2}, 1);
+  const auto plain_x = al::without<al::keys::autograd>(x);
+  al::require_grad(x);
+  std::tuple<leaf, leaf> both;
+  al::op_function<al::ops::layer_norm_backward_weight> f;
+  CHECK_THROWS_AS(f.out(both, x, x, 1e-3), al::not_recordable);
+  CHECK_FALSE(std::get<0>(both));
+  const al::no_grad off;
+  f.out(both, x, x, 1e-3);
+  check_same(al::without<al::keys::autograd>(std::get<1>(both)),
+             std::get<1>(f(plain_x, plain_x, 1e-3)));
+}
+
 TEST_CASE("ops/embedding: all forms agree") {
   const auto rows = al::from_values<ids>({2, 2}, {3, 0, 0, 2});
   check_output(al::embedding, numbers<real>({4, 3}, 1), rows);
