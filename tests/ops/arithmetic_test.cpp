@@ -29,21 +29,7 @@ void check_binary(const F& f, const Twin& twin) {
                    [&](std::int64_t i) { return twin(at(a, y.shape(), i), at(b, y.shape(), i)); });
     check_same(f(scattered(a), b), y);
     check_same(f(a, scattered(b)), y);
-    plain<T> given = al::zeros<plain<T>>(al::shape(y.shape()));
-    check_same(f.out(given, a, b), y);
-    plain<T> strided = scattered(given);
-    f.out(strided, a, scattered(b));
-    check_same(strided, y);
-    plain<T> fresh;
-    check_same(f.out(fresh, a, b), y);
-    if (al::same_shape(y.spec(), a.spec())) {
-      plain<T> self = al::clone(a);
-      check_same(f.in_place(self, b), y);
-      plain<T> spread = scattered(a);
-      f.in_place(spread, b);
-      check_same(spread, y);
-    }
-    check_meta(y, f(ghost_of(a), ghost_of(b)));
+    check_forms(f, a, b);
   }
 }
 

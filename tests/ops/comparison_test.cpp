@@ -22,10 +22,7 @@ void check(const F& f, const Twin& twin) {
     const plain<bool> y = f(a, b);
     check_elements(y, [&](std::int64_t i) { return twin(at(a, i), at(b, i)); });
     check_same(f(scattered(a), b), y);
-    plain<bool> given = scattered(al::zeros<plain<bool>>(s));
-    f.out(given, a, b);
-    check_same(given, y);
-    check_meta(y, f(ghost_of(a), ghost_of(b)));
+    check_output(f, a, b);
   }
 }
 
