@@ -263,7 +263,7 @@ struct step {
   }
   /// Makes an output where there is none, and refuses one that does not fit.
   template <class Out>
-  static void prepare(auto& ctx, Out& out, const tensor_spec& meta) {
+  ASHLAR_INLINE static void prepare(auto& ctx, Out& out, const tensor_spec& meta) {
     if (!out || (F == form::out && out.size() == 0 && !same_shape(meta, out.spec()))) {
       out = allocate_tensor<Out>(ctx, meta);
     }
@@ -275,7 +275,7 @@ struct step {
     }
   }
   template <class Out, class... A>
-  static void separate(const Out& out, const A&... args) {
+  ASHLAR_INLINE static void separate(const Out& out, const A&... args) {
     std::size_t place = 0;
     const auto check = [&]<class X>(const X& a) {
       if constexpr (Tensor<X>) {
