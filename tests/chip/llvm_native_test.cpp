@@ -66,7 +66,7 @@ TEST_CASE("chip/llvm: short random programs give the interpreter's bits on this 
   }
 }
 
-TEST_CASE("chip/llvm: the width of vectors and the size of the stack do not change a bit") {
+TEST_CASE("chip/llvm: vectors, stack and aligned views do not change a bit") {
   if (!can_compile()) {
     return;
   }
@@ -75,4 +75,12 @@ TEST_CASE("chip/llvm: the width of vectors and the size of the stack do not chan
   narrow.stack_bytes = 256;  // the rest is scratch memory
   check_native(all, narrow);
   check_native(all, chip::llvm_x86_64.with_vector_bytes(4));
+  std::vector<launch> promised;
+  for (const launch& l : all) {
+    promised.push_back(llvm_test::aligned(l, 16));
+  }
+  for (const launch& l : llvm_test::kernel_launches()) {
+    promised.push_back(llvm_test::aligned(l, 16));
+  }
+  check_native(promised, chip::llvm_x86_64.with_view_alignment(16));
 }

@@ -132,6 +132,44 @@ class launch_maker {
   std::mt19937 random_{1234};
 };
 
+/// The same launch on views that are dense along their last axis, with every other stride a
+/// multiple of `bytes`.
+inline launch aligned(launch l, std::int64_t bytes) {
+  for (std::size_t k = 0; k < l.given.size(); ++k) {
+    tile::argument& a = l.given[k];
+    if (a.rank <= 0) {
+      continue;
+    }
+    const auto size = static_cast<std::int64_t>(al::size_of(a.element));
+    const auto before = a.strides;
+    std::int64_t step = 1;
+    std::int64_t elements = 1;
+    for (int axis = a.rank - 1; axis >= 0; --axis) {
+      const auto u = static_cast<std::size_t>(axis);
+      a.strides[u] = step;
+      step = (std::max<std::int64_t>(a.extents[u], 1) * step * size + bytes - 1) / bytes * bytes /
+             size;
+      elements *= a.extents[u];
+    }
+    std::vector<std::byte> memory(static_cast<std::size_t>((step + 1) * size));
+    for (std::int64_t n = 0; n < elements; ++n) {
+      std::int64_t from = 0;
+      std::int64_t to = 0;
+      std::int64_t left = n;
+      for (int axis = a.rank - 1; axis >= 0; --axis) {
+        const auto u = static_cast<std::size_t>(axis);
+        from += left % a.extents[u] * before[u];
+        to += left % a.extents[u] * a.strides[u];
+        left /= a.extents[u];
+      }
+      std::memcpy(memory.data() + to * size, l.memory[k].data() + from * size,
+                  static_cast<std::size_t>(size));
+    }
+    l.memory[k] = std::move(memory);
+  }
+  return l;
+}
+
 /// The programs of some launches, each once; where `passes` says so, every other one after the
 /// passes.
 struct programs {
@@ -165,10 +203,14 @@ double distance(const T& a, const T& b) {
     const auto ordered = [](T v) {
       const auto bits = static_cast<std::int64_t>(tile::eval::detail::raw_bits(v));
       const std::int64_t sign = std::int64_t{1} << (sizeof(T) * 8 - 1);
-      return (bits & sign) != 0 ? -static_cast<double>(bits & ~sign) : static_cast<double>(bits);
+      return (bits & sign) != 0 ? -(bits & ~sign) : bits;
     };
+    const std::int64_t p = ordered(a);
+    const std::int64_t q = ordered(b);
+    const auto apart =
+        static_cast<std::uint64_t>(std::max(p, q)) - static_cast<std::uint64_t>(std::min(p, q));
     return x != x || y != y ? std::numeric_limits<double>::infinity()
-                            : std::max(1.0, std::abs(ordered(a) - ordered(b)));
+                            : std::max(1.0, static_cast<double>(apart));
   } else {
     return std::numeric_limits<double>::infinity();
   }

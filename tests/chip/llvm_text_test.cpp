@@ -6,12 +6,15 @@
 #include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "ashlar/chip/codegen.hpp"
 #include "ashlar/chip/llvm.hpp"
 #include "ashlar/chip/llvm/tools.hpp"
 #include "ashlar/tile/builder.hpp"
+#include "chip/llvm_ptx.hpp"
 #include "chip/llvm_support.hpp"
 
 namespace {
@@ -21,7 +24,9 @@ namespace chip = ashlar::chip;
 namespace code = ashlar::chip::llvm_codegen;
 namespace tile = ashlar::tile;
 using al::dtype;
+using llvm_test::compiled_to_ptx;
 using llvm_test::launch;
+using llvm_test::nvptx_llc;
 using tile::opcode;
 using tile::value_id;
 
@@ -35,6 +40,38 @@ struct scaled {
     tile::store(y, exp(tile::load<B>(x, i)) * by, i);
   }
 };
+
+/// y(i) = x(i + Shift)
+template <int Shift>
+struct shifted {
+  static constexpr auto name = "shifted";
+  constexpr void operator()(tile::scope& k, tile::in<float, 1> x, tile::out<float, 1> y) const {
+    const auto i = k.program_id(0) * 256;
+    tile::store(y, tile::load<256>(x, i + Shift), i);
+  }
+};
+
+/// Rows by number: neighbours, or every other element of each.
+template <int Step>
+struct picked_rows {
+  static constexpr auto name = "picked_rows";
+  constexpr void operator()(tile::scope& k, tile::in<float, 2> x, tile::in<std::int64_t, 1> rows,
+                            tile::out<float, 2> y) const {
+    using places = tile::tile<std::int64_t, 4, 64>;
+    const auto i = k.program_id(0) * 4;
+    const auto j = k.program_id(1) * 64;
+    const auto row = tile::broadcast<places>(tile::reshape<4, 1>(tile::load<4>(rows, i)));
+    const auto column = tile::broadcast<places>((k.iota<std::int64_t, 1, 1, 64>() + j) * Step);
+    tile::store(y, tile::gather<4, 64>(x, row, column), i, j);
+  }
+};
+
+std::string text_of(const tile::program& p, const chip::llvm_target& target) {
+  return code::emit(std::array{code::optimised(p)}, target).text;
+}
+bool has(const std::string& text, std::string_view words) {
+  return text.find(words) != std::string::npos;
+}
 
 /// A program that stops: `require` on what it is given, `loop` by it, or a `repeat` without end.
 tile::program stopping(opcode how) {
@@ -96,12 +133,17 @@ TEST_CASE("chip/llvm: a triple is a target, and says so in the text") {
   static_assert(!al::RunsTiles<riscv> || code::native_arch() == "riscv64");
 }
 
-TEST_CASE("chip/llvm: what is written passes LLVM's own verifier for every target") {
-  if (code::find_tool("opt").empty()) {
+TEST_CASE("chip/llvm: what is written passes the verifier of every LLVM for every target") {
+  const std::vector<std::string> verifiers = code::find_tools("opt");
+  if (verifiers.empty()) {
     MESSAGE("SKIPPED: no opt 14 to 19 in PATH or ASHLAR_LLVM_BIN");
     return;
   }
-  const std::string opt = code::expect_tool("opt");
+  for (const char* version : {"opt-14", "opt-19"}) {  // the oldest and the newest
+    if (code::find_program(version).empty()) {
+      MESSAGE("SKIPPED: no " << version);
+    }
+  }
   std::vector<launch> all = llvm_test::long_random_launches(24, true);
   for (launch& l : llvm_test::kernel_launches()) {
     all.push_back(std::move(l));
@@ -114,39 +156,87 @@ TEST_CASE("chip/llvm: what is written passes LLVM's own verifier for every targe
     const chip::llvm_module m = code::emit(programs.code, target);
     CHECK(m.functions.size() == programs.code.size());
     code::write_file(folder / "module.ll", m.text);
-    std::vector<std::string> command{opt, "-passes=verify", "-disable-output",
-                                     folder / "module.ll"};
-    for (const std::string& word : code::pointer_switch(opt)) {
-      command.push_back(word);
+    for (const std::string& opt : verifiers) {
+      CAPTURE(opt);
+      std::vector<std::string> command{opt, "-passes=verify", "-disable-output",
+                                       folder / "module.ll"};
+      for (const std::string& word : code::pointer_switch(opt)) {
+        command.push_back(word);
+      }
+      const code::run_result r = code::run_program(command);
+      CAPTURE(r.output);
+      CHECK(r.status == 0);
     }
-    const code::run_result r = code::run_program(command);
-    CAPTURE(r.output);
-    CHECK(r.status == 0);
   }
 }
 
+TEST_CASE("chip/llvm: an access takes as many elements as its place and its view allow") {
+  const chip::llvm_target x86 = chip::llvm_x86_64;
+  const std::string plain = text_of(tile::program_of<shifted<0>>, x86);
+  CHECK(has(plain, "load p0: 16 at once, align 4\n"));
+  CHECK(has(plain, "load <16 x float>, ptr %"));
+  CHECK(has(text_of(tile::program_of<shifted<0>>, x86.with_vector_bytes(16)),
+            "load p0: 4 at once, align 4\n"));
+
+  const auto promised = [&]<int Shift>(std::integral_constant<int, Shift>, std::string_view align) {
+    const std::string text = text_of(tile::program_of<shifted<Shift>>, x86.with_view_alignment(64));
+    CAPTURE(text);
+    CHECK(has(text, code::cat("load p0: 16 at once, align ", align, "\n")));
+    CHECK(has(text, "store p1: 16 at once, align 64\n"));
+  };
+  promised(std::integral_constant<int, 0>(), "64");
+  promised(std::integral_constant<int, 1>(), "4");
+  promised(std::integral_constant<int, 4>(), "16");
+  promised(std::integral_constant<int, 40>(), "32");
+
+  CHECK(has(text_of(tile::program_of<picked_rows<1>>, x86), "gather p0: 16 at once, align 4\n"));
+  CHECK(!has(text_of(tile::program_of<picked_rows<2>>, x86), "gather p0"));
+}
+
+TEST_CASE("chip/llvm: launches on views that are not aligned as promised are refused") {
+  const std::vector<float> x(64);
+  const auto check = [&](const float* first, std::int64_t stride, std::int64_t step) {
+    code::expect_aligned(chip::llvm_x86_64.with_view_alignment(16),
+                         std::array{tile::argument(first, std::array<std::int64_t, 2>{2, 3},
+                                                   std::array<std::int64_t, 2>{stride, step})});
+  };
+  const auto* aligned = x.data() + (16 - reinterpret_cast<std::uintptr_t>(x.data()) % 16) % 16 / 4;
+  CHECK_NOTHROW(check(aligned, 4, 1));
+  CHECK_THROWS_AS(check(aligned + 1, 4, 1), tile::launch_error);
+  CHECK_THROWS_AS(check(aligned, 5, 1), tile::launch_error);
+  CHECK_THROWS_AS(check(aligned, 8, 2), tile::launch_error);
+}
+
+TEST_CASE("chip/llvm: threads load and store four floats at once where views are aligned") {
+  const std::string llc = nvptx_llc();
+  if (llc.empty()) {
+    return;
+  }
+  const auto ptx = [&](const chip::llvm_target& target) {
+    const code::temporary_folder folder;
+    code::write_file(folder / "module.ll", text_of(tile::program_of<shifted<1024>>, target));
+    return compiled_to_ptx(llc, folder);
+  };
+  CHECK(!has(ptx(chip::llvm_nvptx64), ".v4.f32"));
+  const std::string four = ptx(chip::llvm_nvptx64.with_view_alignment(16));
+  CHECK(has(four, "ld.v4.f32"));
+  CHECK(has(four, "st.v4.f32"));
+}
+
 TEST_CASE("chip/llvm: an elementwise kernel becomes PTX") {
-  const std::string llc = code::find_tool("llc");
-  if (llc.empty() ||
-      code::run_program({llc, "--version"}).output.find("nvptx64") == std::string::npos) {
-    MESSAGE("SKIPPED: no llc 14 to 19 that knows nvptx64");
+  const std::string llc = nvptx_llc();
+  if (llc.empty()) {
     return;
   }
   const chip::llvm_module m = chip::llvm<chip::llvm_nvptx64>::emit(tile::program_of<scaled>);
   CHECK(m.functions[0].shared_bytes == 0);  // its tiles are in registers
   const code::temporary_folder folder;
   code::write_file(folder / "module.ll", m.text);
-  std::vector<std::string> command{llc, "-mcpu=sm_80", folder / "module.ll", "-o", "-"};
-  for (const std::string& word : code::pointer_switch(llc)) {
-    command.push_back(word);
-  }
-  const code::run_result r = code::run_program(command);
-  CHECK(r.status == 0);
-  CHECK(r.output.find(".visible .entry ashlar_scaled(") != std::string::npos);
-  CHECK(r.output.find("ashlar_expf") != std::string::npos);
-  CHECK(r.output.find(".reqntid " + std::to_string(m.functions[0].threads) + ",") !=
-        std::string::npos);
-  CHECK(r.output.find(".extern .func") == std::string::npos);  // nothing to link with
+  const std::string ptx = compiled_to_ptx(llc, folder);
+  CHECK(has(ptx, ".visible .entry ashlar_scaled("));
+  CHECK(has(ptx, "ashlar_expf"));
+  CHECK(has(ptx, ".reqntid " + std::to_string(m.functions[0].threads) + ","));
+  CHECK(!has(ptx, ".extern .func"));  // nothing to link with
 }
 
 TEST_CASE("chip/llvm: programs without a place in LLVM IR are refused by name") {

@@ -2,9 +2,12 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "ashlar/chip/llvm/gpu_math.hpp"
 #include "ashlar/chip/llvm/target.hpp"
 #include "ashlar/chip/llvm/text.hpp"
 #include "ashlar/chip/llvm/vector_values.hpp"
@@ -24,15 +27,34 @@ class elements : public vector_values {
   elements(text& t, const llvm_target& target, int lanes)
       : vector_values(t, lanes), target_(target) {}
 
-  std::string load(dtype d, const std::string& from) {
+  /// `align`: in elements.
+  std::string load(dtype d, const std::string& from, int align = 1) {
     const std::string x = t_.let("load ", type(storage_type(d)), ", ptr ", from, ", align ",
-                                 static_cast<std::int64_t>(size_of(d)));
+                                 align * static_cast<std::int64_t>(size_of(d)));
     return d == dtype::boolean ? t_.let("icmp ne ", type("i8"), " ", x, ", ", literal("i8", 0)) : x;
   }
-  void store(dtype d, const std::string& x, const std::string& to) {
+  void store(dtype d, const std::string& x, const std::string& to, int align = 1) {
     const std::string y = d == dtype::boolean ? convert("zext", "i1", x, "i8") : x;
     t_.line("store ", type(storage_type(d)), " ", y, ", ptr ", to, ", align ",
-            static_cast<std::int64_t>(size_of(d)));
+            align * static_cast<std::int64_t>(size_of(d)));
+  }
+  /// One value from those of the lanes, and back.
+  std::string pack(dtype d, std::span<const std::string> each) {
+    if (n_ == 1) {
+      return each[0];
+    }
+    std::string all = "poison";
+    for (int i = 0; i < n_; ++i) {
+      all = t_.let("insertelement ", type(d), " ", all, ", ", value_type(d), " ",
+                   each[static_cast<std::size_t>(i)], ", i32 ", i);
+    }
+    return all;
+  }
+  void unpack(dtype d, const std::string& all, std::span<std::string> each) {
+    for (int i = 0; i < n_; ++i) {
+      each[static_cast<std::size_t>(i)] =
+          n_ == 1 ? all : t_.let("extractelement ", type(d), " ", all, ", i32 ", i);
+    }
   }
 
   // --- the operations ----------------------------------------------------------------------------
@@ -233,26 +255,19 @@ class elements : public vector_values {
   /// with the functions of the machine that it runs on.
   std::string function(std::string_view name, dtype d, const std::string& x) {
     const std::string_view one = value_type(d);
-    const bool own = target_.in_teams() && name == "exp" && d == dtype::float32;
+    const bool own = target_.has_own_math();
     const std::string symbol =
-        own ? "@ashlar_expf"
+        own ? gpu_function(name, d)
             : cat("@", target_.math_prefix(), name, d == dtype::float32 ? "f" : "");
-    if (own) {
-      t_.declared.insert({"declare float @llvm.fma.f32(float, float, float)",
-                          "declare float @llvm.rint.f32(float)"});
-    } else {
+    if (!own) {
       t_.declared.insert(cat("declare ", one, " ", symbol, "(", one, ") nounwind"));
     }
-    if (n_ == 1) {
-      return t_.let("call ", one, " ", symbol, "(", one, " ", x, ")");
+    std::vector<std::string> each(static_cast<std::size_t>(n_));
+    unpack(d, x, each);
+    for (std::string& y : each) {
+      y = t_.let("call ", one, " ", symbol, "(", one, " ", y, ")");
     }
-    std::string all = "poison";
-    for (int i = 0; i < n_; ++i) {
-      const std::string in = t_.let("extractelement ", type(one), " ", x, ", i32 ", i);
-      const std::string out = t_.let("call ", one, " ", symbol, "(", one, " ", in, ")");
-      all = t_.let("insertelement ", type(one), " ", all, ", ", one, " ", out, ", i32 ", i);
-    }
-    return all;
+    return pack(d, each);
   }
 
   std::string floating(tile::opcode op, dtype d, const std::string& a, const std::string& b) {

@@ -13,6 +13,8 @@
 #include "ashlar/chip/llvm/text.hpp"
 #include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/dtype.hpp"
+#include "ashlar/tile/analysis.hpp"
+#include "ashlar/tile/opcode.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/structure.hpp"
 #include "ashlar/tile/type.hpp"
@@ -37,6 +39,7 @@ struct frame {
   std::vector<std::vector<std::string>> pieces;   ///< a thread's elements of a team's tiles
   std::vector<std::vector<std::string>> results;  ///< arrays of what owners of regions give
   std::vector<std::vector<int>> users;
+  tile::per_instruction<tile::index_facts> facts;  ///< of the places of accesses
   std::int64_t stack_used = 0;
   std::int64_t scratch_used = 0;
   std::int64_t shared_used = 0;
@@ -51,12 +54,16 @@ struct frame {
         arrays(static_cast<std::size_t>(p.size)),
         pieces(static_cast<std::size_t>(p.size)),
         results(static_cast<std::size_t>(p.size)),
-        users(static_cast<std::size_t>(p.size)) {
+        users(static_cast<std::size_t>(p.size)),
+        facts(tile::analyse_indices(p)) {
     t.in_teams = to.in_teams();
     t.threads = to.in_teams() ? threads_for(p) : 1;
     for (int i = 0; i < p.size; ++i) {
       for (const tile::value_id o : p.operands(i)) {
         users[static_cast<std::size_t>(o)].push_back(i);
+      }
+      if (p.at(i).op == tile::opcode::load || p.at(i).op == tile::opcode::store) {
+        most_at_once_ = std::max(most_at_once_, aligned_width(i, 16));
       }
     }
   }
@@ -72,6 +79,15 @@ struct frame {
   [[nodiscard]] int width() const { return std::max(1, target.vector_bytes / 4); }
   [[nodiscard]] elements lanes(int n) { return {t, target, n}; }
 
+  /// Elements that an access may take at once, `bytes` at most: they lie side by side, and begin at
+  /// a multiple of their size as far as the view does. 1 where the launch promises nothing.
+  [[nodiscard]] int aligned_width(int access, int bytes) const {
+    const tile::instruction& i = code.at(access);
+    const dtype d = (tile::reads(i.op) ? i.type : type_of(code.operand(access, 0))).element;
+    const int most = std::min(bytes, target.view_alignment) / static_cast<int>(size_of(d));
+    return tile::access_width(code, facts, access, std::max(most, 1));
+  }
+
   /// How many threads share a program's tiles: each has eight elements of the largest.
   static int threads_for(const tile::program& p) {
     std::int64_t most = 1;
@@ -84,10 +100,20 @@ struct frame {
     }
     return threads;
   }
+  /// How many neighbours of such a tile a thread has: what accesses may take at once, where that
+  /// leaves no thread without any.
+  [[nodiscard]] int neighbours_of(const tile::tile_type& type) const {
+    int n = most_at_once_;
+    while (n > 1 && (type.size() % n != 0 || type.size() < std::int64_t{n} * t.threads)) {
+      n /= 2;
+    }
+    return n;
+  }
   /// How many elements of such a tile a thread has in registers; 0 where it lies in memory only.
   [[nodiscard]] int pieces_of(const tile::tile_type& type) const {
     constexpr std::int64_t most = 32;
-    const std::int64_t n = ceil_div(type.size(), t.threads);
+    const int side = neighbours_of(type);
+    const std::int64_t n = ceil_div(type.size(), std::int64_t{side} * t.threads) * side;
     return t.in_teams && type.is_value() && type.rank > 0 && n <= most ? static_cast<int>(n) : 0;
   }
   [[nodiscard]] std::vector<std::string>& pieces_at(int v) {
@@ -161,11 +187,13 @@ struct frame {
       move(d, count, t.at(d, from, i), t.at(d, to, i));
     });
   }
-  void move(dtype d, int count, const std::string& from, const std::string& to) {
+  /// The alignments are in elements.
+  void move(dtype d, int count, const std::string& from, const std::string& to, int from_align = 1,
+            int to_align = 1) {
     const std::string type = lanes(count).type(storage_type(d));
-    const auto align = static_cast<std::int64_t>(size_of(d));
-    const std::string x = t.let("load ", type, ", ptr ", from, ", align ", align);
-    t.line("store ", type, " ", x, ", ptr ", to, ", align ", align);
+    const auto bytes = static_cast<std::int64_t>(size_of(d));
+    const std::string x = t.let("load ", type, ", ptr ", from, ", align ", from_align * bytes);
+    t.line("store ", type, " ", x, ", ptr ", to, ", align ", to_align * bytes);
   }
 
   // --- what arguments say: see `llvm_argument` ---------------------------------------------------
@@ -217,6 +245,7 @@ struct frame {
   }
 
   std::vector<shared_room> rooms_{};
+  int most_at_once_ = 1;  ///< elements, in a load or store of a thread
 
   std::string field(const char* type, int parameter, int offset) {
     std::string& known = fields_[{parameter, offset}];

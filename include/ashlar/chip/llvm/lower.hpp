@@ -68,8 +68,9 @@ class lowering {
                  "\n  %team_scratch = getelementptr i8, ptr %scratch, i64 %team_offset\n",
                  "  %shared = addrspacecast ptr addrspace(3) @ashlar_shared to ptr\n");
     return cat("define void @", symbol,
-               "(ptr noalias nocapture readonly %args, ptr noalias nocapture %scratch, ptr noalias "
-               "nocapture %status) #0 {\nentry:\n",
+               // Other threads write scratch memory, too: it is not `noalias`.
+               "(ptr noalias nocapture readonly %args, ptr nocapture %scratch, ptr nocapture "
+               "%status) #0 {\nentry:\n",
                begin, f_.t.entry, "  br label %start\n", f_.t.body, "}\n");
   }
 

@@ -8,6 +8,7 @@
 
 #include "ashlar/chip/llvm/frame.hpp"
 #include "ashlar/chip/llvm/target.hpp"
+#include "ashlar/tile/analysis.hpp"
 #include "ashlar/tile/opcode.hpp"
 #include "ashlar/tile/program.hpp"
 
@@ -64,6 +65,33 @@ inline std::string whole_block(frame& f, const tile::tile_type& tile, const bloc
   return whole;
 }
 
+/// `dense()` where the stride of a view's last axis is 1, else `strided()`; one of them alone where
+/// the launch promises it.
+template <class Dense, class Strided>
+void if_dense(frame& f, const std::string& stride, const Dense& dense, const Strided& strided) {
+  if (f.target.view_alignment > 0) {
+    return dense();
+  }
+  const std::string yes = f.t.fresh_label();
+  const std::string no = f.t.fresh_label();
+  const std::string after = f.t.fresh_label();
+  f.t.jump_if(f.t.let("icmp eq i64 ", stride, ", 1"), yes, no);
+  f.t.begin_block(yes);
+  dense();
+  f.t.jump(after);
+  f.t.begin_block(no);
+  strided();
+  f.t.jump(after);
+  f.t.begin_block(after);
+}
+
+/// Says in the text how many elements an access takes at once, and what that is a multiple of.
+inline void note_width(frame& f, int at, int width, int align) {
+  const tile::instruction& i = f.code.at(at);
+  f.t.line("; %", at, " ", tile::info(i.op).name, " p", i.index, ": ", width, " at once, align ",
+           align * static_cast<int>(size_of(f.code.parameter_at(i.index).element)));
+}
+
 /// Copies the part of a block that is inside its view.
 inline void copy_block(frame& f, int at, const tile::tile_type& tile, const std::string& array,
                        const block_bounds& b) {
@@ -72,10 +100,17 @@ inline void copy_block(frame& f, int at, const tile::tile_type& tile, const std:
   const int skip = f.code.parameter_at(i.index).rank - tile.rank;
   const dtype d = tile.element;
   const std::string data = f.data_of(i.index);
+  int width = std::max(1, f.target.vector_bytes / static_cast<int>(size_of(d)));
+  while (tile.rank > 0 && width > tile.extent(tile.rank - 1)) {
+    width /= 2;
+  }
+  const int aligned = std::min(width, f.aligned_width(at, f.target.vector_bytes));
+  note_width(f, at, width, aligned);
   const auto move = [&](int lanes, const std::string& here, const std::string& there) {
     const std::string x = f.t.at(d, array, here);
     const std::string y = f.t.at(d, data, there);
-    f.move(d, lanes, reads ? y : x, reads ? x : y);
+    const int align = lanes == 1 ? 1 : aligned;
+    reads ? f.move(d, lanes, y, x, align, 1) : f.move(d, lanes, x, y, 1, align);
   };
   const auto axis = [&](const auto& self, int a, const std::string& here,
                         const std::string& there) -> void {
@@ -93,20 +128,12 @@ inline void copy_block(frame& f, int at, const tile::tile_type& tile, const std:
     if (a + 1 < tile.rank) {
       return f.t.loop(low, high, 1, each);
     }
-    const std::string dense = f.t.fresh_label();
-    const std::string strided = f.t.fresh_label();
-    const std::string after = f.t.fresh_label();
-    f.t.jump_if(f.t.let("icmp eq i64 ", step, ", 1"), dense, strided);
-    f.t.begin_block(dense);
-    const int width = std::max(1, f.target.vector_bytes / static_cast<int>(size_of(d)));
-    f.t.strips(low, high, width, [&](int lanes, const std::string& n) {
-      move(lanes, f.t.add(here, n), f.t.add(there, n));
-    });
-    f.t.jump(after);
-    f.t.begin_block(strided);
-    f.t.loop(low, high, 1, each);
-    f.t.jump(after);
-    f.t.begin_block(after);
+    const auto dense = [&] {
+      f.t.strips(low, high, width, [&](int lanes, const std::string& n) {
+        move(lanes, f.t.add(here, n), f.t.add(there, n));
+      });
+    };
+    if_dense(f, step, dense, [&] { f.t.loop(low, high, 1, each); });
   };
   const auto start = [&] {
     tile.rank == 0 ? move(1, "0", b.origin) : axis(axis, 0, "0", b.origin);
@@ -220,7 +247,8 @@ inline void write_atomic(frame& f, tile::opcode op, dtype d, const std::string& 
   f.t.begin_block(done);
 }
 
-/// `gather`, `scatter` and the atomics: one place per element, in row-major order.
+/// `gather`, `scatter` and the atomics: one place per element, in row-major order; several of a
+/// dense view at once where their places are neighbours.
 inline void write_places(frame& f, int at) {
   const tile::instruction& i = f.code.at(at);
   const bool reads = i.op == tile::opcode::gather;
@@ -233,18 +261,29 @@ inline void write_places(frame& f, int at) {
   const std::string array = reads ? f.allocate(type) : f.array_of(f.code.operand(at, 0));
   const std::string data = f.data_of(i.index);
   elements e = f.lanes(1);
-  const auto one = [&](const std::string& n) {
-    std::string there = "0";
-    std::string inside = "true";
-    for (int a = 0; a < f.code.parameter_at(i.index).rank; ++a) {
+  const int rank = f.code.parameter_at(i.index).rank;
+  // Where the elements from `n` on go, and whether `count` of them along the last axis are inside.
+  const auto place = [&](const std::string& n, int count) {
+    std::pair<std::string, std::string> to{"0", "true"};
+    for (int a = 0; a < rank; ++a) {
       const int v = f.code.operand(at, a + first);
       const std::string p = f.type_of(v).is_scalar()
                                 ? f.scalar(v)
                                 : e.load(dtype::int64, f.t.at(dtype::int64, f.array(v), n));
-      const std::string in = f.t.let("icmp ult i64 ", p, ", ", f.extent_of(i.index, a));
-      inside = inside == "true" ? in : f.t.let("and i1 ", inside, ", ", in);
-      there = f.t.add(there, f.t.mul(p, f.stride_of(i.index, a)));
+      const std::string extent = f.extent_of(i.index, a);
+      const std::string in = f.t.let("icmp ult i64 ", p, ", ", extent);
+      to.second = to.second == "true" ? in : f.t.let("and i1 ", to.second, ", ", in);
+      to.first = f.t.add(to.first, f.t.mul(p, f.stride_of(i.index, a)));
+      if (count > 1 && a + 1 == rank) {
+        const std::string left = f.t.let("sub i64 ", extent, ", ", p);
+        to.second =
+            f.t.let("and i1 ", to.second, ", ", f.t.let("icmp sge i64 ", left, ", ", count));
+      }
     }
+    return to;
+  };
+  const auto one = [&](const std::string& n) {
+    const auto [there, inside] = place(n, 1);
     const std::string here = f.t.at(d, array, n);
     if (reads) {
       e.store(d, e.constant(d, i.value), here);
@@ -258,7 +297,37 @@ inline void write_places(frame& f, int at) {
       }
     });
   };
-  if (type.is_scalar() && reads) {
+  const bool moves = reads || i.op == tile::opcode::scatter;
+  const int width = f.t.in_teams || !moves
+                        ? 1
+                        : tile::access_width(f.code, f.facts, at,
+                                             f.target.vector_bytes / static_cast<int>(size_of(d)));
+  if (width > 1) {
+    const int aligned = std::min(width, f.aligned_width(at, f.target.vector_bytes));
+    note_width(f, at, width, aligned);
+    if_dense(
+        f, f.stride_of(i.index, rank - 1),
+        [&] {
+          f.t.loop(0, type.size(), width, [&](const std::string& n) {
+            const auto [there, inside] = place(n, width);
+            const std::string here = f.t.at(d, array, n);
+            const std::string all = f.t.fresh_label();
+            const std::string some = f.t.fresh_label();
+            const std::string after = f.t.fresh_label();
+            f.t.jump_if(inside, all, some);
+            f.t.begin_block(all);
+            const std::string where = f.t.at(d, data, there);
+            reads ? f.move(d, width, where, here, aligned, 1)
+                  : f.move(d, width, here, where, 1, aligned);
+            f.t.jump(after);
+            f.t.begin_block(some);
+            f.t.loop(0, width, 1, [&](const std::string& k) { one(f.t.add(n, k)); });
+            f.t.jump(after);
+            f.t.begin_block(after);
+          });
+        },
+        [&] { f.t.loop(0, type.size(), 1, one); });
+  } else if (type.is_scalar() && reads) {
     one("0");
   } else if (reads) {
     f.t.parallel(type.size(), 1, [&](int, const std::string& n) { one(n); });

@@ -63,6 +63,28 @@ inline std::string symbol_of(const tile::program& p, std::size_t number, std::si
   return count == 1 ? symbol : symbol + "_" + std::to_string(number);
 }
 
+/// Throws: `launch_error` where a view is not aligned as `llvm_target::view_alignment` promises.
+inline void expect_aligned(const llvm_target& target, std::span<const tile::argument> given) {
+  for (std::size_t k = 0; target.view_alignment > 0 && k < given.size(); ++k) {
+    const tile::argument& a = given[k];
+    const auto bytes = static_cast<std::int64_t>(size_of(a.element));
+    bool aligned = a.rank <= 0 || a.data == nullptr ||
+                   reinterpret_cast<std::uintptr_t>(a.data) %
+                           static_cast<std::uintptr_t>(target.view_alignment) ==
+                       0;
+    for (int axis = 0; axis < a.rank; ++axis) {
+      const auto u = static_cast<std::size_t>(axis);
+      aligned =
+          aligned && (a.extents[u] <= 1 ||
+                      (axis + 1 == a.rank ? a.strides[u] == 1
+                                          : a.strides[u] * bytes % target.view_alignment == 0));
+    }
+    if (!aligned) {
+      throw tile::launch_error(static_cast<int>(k), "the view is not aligned as the code expects");
+    }
+  }
+}
+
 /// What a chip's code is made from: the program after the passes, which keep every bit.
 ///
 /// Throws: `program_error` where `verify` finds something.
@@ -92,9 +114,7 @@ inline llvm_module emit(std::span<const tile::program> programs, const llvm_targ
   m.text = cat("target triple = \"", target.triple(), "\"\n");
   if (target.in_teams()) {
     m.text += "\n@ashlar_shared = external addrspace(3) global [0 x i8], align 64\n";
-    if (bodies.find("@ashlar_expf(") != std::string::npos) {
-      m.text += gpu_expf;
-    }
+    m.text += gpu_functions(bodies, declared);
   }
   m.text += bodies + "\n";
   for (const std::string& line : declared) {

@@ -43,7 +43,7 @@ class native_library {
   /// Throws: `llvm_unsupported`; `llvm_tool_error` where clang is not there or fails.
   native_library(std::span<const tile::program> programs, const llvm_target& target,
                  const char* optimisation = "-O2")
-      : programs_(programs.begin(), programs.end()) {
+      : programs_(programs.begin(), programs.end()), target_(target) {
     const llvm_module m = emit(programs, target);
     const std::string clang = expect_tool("clang");
     const temporary_folder folder;
@@ -79,6 +79,7 @@ class native_library {
   void run(std::size_t k, const tile::grid& grid, std::span<const tile::argument> given) const {
     const tile::program& p = programs_[k];
     tile::expect_matching(p, given);
+    expect_aligned(target_, given);
     std::int64_t places = 1;
     for (const std::int64_t n : grid) {
       if (n < 0 || (n > 0 && places > INT64_MAX / n)) {
@@ -120,6 +121,7 @@ class native_library {
     std::int64_t scratch_bytes;
   };
   std::vector<tile::program> programs_;
+  llvm_target target_;
   std::unique_ptr<void, close> library_{};
   std::vector<function> functions_{};
 };

@@ -29,11 +29,16 @@ struct llvm_target {
   static constexpr std::size_t room = 48;
 
   std::array<char, room> triple_chars{};
-  std::array<char, 16> math_prefix_chars{};  ///< before `expf`, `log` ...: "__nv_" for libdevice
-  int vector_bytes = 64;                     ///< of the vectors that are written
+  /// Before `expf`, `log` ...: nothing, or "__nv_" for CUDA's libdevice.
+  std::array<char, 16> math_prefix_chars{};
+  int vector_bytes = 64;  ///< of the vectors that are written
   /// For tiles: of the stack, or of the memory that a team shares. The rest is scratch memory.
   std::int64_t stack_bytes = 64 * 1024;
   std::int64_t repeat_limit = std::int64_t{1} << 24;  ///< most rounds of one `repeat`
+  /// Bytes of which the address and, but for the last axis, every stride of each view is a
+  /// multiple; the last axis is dense. A promise of whoever launches. 0: nothing but what elements
+  /// need.
+  int view_alignment = 0;
 
   template <std::size_t N>
     requires(N <= room)
@@ -42,7 +47,6 @@ struct llvm_target {
       triple_chars[i] = name[i];
     }
     if (arch() == "nvptx64") {
-      set_math_prefix("__nv_");
       vector_bytes = 4;  // a thread takes one element
       stack_bytes = 48 * 1024;
     }
@@ -56,6 +60,9 @@ struct llvm_target {
   }
   /// Whether the threads of a block work on one place of the grid together.
   [[nodiscard]] constexpr bool in_teams() const { return arch() == "nvptx64"; }
+  /// Whether the text brings `exp`, `log`, `tanh` and `erf` with it: where no C library is, unless
+  /// another is named.
+  [[nodiscard]] constexpr bool has_own_math() const { return in_teams() && math_prefix().empty(); }
   [[nodiscard]] constexpr std::string_view math_prefix() const {
     return llvm_codegen::filled(math_prefix_chars.data(), math_prefix_chars.size());
   }
@@ -71,6 +78,12 @@ struct llvm_target {
   [[nodiscard]] constexpr llvm_target with_vector_bytes(int bytes) const {
     llvm_target t = *this;
     t.vector_bytes = bytes;
+    return t;
+  }
+
+  [[nodiscard]] constexpr llvm_target with_view_alignment(int bytes) const {
+    llvm_target t = *this;
+    t.view_alignment = bytes;
     return t;
   }
 

@@ -4,17 +4,22 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "ashlar/chip/llvm/elements.hpp"
 #include "ashlar/chip/llvm/frame.hpp"
 #include "ashlar/chip/llvm/group.hpp"
 #include "ashlar/chip/llvm/memory.hpp"
+#include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/opcode.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/type.hpp"
 
-/// Tiles in the registers of a team: thread `t` of `T` has the elements t, t + T, t + 2 T ...
+/// Tiles in the registers of a team: thread `t` of `T` has the elements t, t + T, t + 2 T ..., or
+/// as many neighbours in place of each as an access may take at once.
 ///
 /// Neighbours in memory are neighbours in the team, so that loads and stores are coalesced; what
 /// works element by element needs neither shared memory nor a barrier.
@@ -53,13 +58,22 @@ inline int last_shared_use(const frame& f, int v) {
   return last;
 }
 
-/// `inside(k, element)` for each element of a thread; `element` is 0 where there are fewer.
+/// The first of a thread's elements from the `k`th on; whether some threads have none there.
+inline std::pair<std::string, bool> nth_element(frame& f, const tile::tile_type& type, int k) {
+  const int side = f.neighbours_of(type);
+  const std::int64_t first = std::int64_t{k / side} * side * f.t.threads;
+  // thread, k -> element
+  const std::string element = f.t.add(f.t.mul("%thread", side), std::to_string(first + k % side));
+  return {element, first + std::int64_t{side} * f.t.threads > type.size()};
+}
+
+/// `inside(k, element)` for each `width` elements of a thread; `element` is 0 where there are
+/// fewer.
 template <class F>
-void each_piece(frame& f, const tile::tile_type& type, F&& inside) {
-  for (int k = 0; k < f.pieces_of(type); ++k) {
-    const std::int64_t first = std::int64_t{k} * f.t.threads;
-    std::string element = f.t.add("%thread", std::to_string(first));
-    if (first + f.t.threads > type.size()) {
+void each_piece(frame& f, const tile::tile_type& type, int width, F&& inside) {
+  for (int k = 0; k < f.pieces_of(type); k += width) {
+    auto [element, may_lack] = nth_element(f, type, k);
+    if (may_lack) {
       const std::string there = f.t.let("icmp slt i64 ", element, ", ", type.size());
       element = f.t.let("select i1 ", there, ", i64 ", element, ", i64 0");
     }
@@ -67,19 +81,23 @@ void each_piece(frame& f, const tile::tile_type& type, F&& inside) {
   }
 }
 
-/// `inside(k, element)` where the thread has element `k`.
+/// `inside(k, element)` where the thread has `width` elements from `k` on.
 template <class F>
-void each_piece_there(frame& f, const tile::tile_type& type, F&& inside) {
-  for (int k = 0; k < f.pieces_of(type); ++k) {
-    const std::int64_t first = std::int64_t{k} * f.t.threads;
-    const std::string element = f.t.add("%thread", std::to_string(first));
+void each_piece_there(frame& f, const tile::tile_type& type, int width, F&& inside) {
+  for (int k = 0; k < f.pieces_of(type); k += width) {
+    const auto [element, may_lack] = nth_element(f, type, k);
     const auto body = [&] { inside(static_cast<std::size_t>(k), element); };
-    if (first + f.t.threads > type.size()) {
+    if (may_lack) {
       f.t.when(f.t.let("icmp slt i64 ", element, ", ", type.size()), body);
     } else {
       body();
     }
   }
+}
+
+/// A thread's elements of a tile from the `k`th on.
+inline std::span<std::string> from_piece(frame& f, int v, std::size_t k) {
+  return std::span(f.pieces_at(v)).subspan(k);
 }
 
 /// Writes those tiles to shared memory of which other threads read elements.
@@ -97,8 +115,11 @@ inline void share_pieces(frame& f, const std::vector<int>& made) {
   for (const int v : shared) {
     const tile::tile_type& type = f.type_of(v);
     f.array(v) = f.allocate_until(v, made.front(), last_shared_use(f, v));
-    each_piece_there(f, type, [&](std::size_t k, const std::string& element) {
-      f.lanes(1).store(type.element, f.pieces_at(v)[k], f.t.at(type.element, f.array(v), element));
+    const int width = std::min(f.neighbours_of(type), 16 / static_cast<int>(size_of(type.element)));
+    each_piece_there(f, type, width, [&](std::size_t k, const std::string& element) {
+      elements e = f.lanes(width);
+      e.store(type.element, e.pack(type.element, from_piece(f, v, k)),
+              f.t.at(type.element, f.array(v), element), width);
     });
   }
   f.sync();
@@ -112,7 +133,7 @@ inline void write_group_in_team(frame& f, const std::vector<int>& group) {
   for (const int v : group) {
     f.pieces_at(v).resize(n);
   }
-  each_piece(f, type, [&](std::size_t k, const std::string& element) {
+  each_piece(f, type, 1, [&](std::size_t k, const std::string& element) {
     element_writer w(f, 1);
     const element_writer::place at{element, f.t.place(element, columns, 0, true),
                                    f.t.place(element, 1, columns, false), static_cast<int>(k)};
@@ -124,12 +145,13 @@ inline void write_group_in_team(frame& f, const std::vector<int>& group) {
   share_pieces(f, group);
 }
 
-/// The place in memory of an element of a block, and whether it lies inside its view.
+/// The place in memory of an element of a block, and whether it and the `width - 1` after it lie
+/// inside the view.
 struct element_place {
   std::string offset, inside;
 };
 inline element_place place_of(frame& f, int parameter, const tile::tile_type& tile,
-                              const block_bounds& b, const std::string& element) {
+                              const block_bounds& b, const std::string& element, int width = 1) {
   const int skip = f.code.parameter_at(parameter).rank - tile.rank;
   element_place at{b.origin, b.inside};
   std::int64_t below = tile.size();
@@ -139,51 +161,86 @@ inline element_place place_of(frame& f, int parameter, const tile::tile_type& ti
     at.offset = f.t.add(at.offset, f.t.mul(p, f.stride_of(parameter, a + skip)));
     const auto& [low, high] = b.ranges[static_cast<std::size_t>(a)];
     const std::string from = f.t.let("icmp sge i64 ", p, ", ", low);
-    const std::string to = f.t.let("icmp slt i64 ", p, ", ", high);
+    const std::string last = a + 1 == tile.rank ? f.t.add(p, std::to_string(width - 1)) : p;
+    const std::string to = f.t.let("icmp slt i64 ", last, ", ", high);
     at.inside = f.t.let("and i1 ", at.inside, ", ", f.t.let("and i1 ", from, ", ", to));
   }
   return at;
+}
+
+/// How many of a thread's elements a load or store takes at once.
+inline int team_width(frame& f, int at, const tile::tile_type& tile) {
+  const int width = std::min(f.aligned_width(at, 16), f.neighbours_of(tile));
+  note_width(f, at, width, width);
+  return width;
 }
 
 /// Each thread loads its own elements; all are asked for before the first is waited for.
 inline void write_load_in_team(frame& f, int at) {
   const tile::instruction& i = f.code.at(at);
   const dtype d = i.type.element;
-  const std::string_view type = value_type(d);
   const std::string data = f.data_of(i.index);
   const block_bounds b = bounds_of(f, at, i.type);
   const std::string whole = whole_block(f, i.type, b);
+  const int width = team_width(f, at, i.type);
+  elements e = f.lanes(width);
   const std::string fast = f.t.fresh_label();
   const std::string slow = f.t.fresh_label();
   const std::string after = f.t.fresh_label();
   std::vector<std::string> all, some;
   f.t.jump_if(whole, fast, slow);
   f.t.begin_block(fast);
-  each_piece(f, i.type, [&](std::size_t, const std::string& element) {
+  each_piece(f, i.type, width, [&](std::size_t, const std::string& element) {
     const element_place p = place_of(f, i.index, i.type, b, element);
-    all.push_back(f.lanes(1).load(d, f.t.at(d, data, p.offset)));
+    all.push_back(e.load(d, f.t.at(d, data, p.offset), width));
   });
   f.t.jump(after);
   f.t.begin_block(slow);
   const std::string fill = f.lanes(1).constant(d, i.value);
   std::string last = slow;
-  each_piece(f, i.type, [&](std::size_t, const std::string& element) {
-    const element_place p = place_of(f, i.index, i.type, b, element);
-    const std::string from = last;
+  // `otherwise()` is what is taken where not all `width` elements from `element` on are inside.
+  const auto load_some = [&](const std::string& element, int lanes, const auto& otherwise) {
+    const element_place p = place_of(f, i.index, i.type, b, element, lanes);
     const std::string yes = f.t.fresh_label();
-    last = f.t.fresh_label();
-    f.t.jump_if(p.inside, yes, last);
+    const std::string no = f.t.fresh_label();
+    const std::string both = f.t.fresh_label();
+    f.t.jump_if(p.inside, yes, no);
     f.t.begin_block(yes);
-    const std::string x = f.lanes(1).load(d, f.t.at(d, data, p.offset));
-    f.t.jump(last);
-    f.t.begin_block(last);
-    some.push_back(f.t.let("phi ", type, " [ ", x, ", %", yes, " ], [ ", fill, ", %", from, " ]"));
+    const std::string x = f.lanes(lanes).load(d, f.t.at(d, data, p.offset), lanes);
+    f.t.jump(both);
+    f.t.begin_block(no);
+    last = no;
+    const std::string y = otherwise();
+    const std::string from = last;
+    f.t.jump(both);
+    f.t.begin_block(both);
+    last = both;
+    return f.t.let("phi ", f.lanes(lanes).type(d), " [ ", x, ", %", yes, " ], [ ", y, ", %", from,
+                   " ]");
+  };
+  each_piece(f, i.type, width, [&](std::size_t, const std::string& element) {
+    some.push_back(load_some(element, width, [&] {
+      if (width == 1) {
+        return fill;
+      }
+      std::vector<std::string> each;
+      for (int k = 0; k < width; ++k) {
+        each.push_back(load_some(f.t.add(element, std::to_string(k)), 1, [&] { return fill; }));
+      }
+      return e.pack(d, each);
+    }));
   });
   f.t.jump(after);
   f.t.begin_block(after);
-  for (std::size_t k = 0; k < all.size(); ++k) {
-    f.pieces_at(at).push_back(
-        f.t.let("phi ", type, " [ ", all[k], ", %", fast, " ], [ ", some[k], ", %", last, " ]"));
+  std::vector<std::string>& pieces = f.pieces_at(at);
+  pieces.resize(all.size() * static_cast<std::size_t>(width));
+  std::vector<std::string> loaded;
+  for (std::size_t k = 0; k < all.size(); ++k) {  // first all phis of the block
+    loaded.push_back(f.t.let("phi ", e.type(d), " [ ", all[k], ", %", fast, " ], [ ", some[k],
+                             ", %", last, " ]"));
+  }
+  for (std::size_t k = 0; k < loaded.size(); ++k) {
+    e.unpack(d, loaded[k], from_piece(f, at, k * static_cast<std::size_t>(width)));
   }
   share_pieces(f, {at});
 }
@@ -199,22 +256,33 @@ inline void write_store_in_team(frame& f, int at) {
   if (f.unsynced) {
     f.sync();
   }
-  const auto store = [&](std::size_t k, const std::string& offset) {
-    f.lanes(1).store(d, f.pieces_at(v)[k], f.t.at(d, data, offset));
+  const int width = team_width(f, at, type);
+  const auto store = [&](std::size_t k, int lanes, const std::string& offset) {
+    elements e = f.lanes(lanes);
+    e.store(d, e.pack(d, from_piece(f, v, k)), f.t.at(d, data, offset), lanes);
   };
   const std::string fast = f.t.fresh_label();
   const std::string slow = f.t.fresh_label();
   const std::string after = f.t.fresh_label();
   f.t.jump_if(whole_block(f, type, b), fast, slow);
   f.t.begin_block(fast);
-  each_piece_there(f, type, [&](std::size_t k, const std::string& element) {
-    store(k, place_of(f, i.index, type, b, element).offset);
+  each_piece_there(f, type, width, [&](std::size_t k, const std::string& element) {
+    store(k, width, place_of(f, i.index, type, b, element).offset);
   });
   f.t.jump(after);
   f.t.begin_block(slow);
-  each_piece_there(f, type, [&](std::size_t k, const std::string& element) {
-    const element_place p = place_of(f, i.index, type, b, element);
-    f.t.when(p.inside, [&] { store(k, p.offset); });
+  each_piece_there(f, type, width, [&](std::size_t k, const std::string& element) {
+    const element_place p = place_of(f, i.index, type, b, element, width);
+    f.t.when(p.inside, [&] { store(k, width, p.offset); });
+    if (width > 1) {
+      f.t.when(f.t.let("xor i1 ", p.inside, ", true"), [&] {
+        for (int n = 0; n < width; ++n) {
+          const element_place one =
+              place_of(f, i.index, type, b, f.t.add(element, std::to_string(n)));
+          f.t.when(one.inside, [&] { store(k + static_cast<std::size_t>(n), 1, one.offset); });
+        }
+      });
+    }
   });
   f.t.jump(after);
   f.t.begin_block(after);

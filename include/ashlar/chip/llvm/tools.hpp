@@ -9,9 +9,11 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ashlar/chip/llvm/target.hpp"
@@ -60,21 +62,33 @@ inline std::string find_program(std::string_view name) {
   return {};
 }
 
-/// `clang`, `opt`, `llc` ...: from the folder `ASHLAR_LLVM_BIN` where that is set, else the newest
-/// of versions 19 to 14 in `PATH`, else the one without a number.
-/// Returns: its path; empty where there is none.
-inline std::string find_tool(std::string_view name) {
+/// `clang`, `opt`, `llc` ...: from the folder `ASHLAR_LLVM_BIN` where that is set, else versions 19
+/// to 14 in `PATH`, the newest first, and where there are none, the one without a number.
+/// Returns: their paths.
+inline std::vector<std::string> find_tools(std::string_view name) {
+  std::vector<std::string> all;
   if (const char* folder = std::getenv("ASHLAR_LLVM_BIN"); folder != nullptr && *folder != '\0') {
-    const std::string path = std::string(folder) + "/" + std::string(name);
-    return ::access(path.c_str(), X_OK) == 0 ? path : std::string();
+    all.push_back(std::string(folder) + "/" + std::string(name));
+    std::erase_if(all, [](const std::string& path) { return ::access(path.c_str(), X_OK) != 0; });
+    return all;
   }
-  for (int version = 19; version >= 14; --version) {
-    std::string path = find_program(std::string(name) + "-" + std::to_string(version));
-    if (!path.empty()) {
-      return path;
+  const auto add = [&](const std::string& tool) {
+    if (std::string path = find_program(tool); !path.empty()) {
+      all.push_back(std::move(path));
     }
+  };
+  for (int version = 19; version >= 14; --version) {
+    add(std::string(name) + "-" + std::to_string(version));
   }
-  return find_program(name);
+  if (all.empty()) {
+    add(std::string(name));
+  }
+  return all;
+}
+/// Returns: the first of `find_tools`; empty where there is none.
+inline std::string find_tool(std::string_view name) {
+  std::vector<std::string> all = find_tools(name);
+  return all.empty() ? std::string() : all.front();
 }
 
 /// Throws: `llvm_tool_error` where there is no such tool.
@@ -86,6 +100,15 @@ inline std::string expect_tool(std::string_view name) {
                           "ASHLAR_LLVM_BIN");
   }
   return path;
+}
+
+/// Throws: `llvm_tool_error` where the file cannot be read.
+inline std::string read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) {
+    throw llvm_tool_error(path, "it cannot be read");
+  }
+  return {std::istreambuf_iterator<char>(in), {}};
 }
 
 /// What a program did.
@@ -116,10 +139,7 @@ inline run_result run_program(const std::vector<std::string>& command) {
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  std::ifstream in(log);
-  std::ostringstream text;
-  text << in.rdbuf();
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128, text.str()};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128, read_file(log)};
 }
 
 /// Throws: `llvm_tool_error` with what it wrote where a program does not end well.
