@@ -2,36 +2,36 @@
 // Tile programs on an NVIDIA GPU: LLVM writes PTX, the CUDA driver loads and starts it.
 //
 //   example_06_gpu                     makes the kernels, checks and times them
-//   example_06_gpu FILE.ptx            the same with PTX that was made before
-//   example_06_gpu --write FILE.ptx    makes it, on a machine that has LLVM and needs no GPU
-#include <dlfcn.h>
-
+//   example_06_gpu --write FILE.ptx    makes them only, on a machine that has LLVM and needs no GPU
+//   example_06_gpu --ptx FILE.ptx      checks and times what was made there
+//   --alignment BYTES                  of the rows of all matrices, 16: what a thread may take at
+//   once
 #include <algorithm>
 #include <array>
 #include <ashlar/chip/llvm.hpp>
+#include <ashlar/core/ceil_div.hpp>
+#include <ashlar/ops/tile.hpp>
 #include <ashlar/tile.hpp>
-#include <ashlar/tile/interpret.hpp>
-#include <chrono>
-#include <cmath>
 #include <cstdio>
-#include <cstring>
-#include <fstream>
 #include <limits>
-#include <sstream>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "gpu_driver.hpp"
 namespace al = ashlar;
 namespace tile = ashlar::tile;
-using matrix = std::vector<float>;
 
 /// y = max(2 x + 1, 0), B elements per program.
-template <int B>
+template <class T, int B>
 struct affine_relu {
   static constexpr auto name = "affine_relu";
-  constexpr void operator()(tile::scope& k, tile::in<float, 2> x, tile::out<float, 2> y) const {
+  constexpr void operator()(tile::scope& k, tile::in<T, 2> x, tile::out<T, 2> y) const {
     const auto at = k.program_id(0) * B;
-    tile::store(y, max(tile::load<B>(x, 0, at) * 2 + 1, k.zeros<float, B>()), 0, at);
+    const auto v = tile::cast<float>(tile::load<B>(x, 0, at)) * 2 + 1;
+    tile::store(y, tile::cast<T>(max(v, k.zeros<float, B>())), 0, at);
   }
 };
 
@@ -58,10 +58,10 @@ struct rms_norm {
   }
 };
 
-template <int M, int N, int K>
+template <class T, int M, int N, int K>
 struct matmul {
   static constexpr auto name = "matmul";
-  constexpr void operator()(tile::scope& k, tile::in<float, 2> a, tile::in<float, 2> b,
+  constexpr void operator()(tile::scope& k, tile::in<T, 2> a, tile::in<T, 2> b,
                             tile::out<float, 2> c) const {
     const auto m = k.program_id(0) * M;
     const auto n = k.program_id(1) * N;
@@ -74,190 +74,6 @@ struct matmul {
                     k.zeros<float, M, N>()),
                 m, n);
   }
-};
-
-/// The driver, found when the program runs: nothing of CUDA is needed to build it.
-class driver {
- public:
-  using address = unsigned long long;
-
-  explicit driver(const std::string& ptx) {
-    check(call<unsigned>("cuInit", 0), "cuInit");
-    int device = 0;
-    check(call<int*, int>("cuDeviceGet", &device, 0), "cuDeviceGet");
-    check(call<char*, int, int>("cuDeviceGetName", name_.data(), 100, device), "cuDeviceGetName");
-    void* context = nullptr;
-    check(call<void**, int>("cuDevicePrimaryCtxRetain", &context, device), "a context");
-    check(call<void*>("cuCtxSetCurrent", context), "cuCtxSetCurrent");
-    check(call<void**, const void*>("cuModuleLoadData", &module_, ptx.c_str()), "the PTX");
-    status_ = memory(4);
-  }
-  [[nodiscard]] const char* name() const { return name_.data(); }
-
-  address memory(std::size_t bytes) {
-    address a = 0;
-    check(call<address*, std::size_t>("cuMemAlloc_v2", &a, std::max<std::size_t>(bytes, 1)),
-          "memory");
-    check(call<address, unsigned char, std::size_t>("cuMemsetD8_v2", a, 0, bytes), "memory");
-    return a;
-  }
-  void free(address a) { check(call<address>("cuMemFree_v2", a), "cuMemFree"); }
-  void upload(address to, const void* from, std::size_t bytes) {
-    check(call<address, const void*, std::size_t>("cuMemcpyHtoD_v2", to, from, bytes), "a copy");
-  }
-  void download(void* to, address from, std::size_t bytes) {
-    check(call<void*, address, std::size_t>("cuMemcpyDtoH_v2", to, from, bytes), "a copy");
-  }
-  void copy(address to, address from, std::size_t bytes) {
-    check(call<address, address, std::size_t>("cuMemcpyDtoD_v2", to, from, bytes), "a copy");
-  }
-  void wait() { check(call<>("cuCtxSynchronize"), "the kernel"); }
-
-  void launch(const al::chip::llvm_module::function& f, const tile::grid& grid, address arguments,
-              address scratch) {
-    void* kernel = nullptr;
-    check(
-        call<void**, void*, const char*>("cuModuleGetFunction", &kernel, module_, f.symbol.c_str()),
-        f.symbol.c_str());
-    std::array<void*, 3> given{&arguments, &scratch, &status_};
-    const auto u = [](std::int64_t n) { return static_cast<unsigned>(n); };
-    check(
-        call<void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void*,
-             void**, void**>("cuLaunchKernel", kernel, u(grid[0]), u(grid[1]), u(grid[2]),
-                             u(f.threads), 1, 1, u(f.shared_bytes), nullptr, given.data(), nullptr),
-        "a launch");
-  }
-
- private:
-  template <class... A>
-  int call(const char* name, A... a) {
-    void* const f = dlsym(library_, name);
-    if (f == nullptr) {
-      throw std::runtime_error(std::string("no ") + name);
-    }
-    return reinterpret_cast<int (*)(A...)>(f)(a...);
-  }
-  static void check(int code, const char* what) {
-    if (code != 0) {
-      throw std::runtime_error(std::string(what) + ": CUDA error " + std::to_string(code));
-    }
-  }
-
-  void* library_ = dlopen("libcuda.so.1", RTLD_NOW);
-  void* module_ = nullptr;
-  address status_ = 0;
-  std::array<char, 100> name_{};
-};
-
-/// One launch of a kernel on matrices; the last is written.
-struct launch {
-  const char* what;
-  std::size_t kernel;
-  tile::grid grid;
-  std::vector<std::array<std::int64_t, 2>> shapes;
-  double flops = 0;  ///< 0: its speed is that of the memory
-};
-
-tile::argument argument_of(float* data, const std::array<std::int64_t, 2>& shape) {
-  return tile::argument(data, std::vector<std::int64_t>(shape.begin(), shape.end()),
-                        std::vector<std::int64_t>{shape[1], 1});
-}
-
-class runner {
- public:
-  runner(driver& on, const al::chip::llvm_module& m, const std::vector<tile::program>& programs)
-      : on_(on), module_(m), programs_(programs) {}
-
-  /// Largest difference from the interpreter of the same program, in units of the last place.
-  double check(const launch& l) {
-    std::vector<matrix> host;
-    for (const auto& s : l.shapes) {
-      matrix x(static_cast<std::size_t>(s[0] * s[1]));
-      for (std::size_t i = 0; i < x.size(); ++i) {
-        x[i] = static_cast<float>(std::sin(0.37 * static_cast<double>(i + 7 * host.size())) * 3);
-      }
-      host.push_back(x);
-    }
-    const prepared p = prepare(l);
-    for (std::size_t k = 0; k < host.size(); ++k) {
-      on_.upload(p.memory[k], host[k].data(), host[k].size() * sizeof(float));
-    }
-    on_.launch(module_.functions[l.kernel], l.grid, p.arguments, p.scratch);
-    on_.wait();
-    matrix got(host.back().size());
-    on_.download(got.data(), p.memory.back(), got.size() * sizeof(float));
-    release(p);
-    std::vector<tile::argument> arguments;
-    for (std::size_t k = 0; k < host.size(); ++k) {
-      arguments.push_back(argument_of(host[k].data(), l.shapes[k]));
-    }
-    tile::interpret(programs_[l.kernel], l.grid, arguments);
-    double most = 0;
-    for (std::size_t i = 0; i < got.size(); ++i) {
-      const float expected = host.back()[i];
-      const double ulp = std::nextafter(std::abs(expected), INFINITY) - std::abs(expected);
-      most = std::max(most, std::abs(static_cast<double>(got[i]) - expected) / ulp);
-    }
-    return most;
-  }
-
-  /// Returns: seconds per launch, the mean of many.
-  double time(const launch& l) {
-    const prepared p = prepare(l);
-    const double s =
-        seconds([&] { on_.launch(module_.functions[l.kernel], l.grid, p.arguments, p.scratch); });
-    release(p);
-    return s;
-  }
-  double time_copy(std::size_t bytes) {
-    const auto from = on_.memory(bytes), to = on_.memory(bytes);
-    const double s = seconds([&] { on_.copy(to, from, bytes); });
-    on_.free(from);
-    on_.free(to);
-    return s;
-  }
-
- private:
-  struct prepared {
-    std::vector<driver::address> memory;
-    driver::address arguments, scratch;
-  };
-  prepared prepare(const launch& l) {
-    prepared p{};
-    std::vector<al::chip::llvm_argument> all;
-    for (const auto& s : l.shapes) {
-      p.memory.push_back(on_.memory(static_cast<std::size_t>(s[0] * s[1]) * sizeof(float)));
-      all.emplace_back(argument_of(nullptr, s));
-      std::memcpy(&all.back().data, &p.memory.back(), sizeof(void*));
-    }
-    const std::size_t bytes = all.size() * sizeof(all[0]);
-    p.arguments = on_.memory(bytes);
-    on_.upload(p.arguments, all.data(), bytes);
-    p.scratch = on_.memory(static_cast<std::size_t>(module_.functions[l.kernel].scratch_bytes *
-                                                    l.grid[0] * l.grid[1] * l.grid[2]));
-    return p;
-  }
-  void release(const prepared& p) {
-    std::for_each(p.memory.begin(), p.memory.end(), [&](auto a) { on_.free(a); });
-    on_.free(p.arguments);
-    on_.free(p.scratch);
-  }
-  template <class F>
-  double seconds(const F& start) {
-    start();
-    on_.wait();
-    const auto before = std::chrono::steady_clock::now();
-    constexpr int times = 50;
-    for (int i = 0; i < times; ++i) {
-      start();
-    }
-    on_.wait();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count() / times;
-  }
-
-  driver& on_;
-  const al::chip::llvm_module& module_;
-  const std::vector<tile::program>& programs_;
 };
 
 std::string compile(const std::string& ir) {
@@ -274,80 +90,269 @@ std::string compile(const std::string& ir) {
     command.push_back(word);
   }
   tools::expect_run(command);
-  std::stringstream ptx;
-  ptx << std::ifstream(folder / "kernels.ptx").rdbuf();
-  return ptx.str();
+  return tools::read_file(folder / "kernels.ptx");
 }
 
-int run(int argc, char** argv) {
-  const std::vector<tile::program> programs{
-      tile::program_of<affine_relu<1024>>, tile::program_of<softmax<1024>>,
-      tile::program_of<softmax<4096>>,     tile::program_of<rms_norm<1024>>,
-      tile::program_of<rms_norm<4096>>,    tile::program_of<matmul<64, 64, 32>>};
-  const auto module = al::chip::llvm_codegen::emit(programs, al::chip::llvm_nvptx64);
-  if (argc == 3 && std::string(argv[1]) == "--write") {
-    al::chip::llvm_codegen::write_file(argv[2], compile(module.text));
+// --- what is run ---------------------------------------------------------------------------------
+
+namespace programs = ashlar::ops::programs;
+using b16 = ashlar::bfloat16;
+using i64 = std::int64_t;
+using gpu::driver;
+using gpu::launch;
+using gpu::launch_maker;
+
+/// Kernels of this file, then some of the library's operators.
+enum kernel : std::size_t {
+  relu_of,
+  relu_bf16,
+  softmax_1024,
+  softmax_4096,
+  rms_1024,
+  rms_4096,
+  product,
+  product_bf16,
+  op_softmax,
+  op_rms_norm,
+  op_layer_norm,
+  op_matmul,
+  op_gelu,
+  op_tanh,
+  op_attention,
+  op_cross_entropy,
+  op_embedding,
+  op_adamw,
+  op_argmax,
+  op_sum
+};
+std::vector<tile::program> all_programs() {
+  return {tile::trace(affine_relu<float, 1024>{}),
+          tile::trace(affine_relu<b16, 2048>{}),
+          tile::trace(softmax<1024>{}),
+          tile::trace(softmax<4096>{}),
+          tile::trace(rms_norm<1024>{}),
+          tile::trace(rms_norm<4096>{}),
+          tile::trace(matmul<float, 64, 64, 32>{}),
+          tile::trace(matmul<b16, 64, 64, 32>{}),
+          tile::trace(programs::softmax<float, false, 1024>{}),
+          tile::trace(programs::rms_norm<float, 1024>{}),
+          tile::trace(programs::layer_norm<float, 1024>{}),
+          tile::trace(programs::matmul<float, true, 64, 64, 32>{}),
+          tile::trace(programs::map<1024, tile::fn::gelu, float, float, float>{}),
+          tile::trace(programs::map<1024, tile::fn::tanh, float, float, float>{}),
+          tile::trace(programs::attention<float, 64>{}),
+          tile::trace(programs::cross_entropy_rows<float, i64>{}),
+          tile::trace(programs::embedding<float, i64>{}),
+          tile::trace(programs::adamw_step<float, float, float, 256>{}),
+          tile::trace(programs::argmax<float>{}),
+          tile::trace(programs::fold_rows<programs::fold_sum, float>{})};
+}
+
+/// No elements, one, a prime, one around the blocks: rows of these lengths, and products.
+std::vector<launch> checks(std::size_t alignment) {
+  std::vector<launch> all;
+  const auto make = [&](const char* what, kernel k, i64 n, const tile::grid& grid) {
+    return launch_maker(what + (" " + std::to_string(n)), k, grid, alignment, true);
+  };
+  // exp is within 2 ulp; a sum of such terms and a quotient double that. Others come after it.
+  constexpr double exponentials = 6;
+  for (const i64 n : {0, 1, 13, 1021, 1023, 1024, 1025, 4093}) {
+    const auto blocks = [&](i64 b) { return tile::grid{al::ceil_div(n, b), 1, 1}; };
+    const auto by_rows = [&](launch_maker m) { return m.views<float>({{3, n}, {3, n}}); };
+    const auto row = [](launch_maker m, i64 length) { return m.view<float>({1, 2, 3, length}); };
+    all.push_back(
+        make("relu(2x+1)", relu_of, n, blocks(1024)).views<float>({{1, n}, {1, n}}).done());
+    all.push_back(
+        make("relu(2x+1) bf16", relu_bf16, n, blocks(2048)).views<b16>({{1, n}, {1, n}}).done());
+    if (n <= 1024) {
+      all.push_back(
+          by_rows(make("softmax<1024>", softmax_1024, n, {3, 1, 1})).allow(exponentials).done());
+      all.push_back(by_rows(make("rms_norm<1024>", rms_1024, n, {3, 1, 1})).done());
+    }
+    all.push_back(
+        by_rows(make("softmax<4096>", softmax_4096, n, {3, 1, 1})).allow(exponentials).done());
+    all.push_back(by_rows(make("rms_norm<4096>", rms_4096, n, {3, 1, 1})).done());
+    all.push_back(
+        row(row(make("op softmax", op_softmax, n, {3, 2, 1}), n), n).allow(exponentials).done());
+    all.push_back(row(row(make("op rms_norm", op_rms_norm, n, {3, 2, 1}), n), n)
+                      .view<float>({n})
+                      .number(1e-5F)
+                      .done());
+    all.push_back(row(row(make("op layer_norm", op_layer_norm, n, {3, 2, 1}), n), n)
+                      .views<float>({{n}, {n}})
+                      .number(1e-5F)
+                      .done());
+    for (const auto& [what, k] : {std::pair{"op gelu", op_gelu}, std::pair{"op tanh", op_tanh}}) {
+      // erf and tanh are within 4 ulp; 1 + erf loses what cancels.
+      all.push_back(row(row(make(what, k, n, {al::ceil_div(n, i64{1024}), 3, 2}), n), n)
+                        .allow(k == op_gelu ? 1e5 : 5)
+                        .done());
+    }
+    all.push_back(row(make("op argmax", op_argmax, n, {3, 2, n == 0 ? 0 : 1}), n)
+                      .view<i64>({1, 2, 3, 1})
+                      .done());
+    all.push_back(row(row(make("op sum", op_sum, n, {3, 2, 1}), n), 1).done());
+    const i64 classes = std::max<i64>(n, 7);
+    all.push_back(make("op cross_entropy", op_cross_entropy, classes, {5, 1, 1})
+                      .views<float>({{5}, {5, classes}})
+                      .view<i64>({5})
+                      .number(i64{3})
+                      .allow(exponentials)
+                      .done());
+    all.push_back(make("op embedding", op_embedding, n, {al::ceil_div(n, i64{64}), 5, 1})
+                      .views<float>({{5, n}, {7, n}})
+                      .view<i64>({5})
+                      .done());
+    launch_maker adamw = make("op adamw", op_adamw, n, {al::ceil_div(n, i64{256}), 1, 1});
+    for (int k = 0; k < 4; ++k) {
+      adamw.view<float>({1, 1, 1, n});
+    }
+    for (const float x : {1.0F, 0.1F, 0.999F, 0.001F, 0.9999F, 1.0F, 1e-8F, 1e-3F}) {
+      adamw.number(x);
+    }
+    all.push_back(adamw.done());
+  }
+  for (const auto& [m, n, depth] :
+       {std::array<i64, 3>{1, 1, 0}, std::array<i64, 3>{1, 1, 1}, std::array<i64, 3>{131, 129, 77},
+        std::array<i64, 3>{64, 64, 64}, std::array<i64, 3>{13, 65, 33}}) {
+    const tile::grid grid{al::ceil_div(m, i64{64}), al::ceil_div(n, i64{64}), 1};
+    all.push_back(
+        make("matmul", product, n, grid).views<float>({{m, depth}, {depth, n}, {m, n}}).done());
+    all.push_back(make("matmul bf16", product_bf16, n, grid)
+                      .views<b16>({{m, depth}, {depth, n}})
+                      .view<float>({m, n})
+                      .done());
+    all.push_back(make("op matmul", op_matmul, n, {grid[1], grid[0], 2})
+                      .views<float>({{1, 2, m, n}, {1, 2, m, depth}, {1, 2, depth, n}, {n}})
+                      .done());
+  }
+  for (const i64 tokens : {1, 13, 67}) {
+    all.push_back(
+        make("op attention", op_attention, tokens, {al::ceil_div(tokens, i64{16}), 1, 4})
+            .views<float>(
+                {{1, 4, tokens, 61}, {1, 4, tokens, 61}, {1, 2, 61, tokens}, {1, 2, tokens, 61}})
+            .number(0.125F)
+            .number(i64{1})
+            .allow(1e3)
+            .done());
+  }
+  return all;
+}
+
+std::vector<launch> timed(std::size_t alignment) {
+  std::vector<launch> all;
+  const auto make = [&](const char* what, kernel k, const tile::grid& grid) {
+    return launch_maker(what, k, grid, alignment, false);
+  };
+  constexpr i64 n = 1 << 28;
+  all.push_back(
+      make("relu(2x+1) 2^28", relu_of, {n / 1024, 1, 1}).views<float>({{1, n}, {1, n}}).done());
+  all.push_back(make("relu(2x+1) bf16 2^28", relu_bf16, {n / 2048, 1, 1})
+                    .views<b16>({{1, n}, {1, n}})
+                    .done());
+  for (const i64 length : {1024, 4096}) {
+    const i64 rows = (1 << 26) / length;
+    const std::string size = " " + std::to_string(rows) + "x" + std::to_string(length);
+    const auto named = [&](const char* what, kernel k) {
+      return make((what + size).c_str(), k, {rows, 1, 1});
+    };
+    const bool is_short = length == 1024;
+    for (const auto& [what, k] : {std::pair{"softmax", is_short ? softmax_1024 : softmax_4096},
+                                  std::pair{"rms_norm", is_short ? rms_1024 : rms_4096}}) {
+      all.push_back(named(what, k).views<float>({{rows, length}, {rows, length}}).done());
+    }
+    for (const auto& [what, k] :
+         {std::pair{"op softmax", op_softmax}, std::pair{"op rms_norm", op_rms_norm},
+          std::pair{"op layer_norm", op_layer_norm}}) {
+      launch_maker m = named(what, k);
+      m.views<float>({{1, 1, rows, length}, {1, 1, rows, length}});
+      for (int more = op_softmax; more < static_cast<int>(k); ++more) {
+        m.view<float>({length});
+      }
+      all.push_back((k == op_softmax ? m : m.number(1e-5F)).done());
+    }
+  }
+  all.push_back(make("op gelu 2^26", op_gelu, {(1 << 26) / 1024, 1, 1})
+                    .views<float>({{1, 1, 1, 1 << 26}, {1, 1, 1, 1 << 26}})
+                    .done());
+  const double flops = 2.0 * (1LL << 33);
+  all.push_back(make("matmul 2048^3", product, {32, 32, 1})
+                    .views<float>({{2048, 2048}, {2048, 2048}, {2048, 2048}})
+                    .flops(flops)
+                    .done());
+  all.push_back(make("matmul bf16 2048^3", product_bf16, {32, 32, 1})
+                    .views<b16>({{2048, 2048}, {2048, 2048}})
+                    .view<float>({2048, 2048})
+                    .flops(flops)
+                    .done());
+  return all;
+}
+
+int run(std::span<char*> words) {
+  std::string write, ptx;
+  int alignment = 16;
+  for (std::size_t i = 1; i + 1 < words.size(); i += 2) {
+    const std::string option = words[i];
+    option == "--write" ? void(write = words[i + 1])
+    : option == "--ptx" ? void(ptx = words[i + 1])
+    : option == "--alignment"
+        ? void(alignment = std::stoi(words[i + 1]))
+        : throw std::runtime_error("what is " + option + "? See the first lines of the source");
+  }
+  const std::vector<tile::program> programs = all_programs();
+  std::vector<tile::program> better;
+  for (const tile::program& p : programs) {
+    better.push_back(al::chip::llvm_codegen::optimised(p));
+  }
+  const auto module = al::chip::llvm_codegen::emit(
+      better, al::chip::llvm_target(al::chip::llvm_nvptx64).with_view_alignment(alignment));
+  if (!write.empty()) {
+    al::chip::llvm_codegen::write_file(write, compile(module.text));
     return 0;
   }
-  if (dlopen("libcuda.so.1", RTLD_NOW) == nullptr) {
+  if (!driver::is_there()) {
     std::printf("SKIPPED: no CUDA driver on this machine\n");
     return 0;
   }
-  std::stringstream ptx;
-  argc == 2 ? ptx << std::ifstream(argv[1]).rdbuf() : ptx << compile(module.text);
-  driver on(ptx.str());
-  runner r(on, module, programs);
+  driver on(ptx.empty() ? compile(module.text) : al::chip::llvm_codegen::read_file(ptx));
+  gpu::runner r(on, module, programs);
+  const auto bytes = static_cast<std::size_t>(alignment);
 
-  // Edges everywhere: no extent is a multiple of its block.
-  const std::vector<launch> checks{{"relu(2x+1)", 0, {4, 1, 1}, {{1, 3333}, {1, 3333}}},
-                                   {"softmax", 1, {7, 1, 1}, {{7, 1000}, {7, 1000}}},
-                                   {"softmax", 2, {5, 1, 1}, {{5, 4093}, {5, 4093}}},
-                                   {"rms_norm", 3, {7, 1, 1}, {{7, 1000}, {7, 1000}}},
-                                   {"rms_norm", 4, {5, 1, 1}, {{5, 4093}, {5, 4093}}},
-                                   {"matmul", 5, {3, 3, 1}, {{131, 77}, {77, 129}, {131, 129}}}};
-  bool right = true;
-  for (const launch& l : checks) {
-    // All but exp is rounded as the interpreter does; exp is within 2 ulp, a sum of them and a
-    // quotient double that.
-    const double ulp = r.check(l), allowed = std::strcmp(l.what, "softmax") == 0 ? 5 : 0;
-    right = right && ulp <= allowed;
-    std::printf("%-10s differs from the interpreter by %.0f ulp%s\n", l.what, ulp,
-                ulp <= allowed ? "" : ": WRONG");
+  int wrong = 0;
+  const std::vector<launch> all = checks(bytes);
+  for (const launch& l : all) {
+    const double ulp = r.check(l);
+    if (ulp > l.allowed) {
+      ++wrong;
+      std::printf("WRONG: %-24s differs from the interpreter by %.0f ulp\n", l.what.c_str(), ulp);
+    } else if (ulp > 0) {
+      std::printf("%-24s differs from the interpreter by %.0f ulp\n", l.what.c_str(), ulp);
+    }
   }
+  std::printf("%zu launches checked, %d wrong; those not named have the interpreter's bits\n",
+              all.size(), wrong);
 
   const double copy = 2.0 * (1 << 30) / r.time_copy(1 << 30) / 1e9;
   std::printf("%s copies %.0f GB/s\n", on.name(), copy);
-  constexpr std::int64_t n = 1 << 28;
-  const std::vector<launch> timed{
-      {"relu(2x+1) 2^28", 0, {n / 1024, 1, 1}, {{1, n}, {1, n}}},
-      {"softmax 65536x1024", 1, {65536, 1, 1}, {{65536, 1024}, {65536, 1024}}},
-      {"softmax 16384x4096", 2, {16384, 1, 1}, {{16384, 4096}, {16384, 4096}}},
-      {"rms_norm 65536x1024", 3, {65536, 1, 1}, {{65536, 1024}, {65536, 1024}}},
-      {"rms_norm 16384x4096", 4, {16384, 1, 1}, {{16384, 4096}, {16384, 4096}}},
-      {"matmul 2048^3",
-       5,
-       {32, 32, 1},
-       {{2048, 2048}, {2048, 2048}, {2048, 2048}},
-       2.0 * (1LL << 33)}};
-  for (const launch& l : timed) {
+  for (const launch& l : timed(bytes)) {
     const double s = r.time(l);
-    double bytes = 0;
-    for (const auto& shape : l.shapes) {
-      bytes += 4.0 * static_cast<double>(shape[0] * shape[1]);
+    double moved = 0;
+    for (const tile::argument& a : l.arguments) {
+      moved += gpu::read_bytes(a);
     }
     if (l.flops > 0) {
-      std::printf("%-20s %8.1f us %7.2f TFLOP/s\n", l.what, s * 1e6, l.flops / s / 1e12);
+      std::printf("%-24s %8.1f us %7.2f TFLOP/s\n", l.what.c_str(), s * 1e6, l.flops / s / 1e12);
     } else {
-      std::printf("%-20s %8.1f us %7.0f GB/s, %.2f of the copy\n", l.what, s * 1e6, bytes / s / 1e9,
-                  bytes / s / 1e9 / copy);
+      std::printf("%-24s %8.1f us %7.0f GB/s, %.2f of the copy\n", l.what.c_str(), s * 1e6,
+                  moved / s / 1e9, moved / s / 1e9 / copy);
     }
   }
-  return right ? 0 : 1;
+  return wrong == 0 ? 0 : 1;
 }
 
 int main(int argc, char** argv) {
   try {
-    return run(argc, argv);
+    return run(std::span(argv, static_cast<std::size_t>(argc)));
   } catch (const std::exception& e) {
     std::fprintf(stderr, "%s\n", e.what());
     return 1;

@@ -5,12 +5,19 @@
 
 #include <array>
 #include <cstddef>
+#include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ashlar/chip/codegen.hpp"
+#include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/chip/llvm.hpp"
+#include "ashlar/core/dtype.hpp"
+#include "ashlar/tile/builder.hpp"
+#include "ashlar/tile/interpret.hpp"
 #include "ashlar/tile/opcode.hpp"
+#include "ashlar/tile/type.hpp"
 #include "chip/llvm_support.hpp"
 
 namespace {
@@ -64,6 +71,40 @@ TEST_CASE("chip/llvm: short random programs give the interpreter's bits on this 
   for (int pack = 0; pack < random_programs::llvm_packs; ++pack) {
     check_native(llvm_test::random_launches(pack, true));
   }
+}
+
+TEST_CASE("chip/llvm: print writes what the interpreter does, once somebody listens") {
+  if (!can_compile()) {
+    return;
+  }
+  tile::builder b("speaking");
+  const tile::value_id place = b.emit({.op = tile::opcode::program_id, .type = tile::index_type});
+  const tile::value_id third = b.emit({.op = tile::opcode::constant,
+                                       .value = tile::constant_bits(al::bfloat16(0.1F)),
+                                       .type = tile::scalar_type(al::dtype::bfloat16)});
+  tile::tile_type pair = tile::scalar_type(al::dtype::bfloat16);
+  pair.rank = 1;
+  pair.extents[0] = 2;
+  b.emit({.op = tile::opcode::print, .index = 3},
+         {b.emit({.op = tile::opcode::broadcast, .type = pair}, {third})});
+  b.emit({.op = tile::opcode::print}, {place});
+  b.emit({.op = tile::opcode::print}, {b.binary(tile::opcode::equal, place, b.index(0))});
+  const tile::program speaking = b.finish();
+  const tile::grid size{2, 1, 1};
+  std::ostringstream wanted;
+  tile::interpret(speaking, size, {}, {.out = &wanted});
+  CHECK(wanted.str().find("print 3 (1, 0, 0): bf16[2] {") != std::string::npos);
+
+  chip::llvm_codegen::native_library library(std::array{speaking}, chip::llvm_x86_64);
+  chip::thread_limit one(1);  // the interpreter's order
+  library.run(0, size, {});
+  std::ostringstream heard;
+  library.print_to(&heard);
+  library.run(0, size, {});
+  CHECK(heard.str() == wanted.str());
+  library.print_to(nullptr);
+  library.run(0, size, {});
+  CHECK(heard.str() == wanted.str());
 }
 
 TEST_CASE("chip/llvm: vectors, stack and aligned views do not change a bit") {

@@ -22,7 +22,9 @@ namespace ashlar::chip::llvm_codegen {
 /// Writes the function of one program.
 class lowering {
  public:
-  lowering(const tile::program& p, const llvm_target& target) : f_(p, target) {}
+  /// `number`: of the function in its module.
+  lowering(const tile::program& p, const llvm_target& target, int number = 0)
+      : f_(p, target), number_(number) {}
 
   /// Returns: the definition; what it calls is in `declared()`.
   std::string run(std::string_view symbol) {
@@ -198,7 +200,7 @@ class lowering {
       case opcode::require:
         return require(at);
       case opcode::print:
-        return;  // nobody listens
+        return print(at);
       default:
         throw llvm_unsupported(i.op, at, "LLVM IR is not written for it here");
     }
@@ -459,7 +461,24 @@ class lowering {
     });
   }
 
+  /// Calls the module's listener, where somebody has put one there.
+  void print(int at) {
+    if (f_.t.in_teams) {
+      return;
+    }
+    f_.t.declared.insert(
+        {"@ashlar_print = weak global ptr null", "@ashlar_print_to = weak global ptr null"});
+    const std::string listener = f_.t.let("load ptr, ptr @ashlar_print");
+    f_.t.when(f_.t.let("icmp ne ptr ", listener, ", null"), [&] {
+      const std::string elements = f_.array_of(f_.code.operand(at, 0));
+      const std::string to = f_.t.let("load ptr, ptr @ashlar_print_to");
+      f_.t.line("call void ", listener, "(ptr ", to, ", i32 ", number_, ", i32 ", at, ", ptr ",
+                elements, ", i64 %place0, i64 %place1, i64 %place2)");
+    });
+  }
+
   frame f_;
+  int number_;
   std::vector<int> loops_{};
   const region_writer region_ = [this](int from, int to) { write(from, to); };
 };

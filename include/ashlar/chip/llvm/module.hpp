@@ -39,6 +39,14 @@ static_assert(sizeof(llvm_argument) == 80 && sizeof(void*) == 8);
 using llvm_function = std::int32_t (*)(const llvm_argument*, void*, std::int64_t, std::int64_t,
                                        std::int64_t, std::int64_t, std::int64_t, std::int64_t);
 
+/// Who listens to `print`: a module that has one exports the pointers `ashlar_print`, to such a
+/// function, and `ashlar_print_to`, which is given to it. Both are null at first: nobody listens.
+///
+/// `function` and `instruction` say which `print` it is, `elements` lie in row-major order.
+using llvm_listener = void (*)(void* to, std::int32_t function, std::int32_t instruction,
+                               const void* elements, std::int64_t place0, std::int64_t place1,
+                               std::int64_t place2);
+
 /// LLVM IR of some programs.
 struct llvm_module {
   struct function {
@@ -103,7 +111,7 @@ inline llvm_module emit(std::span<const tile::program> programs, const llvm_targ
   std::string bodies;
   for (std::size_t i = 0; i < programs.size(); ++i) {
     tile::expect_valid(programs[i]);
-    lowering l(programs[i], target);
+    lowering l(programs[i], target, static_cast<int>(i));
     m.functions.push_back({symbol_of(programs[i], i, programs.size())});
     bodies += "\n" + l.run(m.functions.back().symbol);
     m.functions.back().scratch_bytes = l.scratch_bytes();

@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iostream>
 #include <memory>
 #include <mutex>
+#include <ostream>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +21,7 @@
 #include "ashlar/chip/llvm/target.hpp"
 #include "ashlar/chip/llvm/tools.hpp"
 #include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/detail/interpreter.hpp"
 #include "ashlar/tile/program.hpp"
 
 /// Programs compiled by an installed clang for the machine that we run on.
@@ -43,7 +46,9 @@ class native_library {
   /// Throws: `llvm_unsupported`; `llvm_tool_error` where clang is not there or fails.
   native_library(std::span<const tile::program> programs, const llvm_target& target,
                  const char* optimisation = "-O2")
-      : programs_(programs.begin(), programs.end()), target_(target) {
+      : printer_(std::make_unique<printer>(
+            std::vector<tile::program>(programs.begin(), programs.end()))),
+        target_(target) {
     const llvm_module m = emit(programs, target);
     const std::string clang = expect_tool("clang");
     const temporary_folder folder;
@@ -73,11 +78,22 @@ class native_library {
     }
   }
 
+  /// What programs print goes there from now on, as the interpreter writes it; nowhere if null.
+  ///
+  /// Requires: no program runs.
+  void print_to(std::ostream* out) {
+    printer_->out = out;
+    if (void* const listener = ::dlsym(library_.get(), "ashlar_print"); listener != nullptr) {
+      *static_cast<llvm_listener*>(listener) = out == nullptr ? nullptr : &listen;
+      *static_cast<void**>(::dlsym(library_.get(), "ashlar_print_to")) = printer_.get();
+    }
+  }
+
   /// Runs program number `k` for every place of the grid, in parallel.
   ///
   /// Throws: `launch_error` where arguments or grid do not fit, `execution_error`.
   void run(std::size_t k, const tile::grid& grid, std::span<const tile::argument> given) const {
-    const tile::program& p = programs_[k];
+    const tile::program& p = printer_->programs[k];
     tile::expect_matching(p, given);
     expect_aligned(target_, given);
     std::int64_t places = 1;
@@ -113,6 +129,22 @@ class native_library {
   }
 
  private:
+  /// Stays where it is while the library moves.
+  struct printer {
+    std::vector<tile::program> programs;
+    std::mutex guard{};
+    std::ostream* out = nullptr;
+  };
+  static void listen(void* to, std::int32_t function, std::int32_t instruction,
+                     const void* elements, std::int64_t x, std::int64_t y, std::int64_t z) {
+    auto& p = *static_cast<printer*>(to);
+    const tile::program& code = p.programs[static_cast<std::size_t>(function)];
+    const std::string text = tile::detail::print_text(code.at(instruction).index, {x, y, z},
+                                                      code.type_of(code.operand(instruction, 0)),
+                                                      static_cast<const std::byte*>(elements));
+    const std::lock_guard lock(p.guard);
+    *p.out << text;
+  }
   struct close {
     void operator()(void* library) const { ::dlclose(library); }
   };
@@ -120,7 +152,7 @@ class native_library {
     llvm_function call;
     std::int64_t scratch_bytes;
   };
-  std::vector<tile::program> programs_;
+  std::unique_ptr<printer> printer_;
   llvm_target target_;
   std::unique_ptr<void, close> library_{};
   std::vector<function> functions_{};
@@ -147,10 +179,12 @@ inline const native_library& compiled(const tile::program& p, const llvm_target&
     }
   }
   const tile::program better = optimised(p);
-  return known
-      .emplace(key,
-               std::unique_ptr<entry>(new entry{p, target, native_library({&better, 1}, target)}))
-      ->second->library;
+  entry& made = *known
+                     .emplace(key, std::unique_ptr<entry>(
+                                       new entry{p, target, native_library({&better, 1}, target)}))
+                     ->second;
+  made.library.print_to(&std::cerr);
+  return made.library;
 }
 
 }  // namespace ashlar::chip::llvm_codegen

@@ -35,6 +35,21 @@ struct interpret_options {
 
 namespace detail {
 
+/// What `print` writes: a line with its number, the place of the grid, the type and the elements.
+inline std::string print_text(int number, const grid& place, const tile_type& type,
+                              const std::byte* elements) {
+  std::string text = std::string("print ") + std::to_string(number) + " (" +
+                     std::to_string(place[0]) + ", " + std::to_string(place[1]) + ", " +
+                     std::to_string(place[2]) + "): " + to_string(type) + " {";
+  eval::with_scalar(type.element, [&]<class T>(std::type_identity<T>) {
+    for (std::int64_t k = 0; k < type.size(); ++k) {
+      const auto v = static_cast<compute_type<T>>(element_at<T>(elements, k));
+      text += std::string(k == 0 ? "" : ", ") + scalar_text(type.element, constant_bits(v));
+    }
+  });
+  return text + "}\n";
+}
+
 template <class Math>
 class interpreter {
  public:
@@ -272,21 +287,9 @@ class interpreter {
         }
       }
     } else if (i.op == opcode::print && options_.out != nullptr) {
-      show(i.index, operand(at, 0));
+      const tile_value& x = operand(at, 0);
+      *options_.out << print_text(i.index, place_, x.type, x.bytes.data());
     }
-  }
-
-  void show(int number, const tile_value& x) {
-    std::string text = std::string("print ") + std::to_string(number) + " (" +
-                       std::to_string(place_[0]) + ", " + std::to_string(place_[1]) + ", " +
-                       std::to_string(place_[2]) + "): " + to_string(x.type) + " {";
-    eval::with_scalar(x.type.element, [&]<class T>(std::type_identity<T>) {
-      for (std::int64_t k = 0; k < x.type.size(); ++k) {
-        const auto v = static_cast<compute_type<T>>(x.at<T>(k));
-        text += std::string(k == 0 ? "" : ", ") + scalar_text(x.type.element, constant_bits(v));
-      }
-    });
-    *options_.out << text + "}\n";
   }
 
   // --- regions -----------------------------------------------------------------------------------
