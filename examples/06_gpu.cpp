@@ -233,7 +233,7 @@ std::vector<launch> checks(std::size_t alignment) {
                 {{1, 4, tokens, 61}, {1, 4, tokens, 61}, {1, 2, 61, tokens}, {1, 2, tokens, 61}})
             .number(0.125F)
             .number(i64{1})
-            .allow(1e3)
+            .allow(1e4)
             .done());
   }
   return all;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
-#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "ashlar/chip/host/codegen.hpp"
@@ -26,8 +27,16 @@ namespace tile = ashlar::tile;
 using kernel = npu_codegen_test::dense_gelu<64, 128, 64>;
 using source = chip::host_codegen::source<kernel>;
 
-/// What the host's code is made of: a value of C++ for each instruction.
-using host_frame = chip::host_codegen::frame<source>;
+// What the host's code is made of: a value of C++ for each instruction.
+template <class Frame, int I>
+using value_of = std::remove_cvref_t<decltype(std::declval<Frame&>().template get<I>())>;
+using ashlar::bfloat16;
+// clang-format off
+using frame = chip::host_codegen::frame<source>;
+static_assert(std::is_same_v<value_of<frame, 15>, chip::host_codegen::tile_value<float, 64 * 128>>);
+static_assert(std::is_same_v<value_of<frame, 13>, chip::host_codegen::tile_value<bfloat16, 64 * 64>>);
+static_assert(std::is_same_v<value_of<frame, 6>, chip::host_codegen::scalar_value<std::int64_t>>);
+// clang-format on
 
 std::vector<std::string> lines_of(const std::string& text) {
   std::istringstream in(text);
