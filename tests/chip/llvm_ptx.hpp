@@ -12,15 +12,16 @@ namespace llvm_test {
 
 namespace code = ashlar::chip::llvm_codegen;
 
-/// An llc that knows nvptx64; empty where there is none, which is said.
-inline std::string nvptx_llc() {
-  std::string llc = code::find_tool("llc");
-  if (llc.empty() ||
-      code::run_program({llc, "--version"}).output.find("nvptx64") == std::string::npos) {
+/// Those of every version that know nvptx64, the newest first; says so where there is none.
+inline std::vector<std::string> nvptx_compilers() {
+  std::vector<std::string> all = code::find_tools("llc");
+  std::erase_if(all, [](const std::string& llc) {
+    return code::run_program({llc, "--version"}).output.find("nvptx64") == std::string::npos;
+  });
+  if (all.empty()) {
     MESSAGE("SKIPPED: no llc 14 to 19 that knows nvptx64");
-    return {};
   }
-  return llc;
+  return all;
 }
 
 /// `module.ll` of the folder as `module.ptx`. Returns: its text.

@@ -70,24 +70,22 @@ std::vector<tile::program> operators() {
 }  // namespace
 
 TEST_CASE("chip/llvm: the program of every operator becomes PTX that ptxas assembles") {
-  const std::string llc = llvm_test::nvptx_llc();
-  if (llc.empty()) {
-    return;
-  }
   const chip::llvm_module m = chip::llvm<chip::llvm_nvptx64>::emit(operators());
   const code::temporary_folder folder;
   code::write_file(folder / "module.ll", m.text);
-  const std::string ptx = llvm_test::compiled_to_ptx(llc, folder);
-  for (const chip::llvm_module::function& f : m.functions) {
-    CAPTURE(f.symbol);
-    CHECK(ptx.find(".visible .entry " + f.symbol + "(") != std::string::npos);
-    CHECK(f.shared_bytes <= 48 * 1024);
-  }
-  CHECK(ptx.find(".extern .func") == std::string::npos);  // nothing to link with
+  for (const std::string& llc : llvm_test::nvptx_compilers()) {
+    CAPTURE(llc);
+    const std::string ptx = llvm_test::compiled_to_ptx(llc, folder);
+    for (const chip::llvm_module::function& f : m.functions) {
+      CAPTURE(f.symbol);
+      CHECK(ptx.find(".visible .entry " + f.symbol + "(") != std::string::npos);
+      CHECK(f.shared_bytes <= 48 * 1024);
+    }
+    CHECK(ptx.find(".extern .func") == std::string::npos);  // nothing to link with
 #ifdef ASHLAR_PTXAS
-  code::expect_run(
-      {ASHLAR_PTXAS, "-arch=sm_80", folder / "module.ptx", "-o", folder / "module.cubin"});
+    code::expect_run({ASHLAR_PTXAS, "-arch=sm_80", folder / "module.ptx", "-o", folder / "cubin"});
 #else
-  MESSAGE("SKIPPED: no ptxas of a CUDA toolkit, PTX is not assembled");
+    MESSAGE("SKIPPED: no ptxas of a CUDA toolkit, PTX is not assembled");
 #endif
+  }
 }

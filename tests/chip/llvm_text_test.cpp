@@ -26,7 +26,7 @@ namespace tile = ashlar::tile;
 using al::dtype;
 using llvm_test::compiled_to_ptx;
 using llvm_test::launch;
-using llvm_test::nvptx_llc;
+using llvm_test::nvptx_compilers;
 using tile::opcode;
 using tile::value_id;
 
@@ -63,6 +63,18 @@ struct picked_rows {
     const auto row = tile::broadcast<places>(tile::reshape<4, 1>(tile::load<4>(rows, i)));
     const auto column = tile::broadcast<places>((k.iota<std::int64_t, 1, 1, 64>() + j) * Step);
     tile::store(y, tile::gather<4, 64>(x, row, column), i, j);
+  }
+};
+
+/// A sum, each step of which is a loop.
+struct sum_by_loops {
+  static constexpr auto name = "sum_by_loops";
+  constexpr void operator()(tile::scope& k, tile::in<float, 1> x, tile::out<float, 1> y) const {
+    const auto step = [&](auto a, auto b) {
+      return k.loop(
+          0, 2, 1, [&](tile::index, auto sum) { return sum + b; }, a);
+    };
+    tile::store(y, tile::reduce<0>(step, tile::load<32>(x, 0)), 0);
   }
 };
 
@@ -208,14 +220,14 @@ TEST_CASE("chip/llvm: launches on views that are not aligned as promised are ref
 }
 
 TEST_CASE("chip/llvm: threads load and store four floats at once where views are aligned") {
-  const std::string llc = nvptx_llc();
-  if (llc.empty()) {
+  const std::vector<std::string> compilers = nvptx_compilers();
+  if (compilers.empty()) {
     return;
   }
   const auto ptx = [&](const chip::llvm_target& target) {
     const code::temporary_folder folder;
     code::write_file(folder / "module.ll", text_of(tile::program_of<shifted<1024>>, target));
-    return compiled_to_ptx(llc, folder);
+    return compiled_to_ptx(compilers.front(), folder);
   };
   CHECK(!has(ptx(chip::llvm_nvptx64), ".v4.f32"));
   const std::string four = ptx(chip::llvm_nvptx64.with_view_alignment(16));
@@ -224,15 +236,15 @@ TEST_CASE("chip/llvm: threads load and store four floats at once where views are
 }
 
 TEST_CASE("chip/llvm: an elementwise kernel becomes PTX") {
-  const std::string llc = nvptx_llc();
-  if (llc.empty()) {
+  const std::vector<std::string> compilers = nvptx_compilers();
+  if (compilers.empty()) {
     return;
   }
   const chip::llvm_module m = chip::llvm<chip::llvm_nvptx64>::emit(tile::program_of<scaled>);
   CHECK(m.functions[0].shared_bytes == 0);  // its tiles are in registers
   const code::temporary_folder folder;
   code::write_file(folder / "module.ll", m.text);
-  const std::string ptx = compiled_to_ptx(llc, folder);
+  const std::string ptx = compiled_to_ptx(compilers.front(), folder);
   CHECK(has(ptx, ".visible .entry ashlar_scaled("));
   CHECK(has(ptx, "ashlar_expf"));
   CHECK(has(ptx, ".reqntid " + std::to_string(m.functions[0].threads) + ","));
@@ -250,6 +262,16 @@ TEST_CASE("chip/llvm: programs without a place in LLVM IR are refused by name") 
     CHECK(e.op == opcode::atomic_max);
     CHECK(e.instruction == 2);
     CHECK(std::string(e.what()).find("atomic_max") != std::string::npos);
+  }
+  // Threads of a team combine element by element; elsewhere a step may be anything.
+  const tile::program loops = tile::trace<sum_by_loops>();
+  CHECK_NOTHROW(code::emit(std::array{loops}, chip::llvm_x86_64));
+  try {
+    code::emit(std::array{loops}, chip::llvm_nvptx64);
+    FAIL("it was written");
+  } catch (const chip::llvm_unsupported& e) {
+    CHECK(e.op == opcode::reduce);
+    CHECK(loops.at(e.instruction).op == opcode::reduce);
   }
   tile::program broken = stopping(opcode::require);
   broken.at(0).index = 3;
