@@ -231,8 +231,8 @@ TEST_CASE("chip/llvm: threads load and store four floats at once where views are
   };
   CHECK(!has(ptx(chip::llvm_nvptx64), ".v4.f32"));
   const std::string four = ptx(chip::llvm_nvptx64.with_view_alignment(16));
-  CHECK(has(four, "ld.v4.f32"));
-  CHECK(has(four, "st.v4.f32"));
+  CHECK(has(four, "ld.global.v4.f32"));
+  CHECK(has(four, "st.global.v4.f32"));
 }
 
 TEST_CASE("chip/llvm: an elementwise kernel becomes PTX") {

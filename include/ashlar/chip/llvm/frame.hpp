@@ -198,7 +198,18 @@ struct frame {
 
   // --- what arguments say: see `llvm_argument` ---------------------------------------------------
 
-  std::string data_of(int parameter) { return field("ptr", parameter, 0); }
+  std::string data_of(int parameter) {
+    if (!t.in_teams) {
+      return field("ptr", parameter, 0);
+    }
+    std::string& known = data_[parameter];
+    if (known.empty()) {  // views lie in the GPU's memory: address space 1
+      const std::string global =
+          t.let_in_entry("inttoptr i64 ", field("i64", parameter, 0), " to ptr addrspace(1)");
+      known = t.let_in_entry("addrspacecast ptr addrspace(1) ", global, " to ptr");
+    }
+    return known;
+  }
   std::string extent_of(int parameter, int axis) { return field("i64", parameter, 8 + 8 * axis); }
   std::string stride_of(int parameter, int axis) { return field("i64", parameter, 40 + 8 * axis); }
   std::string bits_of_scalar(int parameter) { return field("i64", parameter, 72); }
@@ -258,6 +269,7 @@ struct frame {
   }
 
   std::map<std::pair<int, int>, std::string> fields_{};
+  std::map<int, std::string> data_{};  ///< of a team's views
 };
 
 }  // namespace ashlar::chip::llvm_codegen

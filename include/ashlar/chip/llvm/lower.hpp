@@ -69,11 +69,16 @@ class lowering {
                  "  %team_offset = mul i64 %team, ", f_.scratch_used,
                  "\n  %team_scratch = getelementptr i8, ptr %scratch, i64 %team_offset\n",
                  "  %shared = addrspacecast ptr addrspace(3) @ashlar_shared to ptr\n");
+    // As integers: LLVM 14 stops at kernels that take opaque pointers. Through address space 1, so
+    // that LLVM knows where they point. Other threads write scratch memory, too: it is not
+    // `noalias`.
+    for (const std::string_view name : {"%args", "%scratch", "%status"}) {
+      begin = cat("  ", name, "_global = inttoptr i64 ", name, "_number to ptr addrspace(1)\n  ",
+                  name, " = addrspacecast ptr addrspace(1) ", name, "_global to ptr\n", begin);
+    }
     return cat("define void @", symbol,
-               // Other threads write scratch memory, too: it is not `noalias`.
-               "(ptr noalias nocapture readonly %args, ptr nocapture %scratch, ptr nocapture "
-               "%status) #0 {\nentry:\n",
-               begin, f_.t.entry, "  br label %start\n", f_.t.body, "}\n");
+               "(i64 %args_number, i64 %scratch_number, i64 %status_number) #0 {\nentry:\n", begin,
+               f_.t.entry, "  br label %start\n", f_.t.body, "}\n");
   }
 
   void write(int from, int to) {
