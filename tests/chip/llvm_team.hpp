@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -107,45 +108,39 @@ inline std::string as_team(std::string text) {
   return text;
 }
 
-/// Compiles the programs of the launches as for nvptx64, every other one after the passes, and runs
-/// them on fibers.
-/// Returns: the memory of each afterwards.
-inline std::vector<std::vector<std::vector<std::byte>>> by_teams(
-    const std::vector<launch>& all, const chip::llvm_target& target = chip::llvm_nvptx64) {
-  const programs programs(all, true);
-  const chip::llvm_module m = code::emit(programs.code, target);
-  const code::temporary_folder folder;
-  code::write_file(folder / "module.ll", as_team(m.text));
-  code::write_file(folder / "machine.c", team_machine);
-  const std::string clang = code::expect_tool("clang");
-  std::vector<std::string> command{clang,   "-O1",     "-ffp-contract=off", "-w",
-                                   "-fPIC", "-shared", "-march=native"};
-  for (const std::string& word : code::pointer_switch(clang)) {
-    command.push_back(word);
+/// Programs as they are written for nvptx64, compiled for fibers.
+class team_library {
+ public:
+  explicit team_library(std::span<const tile::program> programs,
+                        const chip::llvm_target& target = chip::llvm_nvptx64)
+      : target_(target), module_(code::emit(programs, target)) {
+    const code::temporary_folder folder;
+    code::write_file(folder / "module.ll", as_team(module_.text));
+    code::write_file(folder / "machine.c", team_machine);
+    const std::string clang = code::expect_tool("clang");
+    std::vector<std::string> command{clang,   "-O1",     "-ffp-contract=off", "-w",
+                                     "-fPIC", "-shared", "-march=native"};
+    for (const std::string& word : code::pointer_switch(clang)) {
+      command.push_back(word);
+    }
+    for (const char* file : {"machine.c", "module.ll"}) {
+      command.push_back(folder / file);
+    }
+    command.insert(command.end(), {"-lm", "-o", folder / "team.so"});
+    code::expect_run(command);
+    library_.reset(::dlopen((folder / "team.so").c_str(), RTLD_NOW | RTLD_LOCAL));
+    REQUIRE(library_ != nullptr);
   }
-  for (const char* file : {"machine.c", "module.ll"}) {
-    command.push_back(folder / file);
-  }
-  command.insert(command.end(), {"-lm", "-o", folder / "team.so"});
-  code::expect_run(command);
-  const auto close = [](void* library) { ::dlclose(library); };
-  const std::unique_ptr<void, decltype(close)> library(
-      ::dlopen((folder / "team.so").c_str(), RTLD_NOW | RTLD_LOCAL), close);
-  REQUIRE(library != nullptr);
-  using runner = std::int32_t(void*, const void*, void*, std::int64_t, std::int32_t*, std::int32_t,
-                              const std::int64_t*);
-  void* const found = ::dlsym(library.get(), "team_run");
-  REQUIRE(found != nullptr);
-  const auto run = reinterpret_cast<runner*>(found);
 
-  std::vector<std::vector<std::vector<std::byte>>> after;
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    CAPTURE(all[i].name);
-    const chip::llvm_module::function& f = m.functions[programs.of[i]];
-    const tile::grid& size = all[i].size;
-    after.push_back(all[i].memory);
-    const std::vector<tile::argument> given = all[i].arguments(after.back());
-    code::expect_aligned(target, given);
+  /// Runs program number `k` for every place of the grid. Returns: its status.
+  std::int32_t run(std::size_t k, const tile::grid& size,
+                   const std::vector<tile::argument>& given) const {
+    using runner = std::int32_t(void*, const void*, void*, std::int64_t, std::int32_t*,
+                                std::int32_t, const std::int64_t*);
+    void* const found = ::dlsym(library_.get(), "team_run");
+    REQUIRE(found != nullptr);
+    code::expect_aligned(target_, given);
+    const chip::llvm_module::function& f = module_.functions[k];
     const std::vector<chip::llvm_argument> arguments(given.begin(), given.end());
     const std::int64_t room = f.scratch_bytes * size[0] * size[1] * size[2];
     std::vector<std::byte> memory(static_cast<std::size_t>(room) + 64);
@@ -154,9 +149,32 @@ inline std::vector<std::vector<std::vector<std::byte>>> by_teams(
     std::align(64, static_cast<std::size_t>(room), scratch, left);
     std::int32_t status = 0;
     REQUIRE(f.shared_bytes <= 48 * 1024);
-    CHECK(run(::dlsym(library.get(), f.symbol.c_str()), arguments.data(), scratch, f.scratch_bytes,
-              &status, f.threads, size.data()) == 0);
-    CHECK(status == 0);
+    CHECK(reinterpret_cast<runner*>(found)(::dlsym(library_.get(), f.symbol.c_str()),
+                                           arguments.data(), scratch, f.scratch_bytes, &status,
+                                           f.threads, size.data()) == 0);
+    return status;
+  }
+
+ private:
+  struct close {
+    void operator()(void* library) const { ::dlclose(library); }
+  };
+  chip::llvm_target target_;
+  chip::llvm_module module_;
+  std::unique_ptr<void, close> library_{};
+};
+
+/// Runs the launches on fibers, every other program after the passes.
+/// Returns: the memory of each afterwards.
+inline std::vector<std::vector<std::vector<std::byte>>> by_teams(
+    const std::vector<launch>& all, const chip::llvm_target& target = chip::llvm_nvptx64) {
+  const programs programs(all, true);
+  const team_library code(programs.code, target);
+  std::vector<std::vector<std::vector<std::byte>>> after;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    CAPTURE(all[i].name);
+    after.push_back(all[i].memory);
+    CHECK(code.run(programs.of[i], all[i].size, all[i].arguments(after.back())) == 0);
   }
   return after;
 }

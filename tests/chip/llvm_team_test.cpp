@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstdint>
 #include <limits>
 #include <utility>
@@ -11,6 +12,8 @@
 #include "ashlar/chip/llvm.hpp"
 #include "ashlar/core/ceil_div.hpp"
 #include "ashlar/tile/kernel.hpp"
+#include "ashlar/tile/language.hpp"
+#include "ashlar/tile/opcode.hpp"
 #include "chip/llvm_native.hpp"
 #include "chip/llvm_support.hpp"
 #include "support/tile_kernels.hpp"
@@ -18,6 +21,7 @@
 namespace {
 
 namespace chip = ashlar::chip;
+namespace tile = ashlar::tile;
 using llvm_test::launch;
 using llvm_test::launch_maker;
 using llvm_test::random_view;
@@ -37,11 +41,21 @@ launch functions(const char* name, double most, std::int64_t n) {
   for (double y = 1e-3; y > 1e-46; y *= 1e-3) {
     x.first.insert(x.first.end(), {y, -y});
   }
-  return launch_maker(name, ashlar::tile::program_of<kernel>, {ashlar::ceil_div(n, 256), 1, 1})
+  return launch_maker(name, tile::program_of<kernel>, {ashlar::ceil_div(n, 256), 1, 1})
       .add(x)
       .add(random_view<T>{{kernel::rows, n}})
       .done();
 }
+
+/// Stops where an element is 0.
+struct picky {
+  static constexpr auto name = "picky";
+  constexpr void operator()(tile::scope& k, tile::in<float, 1> x, tile::out<float, 1> y) const {
+    const auto a = tile::load<100>(x.outside(1), 0);
+    k.require(7, a != 0);
+    tile::store(y, 1 / a, 0);
+  }
+};
 
 std::vector<launch> exact_launches() {
   std::vector<launch> all = llvm_test::long_random_launches(24, false);
@@ -71,15 +85,39 @@ TEST_CASE("chip/llvm: threads that take several aligned elements at once change 
   // Whole blocks, a row less than one, and rows that end inside of what one access takes.
   for (const std::int64_t n : {1024, 1020, 1023, 4099}) {
     using kernel = tile_kernels::integers<std::int32_t, 1024>;
-    all.push_back(
-        llvm_test::aligned(launch_maker("long int32", ashlar::tile::program_of<kernel>, {5, 1, 1})
-                               .add(random_view<std::int32_t>{{n}, {}, -99, 99})
-                               .add(random_view<std::int32_t>{{n}, {}, -9, 70})
-                               .add(random_view<std::int32_t>{{kernel::rows, n}})
-                               .done(),
-                           16));
+    all.push_back(llvm_test::aligned(launch_maker("long int32", tile::program_of<kernel>, {5, 1, 1})
+                                         .add(random_view<std::int32_t>{{n}, {}, -99, 99})
+                                         .add(random_view<std::int32_t>{{n}, {}, -9, 70})
+                                         .add(random_view<std::int32_t>{{kernel::rows, n}})
+                                         .done(),
+                                     16));
   }
   llvm_test::check_teams(all, 0, chip::llvm_nvptx64.with_view_alignment(16));
+}
+
+TEST_CASE("chip/llvm: a team stops where what the kernel requires does not hold, and says where") {
+  if (!llvm_test::can_compile()) {
+    return;
+  }
+  const tile::program program = tile::trace<picky>();
+  const llvm_test::team_library code(std::array{program});
+  std::vector<float> x(77, 2.0F);
+  std::vector<float> y(77, 0.0F);
+  const auto run = [&] {
+    const std::array<std::int64_t, 1> extents{77}, strides{1};
+    return code.run(0, {1, 1, 1},
+                    {tile::argument(static_cast<const float*>(x.data()), extents, strides),
+                     tile::argument(y.data(), extents, strides)});
+  };
+  CHECK(run() == 0);
+  CHECK(y == std::vector<float>(77, 0.5F));
+  x[70] = 0;
+  y.assign(77, 0.0F);
+  const std::int32_t status = run();
+  REQUIRE(status > 0);
+  CHECK(program.at(status - 1).op == tile::opcode::require);
+  CHECK(program.at(status - 1).index == 7);
+  CHECK(y == std::vector<float>(77, 0.0F));
 }
 
 TEST_CASE("chip/llvm: exp, log, tanh and erf of nvptx64 are near the C library's") {
