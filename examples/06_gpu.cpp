@@ -4,8 +4,7 @@
 //   example_06_gpu                     makes the kernels, checks and times them
 //   example_06_gpu --write FILE.ptx    makes them only, on a machine that has LLVM and needs no GPU
 //   example_06_gpu --ptx FILE.ptx      checks and times what was made there
-//   --alignment BYTES                  of the rows of all matrices, 16: what a thread may take at
-//   once
+//   --alignment BYTES                  of all rows, 16 by default: what a thread may take at once
 #include <algorithm>
 #include <array>
 #include <ashlar/chip/llvm.hpp>
