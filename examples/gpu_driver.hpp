@@ -274,8 +274,10 @@ class runner {
   prepared prepare(const launch& l) {
     prepared p{};
     std::vector<al::chip::llvm_argument> all;
-    for (const tile::argument& a : l.arguments) {
-      p.memory.push_back(on_.memory(std::max<std::size_t>(bytes_of(a), 256)));
+    for (std::size_t k = 0; k < l.arguments.size(); ++k) {
+      const tile::argument& a = l.arguments[k];
+      // What is copied there ends with whole rows.
+      p.memory.push_back(on_.memory(std::max({bytes_of(a), l.memory[k].size(), std::size_t{256}})));
       all.emplace_back(a);
       std::memcpy(&all.back().data, &p.memory.back(), sizeof(void*));
     }
