@@ -55,6 +55,11 @@ class random_launch {
   random_launch(const tile::program& p, std::uint64_t seed) {
     dice d(seed ^ 0x5bd1e995u);
     size = {d.between(1, 3), d.between(1, 2), 1};
+    for (int i = 0; i < p.size; ++i) {
+      if (p.at(i).op == tile::opcode::program_id && p.at(i).index == 2) {
+        size[2] = 2;
+      }
+    }
     for (int k = 0; k < p.parameter_count; ++k) {
       add(p.parameter_at(k), d);
     }
@@ -106,7 +111,7 @@ class random_launch {
         continue;
       }
       const bool row = p.written && a == 0 && p.rank > 1;
-      x.extents[a] = row && d.chance(80) ? size[0] * size[1]
+      x.extents[a] = row && d.chance(80) ? size[0] * size[1] * size[2]
                      : d.chance(3)       ? 0
                                          : d.between(1, p.rank < 3 ? 20 : 5);
       x.strides[a] = step;

@@ -18,44 +18,31 @@
 #include "ashlar/tile/type.hpp"
 #include "ashlar/tile/verify.hpp"
 #include "support/tile_launch.hpp"
+#include "support/tile_random_values.hpp"
 
 /// Programs by chance, the same for one seed everywhere.
 namespace tile_test {
 
-using tile::opcode;
-using tile::tile_type;
-using tile::value_id;
-
-/// What a program may contain: a chip that lacks something switches it off.
-struct random_options {
-  bool narrow_floats = true;  ///< float16, bfloat16
-  bool doubles = true;
-  bool bytes = true;      ///< int8, uint8
-  bool functions = true;  ///< exp, log, tanh, sigmoid, erf
-  bool places = true;     ///< gather, scatter, atomics
-  bool matrices = true;   ///< dot, dot_scaled
-  bool folds = true;      ///< reduce, scan
-  bool control = true;    ///< loop, repeat, branch
-  bool random = true;     ///< random_bits
-  bool speech = false;    ///< print, and a require that holds
-  int moves = 14;         ///< about how many things the program does
-};
-
-/// Writes one program. Every value carries a bound of its magnitude, so that floating-point numbers
-/// stay finite; offsets stay small; integers may wrap, for that is defined.
+/// Writes one program.
 ///
 /// No program of the grid depends on another: what is written is not read, and each has its own
 /// places, or integers that add up in any order.
-class program_maker {
+class program_maker : value_maker {
  public:
   constexpr program_maker(std::uint64_t seed, const random_options& options)
-      : dice_(seed), options_(options), b_("random") {}
+      : value_maker(seed, options) {}
 
   constexpr tile::program run() {
     const value_id x = b_.emit({.op = opcode::program_id, .index = 0, .type = tile::index_type});
     const value_id y = b_.emit({.op = opcode::program_id, .index = 1, .type = tile::index_type});
     const value_id n = b_.emit({.op = opcode::grid_size, .index = 0, .type = tile::index_type});
     place_ = b_.binary(opcode::add, x, b_.binary(opcode::mul, y, n));
+    if (options_.third_axis) {
+      const value_id z = b_.emit({.op = opcode::program_id, .index = 2, .type = tile::index_type});
+      const value_id m = b_.emit({.op = opcode::grid_size, .index = 1, .type = tile::index_type});
+      const value_id below = b_.binary(opcode::mul, z, b_.binary(opcode::mul, n, m));
+      place_ = b_.binary(opcode::add, place_, below);
+    }
     zero_ = b_.index(0);
     for (const value_id v : {x, y, place_, zero_}) {
       add(v, 64);
@@ -75,263 +62,12 @@ class program_maker {
   }
 
  private:
-  static constexpr double most = 100;
-
-  struct known {
-    value_id id;
-    double bound;  ///< of a floating-point value's magnitude
-  };
-
-  [[nodiscard]] constexpr const tile_type& type_of(value_id v) const { return b_.type_of(v); }
-  [[nodiscard]] constexpr bool is_float(value_id v) const {
-    return ashlar::is_floating(type_of(v).element);
-  }
-  [[nodiscard]] constexpr bool room() const {
-    return b_.so_far().size < 220 && b_.so_far().operand_count < 600;
-  }
-  [[nodiscard]] constexpr bool more_parameters(int kept) const {
-    return b_.so_far().parameter_count < tile::program::max_parameters - kept;
-  }
-
-  // --- types and values --------------------------------------------------------------------------
-
-  constexpr dtype random_float() {
-    const int d = dice_.between(0, 9);
-    return d == 0 && options_.doubles         ? dtype::float64
-           : d == 1 && options_.narrow_floats ? dtype::float16
-           : d == 2 && options_.narrow_floats ? dtype::bfloat16
-                                              : dtype::float32;
-  }
-  constexpr dtype random_integer() {
-    const int d = dice_.between(0, 5);
-    return d == 0 && options_.bytes   ? dtype::int8
-           : d == 1 && options_.bytes ? dtype::uint8
-           : d == 2                   ? dtype::int64
-                                      : dtype::int32;
-  }
-  constexpr tile_type random_type(dtype element) {
-    tile_type t = tile::scalar_type(element);
-    const int rank = dice_.one_of({1, 1, 2, 2, 2, 3});
-    for (int a = 0; a < rank; ++a) {
-      t.extents[static_cast<std::size_t>(t.rank++)] =
-          rank == 1   ? dice_.one_of({1, 2, 7, 16, 17, 32, 33, 64})
-          : rank == 2 ? dice_.one_of({1, 2, 3, 4, 5, 8, 16})
-                      : dice_.one_of({1, 2, 3, 4});
-    }
-    return t;
-  }
-
-  /// Into the pool, made smaller where it could grow without end.
-  constexpr void add(value_id v, double bound) {
-    if (is_float(v) && bound > most) {
-      v = tamed({v, bound}, 4);
-      bound = 4;
-    }
-    pool_.push_back({v, bound});
-  }
-  constexpr known pick() {
-    // Late values more often, so that chains form.
-    const int n = static_cast<int>(pool_.size());
-    return pool_[static_cast<std::size_t>(
-        std::max(dice_.between(0, n - 1), dice_.between(0, n - 1)))];
-  }
-
-  constexpr value_id constant(dtype e, double value) { return b_.constant(e, value); }
-  constexpr value_id constant_of(const tile_type& t, double value) {
-    return b_.broadcast(constant(t.element, value), t);
-  }
-  /// A floating-point value within `limit`; any other as it is.
-  constexpr value_id tamed(known x, double limit) {
-    if (!is_float(x.id) || x.bound <= limit) {
-      return x.id;
-    }
-    if (options_.functions && limit >= 1 && dice_.chance(30)) {
-      return b_.unary(opcode::tanh, x.id);
-    }
-    const tile_type t = type_of(x.id);
-    // One call at a time: compilers differ in the order of a call's arguments.
-    const value_id below = b_.binary(opcode::min, x.id, constant_of(t, limit));
-    return b_.binary(opcode::max, below, constant_of(t, -limit));
-  }
-  constexpr known tame(known x, double limit) {
-    return {tamed(x, limit), is_float(x.id) ? std::min(x.bound, limit) : x.bound};
-  }
-
-  /// Any value as one of the element type `to`.
-  constexpr known cast(known x, dtype to) {
-    const dtype from = type_of(x.id).element;
-    if (from == to) {
-      return x;
-    }
-    if (ashlar::is_floating(to) && ashlar::is_integral(from)) {
-      if (from == dtype::int32 || from == dtype::int64) {
-        x.id = b_.binary(opcode::rem, x.id, constant_of(type_of(x.id), 17));
-        x.bound = 16;
-      } else {
-        x.bound = from == dtype::boolean ? 1 : 255;
-      }
-    }
-    const auto how = dice_.chance(80) || !ashlar::is_floating(to) ? tile::rounding::nearest_even
-                                                                  : tile::rounding::toward_zero;
-    const known y{b_.cast(x.id, to, how), ashlar::is_floating(from) && x.bound < 1 ? 1 : x.bound};
-    return y.bound > most ? tame(y, 4) : y;
-  }
-
-  /// A value of exactly this type.
-  constexpr known make(const tile_type& t) {
-    const int start = dice_.between(0, static_cast<int>(pool_.size()) - 1);
-    const auto at = [&](std::size_t k) {
-      return pool_[(static_cast<std::size_t>(start) + k) % pool_.size()];
-    };
-    if (dice_.chance(75)) {
-      for (std::size_t k = 0; k < pool_.size(); ++k) {
-        if (type_of(at(k).id) == t) {
-          return at(k);
-        }
-      }
-    }
-    if (dice_.chance(60)) {
-      for (std::size_t k = 0; k < pool_.size(); ++k) {
-        const known x = at(k);
-        if (tile::broadcasts_to(type_of(x.id).with(t.element), t)) {
-          const known y = cast(x, t.element);
-          return {b_.broadcast(y.id, t), y.bound};
-        }
-      }
-    }
-    const bool integers = t.element == dtype::int32 || t.element == dtype::int64;
-    if (t.rank > 0 && integers && dice_.chance(40)) {
-      return {b_.emit({.op = opcode::iota, .index = dice_.between(0, t.rank - 1), .type = t}), 0};
-    }
-    if (t.rank > 0 && dice_.chance(50)) {
-      return {load(t), 2};
-    }
-    if (t.rank == 0 && dice_.chance(30) && more_parameters(6)) {
-      return {argument(t.element), 2};
-    }
-    const double c = ashlar::is_floating(t.element) ? dice_.between(-16, 16) / 4.0
-                     : t.element == dtype::boolean  ? dice_.between(0, 1)
-                     : t.element == dtype::uint8    ? dice_.between(0, 8)
-                                                    : dice_.between(-8, 8);
-    return {constant_of(t, c), 4};
-  }
-
-  /// A scalar parameter of its own.
-  constexpr value_id argument(dtype element) {
-    const int n = b_.add_parameter({element, -1, false});
-    return b_.emit({.op = opcode::argument, .index = n, .type = tile::scalar_type(element)});
-  }
-
-  // --- memory ------------------------------------------------------------------------------------
-
-  /// A small offset, sometimes below 0.
-  constexpr value_id offset() {
-    switch (dice_.between(0, 4)) {
-      case 0:
-        return b_.index(dice_.between(-4, 12));
-      case 1:
-        return b_.binary(opcode::mul, place_, b_.index(dice_.between(1, 8)));
-      case 2: {
-        const known x = pick();
-        const bool fits = type_of(x.id) == tile::index_type;
-        return b_.binary(opcode::rem, fits ? x.id : place_, b_.index(13));
-      }
-      default:
-        return zero_;
-    }
-  }
-
-  /// A view to read: one that is there, or a new one.
-  constexpr int input(dtype element, int least_rank) {
-    const tile::program& p = b_.so_far();
-    for (int k = 0; k < p.parameter_count; ++k) {
-      const tile::parameter& x = p.parameter_at(k);
-      if (!x.written && x.element == element && x.rank >= least_rank &&
-          (dice_.chance(60) || !more_parameters(7))) {
-        return k;
-      }
-    }
-    if (!more_parameters(4)) {
-      return -1;
-    }
-    const int rank = std::min(tile::max_rank, least_rank + dice_.one_of({0, 0, 1}));
-    return b_.add_parameter({element, static_cast<std::int8_t>(rank), false});
-  }
-
-  constexpr value_id load(const tile_type& t) {
-    const int view = input(t.element, t.rank);
-    if (view < 0) {
-      return constant_of(t, 1);
-    }
-    std::vector<value_id> offsets;
-    for (int a = 0; a < b_.so_far().parameter_at(view).rank; ++a) {
-      offsets.push_back(offset());
-    }
-    std::int64_t outside = 0;
-    if (dice_.chance(40)) {
-      outside = ashlar::is_floating(t.element) ? tile::constant_bits(-1.5)
-                                               : tile::constant_bits(std::int64_t{1});
-    }
-    return b_.emit({.op = opcode::load, .index = view, .value = outside, .type = t}, offsets);
-  }
-
-  /// To a view of its own, whose first axis belongs to the place in the grid.
-  constexpr void store(value_id v) {
-    const tile_type t = type_of(v);
-    if (!more_parameters(0) || t.rank == tile::max_rank) {
-      return;
-    }
-    const auto rank = static_cast<std::int8_t>(t.rank + 1);
-    const int view = b_.add_parameter({t.element, rank, true});
-    std::vector<value_id> operands{v, place_};
-    for (int a = 0; a < t.rank; ++a) {
-      operands.push_back(dice_.chance(70) ? zero_ : b_.index(dice_.between(-3, 5)));
-    }
-    b_.emit({.op = opcode::store, .index = view}, operands);
-  }
-
-  /// Indices of these extents, mostly inside a small view.
-  constexpr value_id indices(const tile_type& like) {
-    const known x = make(like.with(dtype::int64));
-    return b_.binary(opcode::rem, x.id, constant_of(type_of(x.id), dice_.between(5, 19)));
-  }
-
-  constexpr void gather_or_scatter() {
-    const known x = pick();
-    const tile_type t = type_of(x.id);
-    if (dice_.chance(50)) {
-      const int view = input(t.element, 1);
-      if (view < 0) {
-        return;
-      }
-      std::vector<value_id> places;
-      for (int a = 0; a < b_.so_far().parameter_at(view).rank; ++a) {
-        places.push_back(dice_.chance(60) ? indices(t) : offset());
-      }
-      return add(b_.emit({.op = opcode::gather, .index = view, .value = 0, .type = t}, places), 2);
-    }
-    if (!more_parameters(3)) {
-      return;
-    }
-    // Integers may meet those of other programs; the rest stays in its own row.
-    const bool meets = t.element == dtype::int32 && dice_.chance(50);
-    const opcode op = t.element == dtype::boolean
-                          ? opcode::scatter
-                          : dice_.one_of({opcode::scatter, opcode::atomic_add, opcode::atomic_max,
-                                          opcode::atomic_min});
-    const bool shared = meets && op != opcode::scatter;
-    const int view = b_.add_parameter({t.element, static_cast<std::int8_t>(shared ? 1 : 2), true});
-    std::vector<value_id> operands{x.id};
-    if (!shared) {
-      operands.push_back(place_);
-    }
-    operands.push_back(indices(t));
-    b_.emit({.op = op, .index = view}, operands);
-  }
-
   // --- what a program does -----------------------------------------------------------------------
 
   constexpr void move(int depth) {
+    if ((options_.float8 || options_.saturation) && dice_.chance(6)) {
+      return there_and_back();
+    }
     const int d = dice_.between(0, 99);
     if (d < 42) {
       elementwise();
@@ -403,7 +139,44 @@ class program_maker {
         0);
   }
 
+  /// To a narrower type, often from numbers that it does not hold, and back.
+  constexpr void there_and_back() {
+    const known x =
+        cast(pick(), options_.doubles && dice_.chance(30) ? dtype::float64 : dtype::float32);
+    const tile_type t = type_of(x.id);
+    std::vector<dtype> narrower;
+    if (t.element == dtype::float64) {
+      narrower.push_back(dtype::float32);
+    }
+    if (options_.narrow_floats) {
+      narrower.insert(narrower.end(), {dtype::float16, dtype::bfloat16});
+    }
+    if (options_.float8) {
+      narrower.insert(narrower.end(), {dtype::float8_e4m3, dtype::float8_e5m2});
+    }
+    if (narrower.empty()) {
+      return;
+    }
+    const dtype to =
+        narrower[static_cast<std::size_t>(dice_.between(0, static_cast<int>(narrower.size()) - 1))];
+    value_id wide = x.id;
+    auto how = tile::rounding::nearest_even;
+    if (options_.saturation && dice_.chance(70)) {
+      // Of the numbers of float32 hardly one is too large for bfloat16.
+      const double factor = t.element == dtype::float64 && dice_.chance(50) ? 1e38 : 1000;
+      wide = b_.binary(opcode::mul, wide, constant_of(t, factor));
+      how = dice_.one_of({tile::rounding::saturating, tile::rounding::toward_zero});
+    }
+    const value_id narrow = b_.cast(wide, to, how);
+    if (dice_.chance(50)) {
+      store(narrow);
+    }
+    // All that is beyond float32 by now is infinite, which `tamed` takes in, too.
+    add(tamed({b_.cast(narrow, dtype::float32), 1e40}, 4), 4);
+  }
+
   constexpr void floats(known x) {
+    x = within_range(x);
     const tile_type t = type_of(x.id);
     const auto magnitude_and = [&](known v, double c) {
       const value_id a = b_.unary(opcode::abs, v.id);
@@ -412,27 +185,27 @@ class program_maker {
     switch (dice_.between(0, options_.functions ? 15 : 10)) {
       case 0:
       case 1: {
-        const known y = make(t);
+        const known y = make_operand(t);
         return add(b_.binary(dice_.one_of({opcode::add, opcode::sub}), x.id, y.id),
                    x.bound + y.bound);
       }
       case 2:
       case 3: {
-        const known y = make(t);
+        const known y = make_operand(t);
         return add(b_.binary(opcode::mul, x.id, y.id), x.bound * y.bound);
       }
       case 4: {
-        const known y = make(t);
+        const known y = make_operand(t);
         return add(b_.binary(dice_.one_of({opcode::min, opcode::max}), x.id, y.id),
                    std::max(x.bound, y.bound));
       }
       case 5: {
-        const known y = make(t);
-        const known z = make(t);
+        const known y = make_operand(t);
+        const known z = make_operand(t);
         return add(b_.fma(x.id, y.id, z.id), x.bound * y.bound + z.bound);
       }
       case 6:
-        return add(b_.binary(opcode::div, x.id, magnitude_and(make(t), 0.5)), 2 * x.bound);
+        return add(b_.binary(opcode::div, x.id, magnitude_and(make_operand(t), 0.5)), 2 * x.bound);
       case 7:
         return add(b_.unary(dice_.one_of({opcode::neg, opcode::abs}), x.id), x.bound);
       case 8:
@@ -525,7 +298,10 @@ class program_maker {
                                                          : random_float();
     const dtype to = tile::detail::accumulator_of(e);
     if (scaled) {
-      const dtype narrow = options_.narrow_floats ? dtype::bfloat16 : dtype::float32;
+      const dtype narrow = computes_float8() && dice_.chance(60)
+                               ? dice_.one_of({dtype::float8_e4m3, dtype::float8_e5m2})
+                           : options_.narrow_floats ? dtype::bfloat16
+                                                    : dtype::float32;
       const known a = tame(make({narrow, {m, k}}), 2);
       const known sa = tame(make({dtype::float32, {m, k / 32}}), 2);
       const known b = tame(make({narrow, {k, n}}), 2);
@@ -570,12 +346,20 @@ class program_maker {
     if (type_of(x.id).rank == 0 || type_of(x.id).element == dtype::boolean) {
       x = {load(random_type(random_float())), 2};
     }
+    if (ashlar::size_of(type_of(x.id).element) == 1) {
+      x = tame(x, 4);  // 64 of them still have a sum of the type
+    }
     const tile_type t = type_of(x.id);
     const int axis = dice_.between(0, t.rank - 1);
     const bool scan = dice_.chance(30);
     tile::instruction i{.op = scan ? opcode::scan : opcode::reduce, .index = axis};
     i.value = scan ? dice_.between(0, 1) : 0;
-    const auto result_type = [&](const tile_type& of) { return scan ? of : of.without(axis); };
+    if (options_.combines && dice_.chance(40)) {
+      return dice_.chance(50) ? product(i, x) : moments(i, x);
+    }
+    if (options_.captures && dice_.chance(30)) {
+      return clamped(i, x);
+    }
     if (dice_.chance(25)) {  // the largest and where it is
       const tile_type places = t.with(dtype::int32);
       const value_id at = b_.emit({.op = opcode::iota, .index = axis, .type = places});
@@ -589,18 +373,73 @@ class program_maker {
       const std::array<value_id, 2> given{b_.select(less, input(2), a),
                                           b_.select(less, input(3), input(1))};
       b_.yield(given);
-      add(b_.result(owner, 0, result_type(t)), x.bound);
-      return add(b_.result(owner, 1, result_type(places)), 0);
+      add(b_.result(owner, 0, result_type(i, t)), x.bound);
+      return add(b_.result(owner, 1, result_type(i, places)), 0);
     }
     const opcode with = dice_.one_of({opcode::add, opcode::add, opcode::max, opcode::min});
-    const value_id owner = b_.emit(i, {x.id});
+    add(folded(i, x.id, [&](value_id a, value_id b) { return b_.binary(with, a, b); }),
+        with == opcode::add ? x.bound * t.extent(axis) : x.bound);
+  }
+
+  /// Of a reduction or scan along an axis of a tile of type `t`.
+  static constexpr tile_type result_type(const tile::instruction& i, const tile_type& t) {
+    return i.op == opcode::scan ? t : t.without(i.index);
+  }
+
+  /// The reduction or scan `i` of one tile by `combine(a, b)`.
+  template <class Combine>
+  constexpr value_id folded(const tile::instruction& i, value_id x, const Combine& combine) {
+    const tile_type t = type_of(x);
+    const value_id owner = b_.emit(i, {x});
     const std::array<tile_type, 2> inputs{tile::scalar_type(t.element),
                                           tile::scalar_type(t.element)};
     const value_id a = b_.begin_region(inputs);
-    const std::array<value_id, 1> given{b_.binary(with, a, static_cast<value_id>(a + 1))};
+    const std::array<value_id, 1> given{combine(a, static_cast<value_id>(a + 1))};
     b_.yield(given);
-    add(b_.result(owner, 0, result_type(t)),
-        with == opcode::add ? x.bound * t.extent(axis) : x.bound);
+    return b_.result(owner, 0, result_type(i, t));
+  }
+
+  /// Of numbers up to 1, that it stays one.
+  constexpr void product(const tile::instruction& i, known x) {
+    add(folded(i, tamed(x, 1),
+               [&](value_id a, value_id b) { return b_.binary(opcode::mul, a, b); }),
+        1);
+  }
+
+  /// With a value from outside of the region: at most this, or integers that add up with it.
+  constexpr void clamped(const tile::instruction& i, known x) {
+    const known c = make(tile::scalar_type(type_of(x.id).element));
+    const bool floats = is_float(x.id);
+    const value_id y = folded(i, x.id, [&](value_id a, value_id b) {
+      const value_id both = b_.binary(floats ? opcode::max : opcode::add, a, b);
+      return b_.binary(floats ? opcode::min : opcode::add, both, c.id);
+    });
+    add(y, std::max(x.bound, c.bound));
+  }
+
+  /// Mean, sum of squares of the distances from it, and count, as Welford combines them.
+  constexpr void moments(const tile::instruction& i, known x) {
+    const bool narrow = ashlar::size_of(type_of(x.id).element) == 1 || !is_float(x.id);
+    x = tame(cast(x, narrow ? dtype::float32 : type_of(x.id).element), 4);
+    const tile_type t = type_of(x.id);
+    const value_id zeros = constant_of(t, 0);
+    const value_id ones = constant_of(t, 1);
+    const value_id owner = b_.emit(i, {x.id, zeros, ones});
+    std::array<tile_type, 6> inputs{};
+    inputs.fill(tile::scalar_type(t.element));
+    const value_id first = b_.begin_region(inputs);
+    const auto input = [&](int k) { return static_cast<value_id>(first + k); };
+    const value_id count = b_.binary(opcode::add, input(2), input(5));
+    const value_id part = b_.binary(opcode::div, input(5), count);
+    const value_id far = b_.binary(opcode::sub, input(3), input(0));
+    const value_id mean = b_.fma(far, part, input(0));
+    const value_id squares = b_.binary(opcode::add, input(1), input(4));
+    const value_id between = b_.binary(opcode::mul, b_.binary(opcode::mul, far, far),
+                                       b_.binary(opcode::mul, input(2), part));
+    b_.yield(std::array<value_id, 3>{mean, b_.binary(opcode::add, squares, between), count});
+    add(b_.result(owner, 0, result_type(i, t)), 5);
+    add(b_.result(owner, 1, result_type(i, t)), 20.0 * t.extent(i.index));
+    add(b_.result(owner, 2, result_type(i, t)), t.extent(i.index));
   }
 
   /// A few moves inside a region; what they made is gone afterwards.
@@ -699,13 +538,6 @@ class program_maker {
     }
     add_results(owner, like, 0);
   }
-
-  dice dice_;
-  random_options options_;
-  tile::builder b_;
-  std::vector<known> pool_{};
-  value_id place_ = 0;
-  value_id zero_ = 0;
 };
 
 /// Returns: a program that `verify` accepts.
