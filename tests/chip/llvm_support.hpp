@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <doctest/doctest.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -359,23 +361,24 @@ inline std::vector<launch> random_launches(int pack, bool functions) {
   tile_test::random_options options = random_programs::options;
   options.functions = functions;
   std::vector<launch> all;
-  for (int k = 0; k < random_programs::pack_size; ++k) {
-    const int seed = pack * random_programs::pack_size + k;
-    all.push_back(
-        random_launch(random_programs::first_seed + static_cast<std::uint64_t>(seed), options));
+  const std::uint64_t first =
+      random_programs::first_seed + static_cast<std::uint64_t>(pack * random_programs::pack_size);
+  for (std::uint64_t seed = first; seed < first + random_programs::pack_size; ++seed) {
+    all.push_back(random_launch(seed, options));
   }
+  MESSAGE("seeds " << first << " to " << first + random_programs::pack_size - 1);
   return all;
 }
 
 /// Some random programs that between them have every operation of the IR.
 inline std::vector<launch> long_random_launches(int count, bool functions) {
-  tile_test::random_options options;
-  options.speech = true;
-  options.functions = functions;
+  const tile_test::random_options options =
+      tile_test::everything({.functions = functions, .speech = true});
   std::vector<launch> all;
   for (std::uint64_t s = 0; s < static_cast<std::uint64_t>(count); ++s) {
     all.push_back(random_launch(s + 1000, options));
   }
+  MESSAGE("seeds 1000 to " << 999 + count);
   return all;
 }
 

@@ -13,7 +13,7 @@ namespace random_programs {
 namespace tile = ashlar::tile;
 
 /// Short, so that compilers take hundreds; silent, since `print` of the host is heard.
-inline constexpr tile_test::random_options options{.moves = 3};
+inline constexpr tile_test::random_options options = tile_test::everything({.moves = 3});
 inline constexpr std::uint64_t first_seed = 20000;
 inline constexpr int pack_size = 50;  ///< programs of one source file, or of one module
 

@@ -141,8 +141,8 @@ class program_maker : value_maker {
 
   /// To a narrower type, often from numbers that it does not hold, and back.
   constexpr void there_and_back() {
-    const known x =
-        cast(pick(), options_.doubles && dice_.chance(30) ? dtype::float64 : dtype::float32);
+    const bool doubles = options_.doubles && dice_.chance(30);
+    const known x = cast(pick(), doubles ? dtype::float64 : dtype::float32);
     const tile_type t = type_of(x.id);
     std::vector<dtype> narrower;
     if (t.element == dtype::float64) {
@@ -434,8 +434,8 @@ class program_maker : value_maker {
     const value_id far = b_.binary(opcode::sub, input(3), input(0));
     const value_id mean = b_.fma(far, part, input(0));
     const value_id squares = b_.binary(opcode::add, input(1), input(4));
-    const value_id between = b_.binary(opcode::mul, b_.binary(opcode::mul, far, far),
-                                       b_.binary(opcode::mul, input(2), part));
+    const value_id weight = b_.binary(opcode::mul, input(2), part);
+    const value_id between = b_.binary(opcode::mul, b_.binary(opcode::mul, far, far), weight);
     b_.yield(std::array<value_id, 3>{mean, b_.binary(opcode::add, squares, between), count});
     add(b_.result(owner, 0, result_type(i, t)), 5);
     add(b_.result(owner, 1, result_type(i, t)), 20.0 * t.extent(i.index));

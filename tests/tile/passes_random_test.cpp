@@ -6,10 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <set>
 #include <span>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "ashlar/core/dtype.hpp"
@@ -85,15 +88,46 @@ void expect_same(const char* pass, std::uint64_t seed, const program& before, co
 /// The seeds of the programs are 0, 1, 2 ...
 constexpr std::uint64_t program_count = 10000;
 
+tile_test::random_options options_of(std::uint64_t seed) {
+  return tile_test::everything({.speech = seed % 4 == 0, .moves = 6 + static_cast<int>(seed % 16)});
+}
+
 }  // namespace
+
+TEST_CASE("tile/passes_random: the programs have every operation, element type and rounding") {
+  std::set<std::string_view> names;
+  std::set<ashlar::dtype> elements;
+  std::set<int> roundings;
+  std::set<std::pair<tile::opcode, int>> folds;
+  bool third_axis = false;
+  for (std::uint64_t seed = 0; seed < 500; ++seed) {
+    const program p = tile_test::random_program(seed, options_of(seed));
+    for (int i = 0; i < p.size; ++i) {
+      const tile::instruction& at = p.at(i);
+      names.insert(tile::info(at.op).name);
+      if (at.type.is_value()) {
+        elements.insert(at.type.element);
+      }
+      if (at.op == tile::opcode::cast) {
+        roundings.insert(at.index);
+      } else if (at.op == tile::opcode::reduce || at.op == tile::opcode::scan) {
+        folds.insert({at.op, at.count});
+      }
+      third_axis = third_axis || (at.op == tile::opcode::program_id && at.index == 2);
+    }
+  }
+  CHECK(names.size() == tile::opcode_count);
+  CHECK(elements.size() == ashlar::dtype_count);
+  CHECK(roundings.size() == 3);
+  CHECK(folds.size() == 6);  // of one, two and three tiles
+  CHECK(third_axis);
+}
 
 TEST_CASE("tile/passes_random: each pass keeps what a random program stores and prints") {
   MESSAGE("seeds 0 to " << program_count - 1);
   std::vector<std::uint64_t> changed(std::size(all_passes));
   for (std::uint64_t seed = 0; seed < program_count; ++seed) {
-    const program before = tile_test::random_program(
-        seed,
-        tile_test::everything({.speech = seed % 4 == 0, .moves = 6 + static_cast<int>(seed % 16)}));
+    const program before = tile_test::random_program(seed, options_of(seed));
     const outcome wanted = run(before, seed);
     for (std::size_t k = 0; k < std::size(all_passes); ++k) {
       const program after = all_passes[k].run(before);
@@ -117,10 +151,8 @@ TEST_CASE("tile/passes_random: fused products are the same products and sums, ro
   MESSAGE("seeds 0 to " << program_count - 1);
   std::uint64_t fused = 0;
   for (std::uint64_t seed = 0; seed < program_count; ++seed) {
-    tile_test::random_options options =
-        tile_test::everything({.narrow_floats = false,
-                               .speech = seed % 4 == 0,
-                               .moves = 6 + static_cast<int>(seed % 16)});
+    tile_test::random_options options = options_of(seed);
+    options.narrow_floats = false;
     options.float8_arithmetic = false;
     const program before = tile_test::random_program(seed, options);
     const program after = passes::fuse_multiply_add(before);

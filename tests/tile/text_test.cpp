@@ -76,8 +76,8 @@ TEST_CASE("tile/text: names may be any, comments and blanks do not count") {
 
 TEST_CASE("tile/text: random programs come back as they were") {
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
-    const tile::program p =
-        tile_test::random_program(seed, {.speech = true, .moves = static_cast<int>(seed % 40)});
+    const tile::program p = tile_test::random_program(
+        seed, tile_test::everything({.speech = true, .moves = static_cast<int>(seed % 40)}));
     const std::string text = tile::print(p);
     CAPTURE(seed);
     REQUIRE(tile::parse(text) == p);
@@ -221,7 +221,8 @@ TEST_CASE("tile/text: depth and length have limits") {
 TEST_CASE("tile/text: damaged text is refused or is a program that comes back") {
   std::vector<std::string> texts{std::string(row_sums)};
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
-    texts.push_back(tile::print(tile_test::random_program(seed, {.speech = true, .moves = 6})));
+    texts.push_back(tile::print(
+        tile_test::random_program(seed, tile_test::everything({.speech = true, .moves = 6}))));
   }
   constexpr std::array<std::string_view, 24> words{
       "%1", "p0",    "kernel", "yield", "}",       "{",   "(",    ")",  "[",  "]", ",", ":",
