@@ -341,46 +341,6 @@ class program_maker : value_maker {
 
   // --- regions -----------------------------------------------------------------------------------
 
-  constexpr void fold() {
-    known x = pick();
-    if (type_of(x.id).rank == 0 || type_of(x.id).element == dtype::boolean) {
-      x = {load(random_type(random_float())), 2};
-    }
-    if (ashlar::size_of(type_of(x.id).element) == 1) {
-      x = tame(x, 4);  // 64 of them still have a sum of the type
-    }
-    const tile_type t = type_of(x.id);
-    const int axis = dice_.between(0, t.rank - 1);
-    const bool scan = dice_.chance(30);
-    tile::instruction i{.op = scan ? opcode::scan : opcode::reduce, .index = axis};
-    i.value = scan ? dice_.between(0, 1) : 0;
-    if (options_.combines && dice_.chance(40)) {
-      return dice_.chance(50) ? product(i, x) : moments(i, x);
-    }
-    if (options_.captures && dice_.chance(30)) {
-      return clamped(i, x);
-    }
-    if (dice_.chance(25)) {  // the largest and where it is
-      const tile_type places = t.with(dtype::int32);
-      const value_id at = b_.emit({.op = opcode::iota, .index = axis, .type = places});
-      const value_id owner = b_.emit(i, {x.id, at});
-      const std::array<tile_type, 4> inputs{
-          tile::scalar_type(t.element), tile::scalar_type(dtype::int32),
-          tile::scalar_type(t.element), tile::scalar_type(dtype::int32)};
-      const value_id a = b_.begin_region(inputs);
-      const auto input = [&](int k) { return static_cast<value_id>(a + k); };
-      const value_id less = b_.binary(opcode::less, a, input(2));
-      const std::array<value_id, 2> given{b_.select(less, input(2), a),
-                                          b_.select(less, input(3), input(1))};
-      b_.yield(given);
-      add(b_.result(owner, 0, result_type(i, t)), x.bound);
-      return add(b_.result(owner, 1, result_type(i, places)), 0);
-    }
-    const opcode with = dice_.one_of({opcode::add, opcode::add, opcode::max, opcode::min});
-    add(folded(i, x.id, [&](value_id a, value_id b) { return b_.binary(with, a, b); }),
-        with == opcode::add ? x.bound * t.extent(axis) : x.bound);
-  }
-
   /// Of a reduction or scan along an axis of a tile of type `t`.
   static constexpr tile_type result_type(const tile::instruction& i, const tile_type& t) {
     return i.op == opcode::scan ? t : t.without(i.index);
@@ -440,6 +400,46 @@ class program_maker : value_maker {
     add(b_.result(owner, 0, result_type(i, t)), 5);
     add(b_.result(owner, 1, result_type(i, t)), 20.0 * t.extent(i.index));
     add(b_.result(owner, 2, result_type(i, t)), t.extent(i.index));
+  }
+
+  constexpr void fold() {
+    known x = pick();
+    if (type_of(x.id).rank == 0 || type_of(x.id).element == dtype::boolean) {
+      x = {load(random_type(random_float())), 2};
+    }
+    if (ashlar::size_of(type_of(x.id).element) == 1) {
+      x = tame(x, 4);  // 64 of them still have a sum of the type
+    }
+    const tile_type t = type_of(x.id);
+    const int axis = dice_.between(0, t.rank - 1);
+    const bool scan = dice_.chance(30);
+    tile::instruction i{.op = scan ? opcode::scan : opcode::reduce, .index = axis};
+    i.value = scan ? dice_.between(0, 1) : 0;
+    if (options_.combines && dice_.chance(40)) {
+      return dice_.chance(50) ? product(i, x) : moments(i, x);
+    }
+    if (options_.captures && dice_.chance(30)) {
+      return clamped(i, x);
+    }
+    if (dice_.chance(25)) {  // the largest and where it is
+      const tile_type places = t.with(dtype::int32);
+      const value_id at = b_.emit({.op = opcode::iota, .index = axis, .type = places});
+      const value_id owner = b_.emit(i, {x.id, at});
+      const std::array<tile_type, 4> inputs{
+          tile::scalar_type(t.element), tile::scalar_type(dtype::int32),
+          tile::scalar_type(t.element), tile::scalar_type(dtype::int32)};
+      const value_id a = b_.begin_region(inputs);
+      const auto input = [&](int k) { return static_cast<value_id>(a + k); };
+      const value_id less = b_.binary(opcode::less, a, input(2));
+      const std::array<value_id, 2> given{b_.select(less, input(2), a),
+                                          b_.select(less, input(3), input(1))};
+      b_.yield(given);
+      add(b_.result(owner, 0, result_type(i, t)), x.bound);
+      return add(b_.result(owner, 1, result_type(i, places)), 0);
+    }
+    const opcode with = dice_.one_of({opcode::add, opcode::add, opcode::max, opcode::min});
+    add(folded(i, x.id, [&](value_id a, value_id b) { return b_.binary(with, a, b); }),
+        with == opcode::add ? x.bound * t.extent(axis) : x.bound);
   }
 
   /// A few moves inside a region; what they made is gone afterwards.

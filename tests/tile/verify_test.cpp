@@ -430,6 +430,190 @@ const std::vector<broken>& regions() {
   return all;
 }
 
+/// Rules that ask for several things at once: each program lacks one of them.
+const std::vector<broken>& one_of_several() {
+  constexpr std::string_view no_axis = "iota: there is no such axis";
+  constexpr std::string_view no_view = "memory: no such view among the parameters";
+  constexpr std::string_view other_element =
+      "memory: the tile and the view have different element types; cast";
+  constexpr std::string_view offsets = "memory: offsets are int64 scalars";
+  constexpr std::string_view indices =
+      "memory: indices are int64, scalars or of the tile's extents";
+  constexpr std::string_view same_bits = "bitcast: the extents and the size of an element stay";
+  constexpr std::string_view selects =
+      "select: a bool tile and two tiles of the result's type, all of one shape";
+  constexpr std::string_view fused = "fma: three floating-point operands of the result's type";
+  constexpr std::string_view turned =
+      "transpose: the result's extents are the operand's, in the order of the axes";
+  constexpr std::string_view halves = "split: half 0 or 1 of the last axis, whose extent is even";
+  constexpr std::string_view doubled = "join: two tiles of one type; the last axis doubles";
+  constexpr std::string_view nibbles = "unpack_nibbles: int8 or uint8; the last axis doubles";
+  constexpr std::string_view matrices =
+      "dot: a[.., M, K], b[.., K, N] and c[.., M, N], of the result's type";
+  constexpr std::string_view meeting =
+      "dot: the extents of a[.., M, K], b[.., K, N] and c[.., M, N] do not meet";
+  constexpr std::string_view elements =
+      "dot: f32 and narrower floats add up in f32, f64 in f64, int8 in int32";
+  constexpr std::string_view scaled =
+      "dot_scaled: f32 scales [M, K/32] and [K/32, N], K a multiple of 32, c in f32";
+  constexpr std::string_view bits = "random_bits: an int64 seed and int64 counters give int32";
+  constexpr std::string_view places = "loop: first, end and step are int64 scalars";
+  const auto op = [](const instruction& i, auto... x) {
+    return [=](draft& d) { d.push(i, {d.*x...}); };
+  };
+  const auto dot = [](const tile_type& a, const tile_type& b, const tile_type& c,
+                      const tile_type& result) {
+    return [=](draft& d) {
+      const value_id x = d.like(a);
+      const value_id y = d.like(b);
+      const value_id z = d.like(c);
+      d.push({.op = opcode::dot, .type = result}, {x, y, z});
+    };
+  };
+  const auto dots = [](const tile_type& a, const tile_type& sa, const tile_type& b,
+                       const tile_type& sb, const tile_type& c) {
+    return [=](draft& d) {
+      const value_id x = d.like(a);
+      const value_id scale_x = d.like(sa);
+      const value_id y = d.like(b);
+      const value_id scale_y = d.like(sb);
+      const value_id z = d.like(c);
+      d.push({.op = opcode::dot_scaled, .type = c}, {x, scale_x, y, scale_y, z});
+    };
+  };
+  constexpr dtype f = dtype::float32;
+  const auto m = [](std::initializer_list<std::int32_t> e) { return of(f, e); };
+  static const std::vector<broken> all{
+      {no_axis, op({.op = opcode::iota, .index = -1, .type = of(dtype::int32, {4})})},
+      {"a grid has the axes 0, 1 and 2",
+       op({.op = opcode::grid_size, .index = -1, .type = i64})},
+      {"extent: no such view among the parameters",
+       op({.op = opcode::extent, .index = -1, .type = i64})},
+      {"extent: no such view among the parameters",
+       op({.op = opcode::extent, .index = 3, .type = i64})},
+      {"extent: the view has no such axis",
+       op({.op = opcode::extent, .index = 0, .value = -1, .type = i64})},
+      {"argument: no such scalar among the parameters",
+       op({.op = opcode::argument, .index = 3, .type = i64})},
+      {no_view, op({.op = opcode::load, .index = -1, .type = f32})},
+      {no_view, op({.op = opcode::load, .index = 2, .type = f32})},  // a scalar
+      {"memory: one place per axis of the view", op({.op = opcode::store, .index = 1})},
+      {other_element, op({.op = opcode::load, .index = 0}, &draft::index, &draft::index)},
+      {other_element, op({.op = opcode::scatter, .index = 1}, &draft::bytes, &draft::index)},
+      {"memory: the view is only for reading",
+       op({.op = opcode::scatter}, &draft::row, &draft::index, &draft::index)},
+      {"memory: the tile has more axes than the view",
+       op({.op = opcode::load, .type = m({2, 2, 2})}, &draft::index, &draft::index)},
+      {offsets, op({.op = opcode::load, .type = m({4, 2})}, &draft::index, &draft::places)},
+      {offsets, op({.op = opcode::store, .index = 1}, &draft::row, &draft::number)},
+      {indices, op({.op = opcode::gather, .type = m({4, 2})}, &draft::index, &draft::rows)},
+      {indices, op({.op = opcode::scatter, .index = 1}, &draft::row, &draft::places)},
+      {indices, op({.op = opcode::atomic_max, .index = 1}, &draft::row, &draft::row)},
+      {"cast: there is no such rounding",
+       op({.op = opcode::cast, .index = -1, .type = i64}, &draft::number)},
+      {same_bits, op({.op = opcode::bitcast, .type = of(dtype::int32, {4})}, &draft::rows)},
+      {"the result has the operand's type",
+       op({.op = opcode::exp, .type = m({4})}, &draft::number)},
+      {"bool has no sign", op({.op = opcode::abs, .type = boolean}, &draft::holds)},
+      {"two operands of one type; broadcast or cast",
+       op({.op = opcode::add, .type = m({4})}, &draft::row, &draft::number)},
+      {"a comparison gives bool",
+       op({.op = opcode::less, .type = boolean}, &draft::row, &draft::row)},
+      {"this operation is for integers",
+       op({.op = opcode::bit_xor, .type = f32}, &draft::number, &draft::number)},
+      {selects, op({.op = opcode::select, .type = f32}, &draft::holds, &draft::number,
+                   &draft::index)},
+      {selects, op({.op = opcode::select, .type = m({4})}, &draft::holds, &draft::row,
+                   &draft::row)},
+      {selects, op({.op = opcode::select, .type = i64}, &draft::holds, &draft::number,
+                   &draft::number)},
+      {fused, op({.op = opcode::fma, .type = m({4})}, &draft::row, &draft::number, &draft::row)},
+      {fused, op({.op = opcode::fma, .type = m({4})}, &draft::row, &draft::row, &draft::number)},
+      {fused, op({.op = opcode::fma, .type = m({4, 2})}, &draft::row, &draft::row, &draft::row)},
+      {"shape: the element type stays", op({.op = opcode::reshape}, &draft::row)},
+      {"broadcast: each extent is 1 or the result's",
+       op({.op = opcode::broadcast, .type = m({2})}, &draft::rows)},
+      {turned, op({.op = opcode::transpose, .value = 0x21, .type = m({2, 4})}, &draft::rows)},
+      {turned, op({.op = opcode::transpose, .value = 0x10, .type = m({4, 2, 1})}, &draft::rows)},
+      {halves, op({.op = opcode::split, .type = f32}, &draft::number)},
+      {halves, op({.op = opcode::split, .type = m({2})}, &draft::rows)},
+      {halves, op({.op = opcode::split, .index = -1, .type = m({4, 1})}, &draft::rows)},
+      {halves,
+       [=](draft& d) {
+         const value_id odd = d.like(m({3}));
+         d.push({.op = opcode::split, .type = m({1})}, {odd});
+       }},
+      {doubled, op({.op = opcode::join, .type = m({4, 4})}, &draft::rows, &draft::row)},
+      {doubled, op({.op = opcode::join, .type = m({2})}, &draft::number, &draft::number)},
+      {doubled, op({.op = opcode::join, .type = m({2, 4})}, &draft::row, &draft::row)},
+      {nibbles, op({.op = opcode::unpack_nibbles, .type = of(dtype::int8, {4, 3})},
+                   &draft::bytes)},
+      {nibbles, op({.op = opcode::unpack_nibbles, .type = of(dtype::int8, {4})}, &draft::bytes)},
+      {nibbles,
+       [](draft& d) {
+         const value_id x = d.like(tile::scalar_type(dtype::uint8));
+         d.push({.op = opcode::unpack_nibbles, .type = of(dtype::uint8, {2})}, {x});
+       }},
+      {matrices, dot(m({1, 1, 4, 2}), m({1, 1, 2, 2}), m({1, 1, 4, 2}), m({1, 1, 4, 2}))},
+      {matrices, dot(m({4, 2}), m({1, 2, 2}), m({4, 2}), m({4, 2}))},
+      {matrices, dot(m({4, 2}), m({2, 2}), m({1, 4, 2}), m({1, 4, 2}))},
+      {matrices, dot(m({4, 2}), m({2, 2}), m({4, 2}), m({4, 3}))},
+      {meeting, dot(m({4, 2}), m({2, 2}), m({3, 2}), m({3, 2}))},  // M
+      {meeting, dot(m({4, 2}), m({2, 2}), m({4, 3}), m({4, 3}))},  // N
+      {meeting, dot(m({4, 2}), m({3, 2}), m({4, 2}), m({4, 2}))},  // K
+      {meeting, dot(m({1, 4, 2}), m({3, 2, 2}), m({3, 4, 2}), m({3, 4, 2}))},  // batches
+      {meeting, dot(m({3, 4, 2}), m({1, 2, 2}), m({3, 4, 2}), m({3, 4, 2}))},
+      {elements, dot(m({4, 2}), of(dtype::bfloat16, {2, 2}), m({4, 2}), m({4, 2}))},
+      {elements, dot(of(dtype::int32, {4, 2}), of(dtype::int32, {2, 2}), of(dtype::int32, {4, 2}),
+                     of(dtype::int32, {4, 2}))},
+      {scaled, dots(m({4, 33}), m({4, 1}), m({33, 2}), m({1, 2}), m({4, 2}))},
+      {scaled, dots(m({4, 32}), m({4, 2}), m({32, 2}), m({1, 2}), m({4, 2}))},
+      {scaled, dots(m({4, 32}), m({4, 1}), m({32, 2}), m({2, 2}), m({4, 2}))},
+      {scaled, dots(m({1, 4, 32}), m({4, 1}), m({1, 32, 2}), m({1, 2}), m({1, 4, 2}))},
+      {scaled, dots(of(dtype::int8, {4, 32}), m({4, 1}), of(dtype::int8, {32, 2}), m({1, 2}),
+                    of(dtype::int32, {4, 2}))},
+      {bits, op({.op = opcode::random_bits, .type = of(dtype::int32, {4, 2})}, &draft::number,
+                &draft::places)},
+      {bits, op({.op = opcode::random_bits, .type = of(dtype::int32, {4, 2})}, &draft::index,
+                &draft::rows)},
+      {bits, op({.op = opcode::random_bits, .type = of(dtype::int32, {4})}, &draft::index,
+                &draft::places)},
+      {places, op({.op = opcode::loop}, &draft::number, &draft::index, &draft::index)},
+      {places, op({.op = opcode::loop}, &draft::index, &draft::number, &draft::index)},
+      {places, op({.op = opcode::loop}, &draft::index, &draft::index, &draft::places)},
+      {"reduce, scan: there is no such axis",
+       op({.op = opcode::reduce, .index = -1}, &draft::row)},
+      {"branch: it asks a bool scalar",
+       [](draft& d) {
+         d.push({.op = opcode::branch}, {d.like(of(dtype::boolean, {4}))});
+       }},
+      {"region_input: its type is that of what is carried, or the scalar of what is reduced",
+       [](draft& d) {
+         d.push({.op = opcode::loop}, {d.index, d.index, d.index});
+         d.input(0, f32);
+       }},
+      {"repeat: its first region gives one bool scalar",
+       [=](draft& d) {
+         d.push({.op = opcode::repeat}, {d.row});
+         d.input(0, m({4}));
+         d.yield({d.holds, d.holds});
+       }},
+      {"branch: both regions give the same types",
+       [](draft& d) {
+         d.push({.op = opcode::branch}, {d.holds});
+         d.yield({d.number});
+         d.yield({});
+       }},
+      {"result: there is no such result",
+       [](draft& d) {
+         const value_id owner = begin_sum(d);
+         d.yield({d.number});
+         d.push({.op = opcode::result, .index = -1, .type = f32}, {owner});
+       }},
+  };
+  return all;
+}
+
 // Random programs can be made by the compiler, for chips that want them as constants.
 template <std::uint64_t Seed>
 constexpr tile::program by_compiler = tile_test::random_program(Seed, tile_test::everything());
@@ -456,6 +640,7 @@ void check(const std::vector<broken>& all) {
 TEST_CASE("tile/verify: leaves and memory") { check(leaves_and_memory()); }
 TEST_CASE("tile/verify: operations on tiles") { check(tiles()); }
 TEST_CASE("tile/verify: regions") { check(regions()); }
+TEST_CASE("tile/verify: each part of a rule that has several") { check(one_of_several()); }
 
 TEST_CASE("tile/verify: every sentence of the rules is tripped by a program of this file") {
   check(leaves_and_memory());
