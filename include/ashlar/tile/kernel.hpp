@@ -89,25 +89,38 @@ constexpr void expect_places() {
   static_assert(sizeof...(P) == V::rank, "ashlar::tile: one place for each axis of the view");
 }
 
-template <class R, Memory V, class... P>
-constexpr R read(opcode op, const V& from, P... places) {
+/// Places of the elements of `X`: one scalar per axis, or, element by element, tiles of them.
+template <class X, opcode Op, class P>
+constexpr void expect_place() {
+  if constexpr (Tile<P>) {
+    if constexpr (Op == opcode::load || Op == opcode::store) {
+      expect_offset<X, P>();
+    } else {
+      expect_index<X, P>();
+    }
+  }
+}
+
+template <class R, opcode Op, Memory V, class... P>
+constexpr R read(const V& from, P... places) {
   expect_places<V, P...>();
+  (expect_place<R, Op, P>(), ...);
   // Braces, since the order in which arguments are evaluated is otherwise the compiler's choice.
   const std::array<value_id, sizeof...(P) + 1> ids{place(from.program, places)..., value_id{-1}};
   return {from.program,
-          from.program->emit({.op = op, .index = from.number, .value = from.fill, .type = R::type},
+          from.program->emit({.op = Op, .index = from.number, .value = from.fill, .type = R::type},
                              std::span(ids).template first<sizeof...(P)>())};
 }
 
-template <Memory V, Tile X, class... P>
-constexpr void write(opcode op, const V& to, X x, P... places) {
+template <opcode Op, Memory V, Tile X, class... P>
+constexpr void write(const V& to, X x, P... places) {
   expect_places<V, P...>();
-  static_assert(std::same_as<typename X::value_type, typename V::value_type>,
-                "ashlar::tile: the tile and the view have different element types; cast");
+  (expect_place<X, Op, P>(), ...);
+  expect_elements<V, X>();
   static_assert(V::declaration.written,
                 "ashlar::tile: the view is only for reading; take an `out`");
   const std::array<value_id, sizeof...(P) + 1> ids{x.id, place(to.program, places)...};
-  to.program->emit({.op = op, .index = to.number}, ids);
+  to.program->emit({.op = Op, .index = to.number}, ids);
 }
 
 }  // namespace detail
@@ -117,39 +130,39 @@ constexpr void write(opcode op, const V& to, X x, P... places) {
 /// Elements outside the view read as `from.outside(value)` says.
 template <int... E, detail::Memory V, detail::Place... P>
 constexpr tile<typename V::value_type, E...> load(const V& from, P... places) {
-  static_assert(sizeof...(E) <= V::rank,
-                "ashlar::tile::load: the tile has more axes than the view");
-  return detail::read<tile<typename V::value_type, E...>>(opcode::load, from, places...);
+  using R = tile<typename V::value_type, E...>;
+  detail::expect_block<V, R>();
+  return detail::read<R, opcode::load>(from, places...);
 }
 
 /// Writes a tile where `load` would read it; elements outside the view are dropped.
 template <detail::Memory V, Tile X, detail::Place... P>
 constexpr void store(const V& to, X x, P... places) {
-  static_assert(X::rank <= V::rank, "ashlar::tile::store: the tile has more axes than the view");
-  detail::write(opcode::store, to, x, places...);
+  detail::expect_block<V, X>();
+  detail::write<opcode::store>(to, x, places...);
 }
 
 /// Element by element: one index per axis, each a scalar or a tile of extents `E`.
 template <int... E, detail::Memory V, detail::Place... P>
 constexpr tile<typename V::value_type, E...> gather(const V& from, P... indices) {
-  return detail::read<tile<typename V::value_type, E...>>(opcode::gather, from, indices...);
+  return detail::read<tile<typename V::value_type, E...>, opcode::gather>(from, indices...);
 }
 /// The reverse of `gather`; of equal places the last in row-major order wins.
 template <detail::Memory V, Tile X, detail::Place... P>
 constexpr void scatter(const V& to, X x, P... indices) {
-  detail::write(opcode::scatter, to, x, indices...);
+  detail::write<opcode::scatter>(to, x, indices...);
 }
 template <detail::Memory V, Tile X, detail::Place... P>
 constexpr void atomic_add(const V& to, X x, P... indices) {
-  detail::write(opcode::atomic_add, to, x, indices...);
+  detail::write<opcode::atomic_add>(to, x, indices...);
 }
 template <detail::Memory V, Tile X, detail::Place... P>
 constexpr void atomic_max(const V& to, X x, P... indices) {
-  detail::write(opcode::atomic_max, to, x, indices...);
+  detail::write<opcode::atomic_max>(to, x, indices...);
 }
 template <detail::Memory V, Tile X, detail::Place... P>
 constexpr void atomic_min(const V& to, X x, P... indices) {
-  detail::write(opcode::atomic_min, to, x, indices...);
+  detail::write<opcode::atomic_min>(to, x, indices...);
 }
 
 namespace detail {
@@ -212,10 +225,7 @@ constexpr auto fold(std::int64_t attribute, const F& combine, X... x) {
   const auto right = from_first<scalar<typename X::value_type>...>(
       b, static_cast<value_id>(begin + static_cast<value_id>(n)));
   const auto combined = as_tuple(combine(one_or_all(left), one_or_all(right)));
-  static_assert(
-      std::same_as<std::remove_const_t<decltype(combined)>,
-                   std::tuple<scalar<typename X::value_type>...>>,
-      "ashlar::tile::reduce, scan: the combination gives scalars of the tiles' element types");
+  expect_carried<decltype(combined), std::tuple<scalar<typename X::value_type>...>>();
   yield(b, combined);
   if constexpr (Op == opcode::reduce) {
     return results<typename without<typename X::value_type, typename X::extents, Axis>::type...>(
@@ -311,8 +321,7 @@ class scope {
     const value_id begin = b_->begin_region(inputs);
     const auto given = std::apply(body, detail::from_first<index, X...>(b_, begin));
     const auto next = detail::as_tuple(given);
-    static_assert(std::same_as<std::remove_const_t<decltype(next)>, std::tuple<X...>>,
-                  "ashlar::tile::scope::loop: the body returns tiles of the types that it carries");
+    detail::expect_carried<decltype(next), std::tuple<X...>>();
     detail::yield(b_, next);
     return detail::results<X...>(b_, owner);
   }
@@ -336,9 +345,7 @@ class scope {
     detail::yield(b_, std::tuple<scalar<bool>>(std::apply(condition, asked)));
     const auto entered = detail::from_first<X...>(b_, b_->begin_region(inputs));
     const auto next = detail::as_tuple(std::apply(body, entered));
-    static_assert(
-        std::same_as<std::remove_const_t<decltype(next)>, std::tuple<X...>>,
-        "ashlar::tile::scope::repeat: the body returns tiles of the types that it carries");
+    detail::expect_carried<decltype(next), std::tuple<X...>>();
     detail::yield(b_, next);
     return detail::results<X...>(b_, owner);
   }
@@ -356,8 +363,7 @@ class scope {
       const auto first = detail::as_tuple(yes());
       detail::yield(b_, first);
       const auto second = detail::as_tuple(no());
-      static_assert(std::same_as<decltype(first), decltype(second)>,
-                    "ashlar::tile::scope::branch: both regions return tiles of the same types");
+      detail::expect_carried<decltype(second), std::remove_const_t<decltype(first)>>();
       detail::yield(b_, second);
       return [&]<class... X>(const std::tuple<X...>&) {
         return detail::results<X...>(b_, owner);
@@ -371,9 +377,11 @@ class scope {
   }
 
   /// Random bits: word 0 of the Philox block of each counter.
-  template <int... E>
-  [[nodiscard]] constexpr tile<std::int32_t, E...> random_bits(
-      index seed, tile<std::int64_t, E...> counters) const {
+  template <class T, int... E>
+  [[nodiscard]] constexpr tile<std::int32_t, E...> random_bits(index seed,
+                                                               tile<T, E...> counters) const {
+    static_assert(std::same_as<T, std::int64_t>,
+                  "ashlar::tile::scope::random_bits: counters are int64; cast them");
     return {b_, b_->emit({.op = opcode::random_bits, .type = tile<std::int32_t, E...>::type},
                          {seed.id, counters.id})};
   }
@@ -386,6 +394,8 @@ class scope {
   /// Stops the kernel where an element is false.
   template <Tile X>
   constexpr void require(int number, X holds) const {
+    static_assert(std::same_as<typename X::value_type, bool>,
+                  "ashlar::tile::scope::require: what must hold is a tile of bool; compare");
     b_->emit({.op = opcode::require, .index = number}, {holds.id});
   }
 
@@ -454,6 +464,10 @@ constexpr program trace(const K& kernel = {}) {
 }
 
 /// The program of a kernel, made once, by the compiler.
+///
+/// The arguments of a call are evaluated from left to right here. While a program runs a compiler
+/// may take another order, so that `trace` writes the same program but for the order of
+/// instructions that do not depend on each other.
 template <Kernel K>
 inline constexpr program program_of = trace(K{});
 

@@ -11,6 +11,7 @@
 
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/builder.hpp"
+#include "ashlar/tile/detail/expect.hpp"
 #include "ashlar/tile/program.hpp"
 
 /// The tile language: what a kernel says, typed by element and extents.
@@ -28,9 +29,6 @@ using scalar = tile<T>;
 using index = scalar<std::int64_t>;
 
 namespace detail {
-
-template <int... E>
-inline constexpr std::int64_t product = (std::int64_t{1} * ... * E);
 
 /// `Of<tile<T, E...>>` of a list of extents.
 template <int... E>
@@ -143,9 +141,10 @@ template <Tile A, Tile B>
 constexpr void expect_meeting() {
   static_assert(std::same_as<typename A::value_type, typename B::value_type>,
                 "ashlar::tile: two tiles of one operation have different element types; cast one");
-  static_assert(meet<typename A::extents, typename B::extents>::ok,
-                "ashlar::tile: the extents of two tiles of one operation do not meet: each must be "
-                "equal or 1");
+  static_assert(
+      meet<typename A::extents, typename B::extents>::ok,
+      "ashlar::tile: the extents of two tiles of one operation do not meet, each equal or "
+      "1; broadcast, reshape or load one so that they do");
 }
 
 template <Tile A, Tile B>
@@ -182,9 +181,20 @@ constexpr auto compare(opcode op, A a, B b) {
   return compare(op, number<typename B::value_type>(b.program, a), b);
 }
 
+template <class A, class B>
+constexpr auto bits(opcode op, A a, B b) {
+  expect_integral<std::conditional_t<Tile<A>, A, B>>();
+  return binary(op, a, b);
+}
+
 template <Tile X>
 constexpr X unary(opcode op, X x) {
   return {x.program, x.program->unary(op, x.id)};
+}
+template <Tile X>
+constexpr X function(opcode op, X x) {
+  expect_floating<X>();
+  return unary(op, x);
 }
 
 template <class A, class B>
@@ -218,32 +228,32 @@ constexpr auto operator/(A a, B b) {
 template <class A, class B>
   requires detail::Operands<A, B>
 constexpr auto operator%(A a, B b) {
-  return detail::binary(opcode::rem, a, b);
+  return detail::bits(opcode::rem, a, b);
 }
 template <class A, class B>
   requires detail::Operands<A, B>
 constexpr auto operator&(A a, B b) {
-  return detail::binary(opcode::bit_and, a, b);
+  return detail::bits(opcode::bit_and, a, b);
 }
 template <class A, class B>
   requires detail::Operands<A, B>
 constexpr auto operator|(A a, B b) {
-  return detail::binary(opcode::bit_or, a, b);
+  return detail::bits(opcode::bit_or, a, b);
 }
 template <class A, class B>
   requires detail::Operands<A, B>
 constexpr auto operator^(A a, B b) {
-  return detail::binary(opcode::bit_xor, a, b);
+  return detail::bits(opcode::bit_xor, a, b);
 }
 template <class A, class B>
   requires detail::Operands<A, B>
 constexpr auto operator<<(A a, B b) {
-  return detail::binary(opcode::shift_left, a, b);
+  return detail::bits(opcode::shift_left, a, b);
 }
 template <class A, class B>
   requires detail::Operands<A, B>
 constexpr auto operator>>(A a, B b) {
-  return detail::binary(opcode::shift_right, a, b);
+  return detail::bits(opcode::shift_right, a, b);
 }
 template <class A, class B>
   requires detail::Operands<A, B>
@@ -281,6 +291,7 @@ constexpr X operator-(X x) {
 }
 template <Tile X>
 constexpr X operator~(X x) {
+  detail::expect_integral<X>();
   return detail::unary(opcode::bit_not, x);
 }
 template <Tile X>
@@ -311,31 +322,31 @@ constexpr X constant_like(X like, double value) {
 
 template <Tile X>
 constexpr X exp(X x) {
-  return detail::unary(opcode::exp, x);
+  return detail::function(opcode::exp, x);
 }
 template <Tile X>
 constexpr X log(X x) {
-  return detail::unary(opcode::log, x);
+  return detail::function(opcode::log, x);
 }
 template <Tile X>
 constexpr X sqrt(X x) {
-  return detail::unary(opcode::sqrt, x);
+  return detail::function(opcode::sqrt, x);
 }
 template <Tile X>
 constexpr X rsqrt(X x) {
-  return detail::unary(opcode::rsqrt, x);
+  return detail::function(opcode::rsqrt, x);
 }
 template <Tile X>
 constexpr X tanh(X x) {
-  return detail::unary(opcode::tanh, x);
+  return detail::function(opcode::tanh, x);
 }
 template <Tile X>
 constexpr X sigmoid(X x) {
-  return detail::unary(opcode::sigmoid, x);
+  return detail::function(opcode::sigmoid, x);
 }
 template <Tile X>
 constexpr X erf(X x) {
-  return detail::unary(opcode::erf, x);
+  return detail::function(opcode::erf, x);
 }
 template <Tile X>
 constexpr X abs(X x) {
@@ -343,7 +354,7 @@ constexpr X abs(X x) {
 }
 template <Tile X>
 constexpr X floor(X x) {
-  return detail::unary(opcode::floor, x);
+  return detail::function(opcode::floor, x);
 }
 
 /// `a * b + c`, rounded once where the machine can.
@@ -356,6 +367,7 @@ constexpr auto fma(A a, B b, C c) {
       return v;
     }
   };
+  detail::expect_floating<A>();
   const auto bt = lift(b);
   const auto ct = lift(c);
   detail::expect_meeting<A, decltype(bt)>();
@@ -415,10 +427,16 @@ constexpr tile<To, E...> bitcast(tile<T, E...> x) {
 /// Other extents for the same elements in row-major order.
 template <int... To, class T, int... E>
 constexpr tile<T, To...> reshape(tile<T, E...> x) {
-  static_assert(detail::product<To...> == detail::product<E...>,
-                "ashlar::tile::reshape: the number of elements stays");
+  detail::expect_same_size<tile<T, E...>, tile<T, To...>>();
   return {x.program, x.program->reshape(x.id, tile<T, To...>::type)};
 }
+
+namespace detail {
+template <int Rank, int... Axes>
+inline constexpr bool is_permutation =
+    sizeof...(Axes) == Rank && ((Axes >= 0 && Axes < Rank) && ...) &&
+    ((1u << Axes) | ... | 0u) == (1u << Rank) - 1;
+}  // namespace detail
 
 /// Axes in the order `Axes`; without any, the last two change places.
 template <int... Axes, class T, int... E>
@@ -430,7 +448,8 @@ constexpr auto transpose(tile<T, E...> x) {
       return transpose<(A == r - 1 ? r - 2 : A == r - 2 ? r - 1 : A)...>(x);
     }(std::make_integer_sequence<int, r>{});
   } else {
-    static_assert(sizeof...(Axes) == r, "ashlar::tile::transpose: every axis once");
+    static_assert(detail::is_permutation<r, Axes...>,
+                  "ashlar::tile::transpose: the axes are 0 to rank - 1; name each of them once");
     constexpr std::array<int, r> axes{Axes...};
     constexpr std::array<int, r> e{E...};
     return tile<T, e[static_cast<std::size_t>(Axes)]...>{x.program,
@@ -451,6 +470,7 @@ struct last_scaled<T, E, Numerator, Denominator, std::index_sequence<I...>> {
 /// The elements 0, 2, 4 ... and 1, 3, 5 ... of the last axis.
 template <class T, int... E>
 constexpr auto split(tile<T, E...> x) {
+  detail::expect_halves<tile<T, E...>>();
   using half = typename detail::last_scaled<T, detail::extents<E...>, 1, 2>::type;
   const auto part = [&](int which) {
     return half{x.program,
@@ -461,9 +481,11 @@ constexpr auto split(tile<T, E...> x) {
 }
 
 /// Two tiles interleaved along the last axis.
-template <class T, int... E>
-constexpr auto join(tile<T, E...> even, tile<T, E...> odd) {
-  using whole = typename detail::last_scaled<T, detail::extents<E...>, 2, 1>::type;
+template <Tile Even, Tile Odd>
+constexpr auto join(Even even, Odd odd) {
+  detail::expect_pair<Even, Odd>();
+  using whole =
+      typename detail::last_scaled<typename Even::value_type, typename Even::extents, 2, 1>::type;
   return whole{even.program,
                even.program->emit({.op = opcode::join, .type = whole::type}, {even.id, odd.id})};
 }
@@ -471,6 +493,7 @@ constexpr auto join(tile<T, E...> even, tile<T, E...> odd) {
 /// Two 4-bit numbers of each byte, the low half first, signed for int8.
 template <class T, int... E>
 constexpr auto unpack_nibbles(tile<T, E...> x) {
+  detail::expect_bytes<tile<T, E...>>();
   using whole = typename detail::last_scaled<T, detail::extents<E...>, 2, 1>::type;
   return whole{x.program,
                x.program->emit({.op = opcode::unpack_nibbles, .type = whole::type}, {x.id})};
@@ -479,18 +502,18 @@ constexpr auto unpack_nibbles(tile<T, E...> x) {
 // --- matrices ------------------------------------------------------------------------------------
 
 /// `c + a b` over the last two axes, sequential in K.
-template <class A, int... AE, int... BE, class C, int... CE>
-constexpr tile<C, CE...> dot(tile<A, AE...> a, tile<A, BE...> b, tile<C, CE...> c) {
-  return {c.program,
-          c.program->emit({.op = opcode::dot, .type = tile<C, CE...>::type}, {a.id, b.id, c.id})};
+template <Tile A, Tile B, Tile C>
+constexpr C dot(A a, B b, C c) {
+  detail::expect_product<A, B, C>();
+  return {c.program, c.program->emit({.op = opcode::dot, .type = C::type}, {a.id, b.id, c.id})};
 }
 
 /// `c + (a * scale_a) (b * scale_b)`: every 32 elements along K share a scale.
-template <class A, int M, int K, int N, int G>
-constexpr tile<float, M, N> dot_scaled(tile<A, M, K> a, tile<float, M, G> scale_a, tile<A, K, N> b,
-                                       tile<float, G, N> scale_b, tile<float, M, N> c) {
-  static_assert(K == 32 * G, "ashlar::tile::dot_scaled: one scale for 32 elements along K");
-  return {c.program, c.program->emit({.op = opcode::dot_scaled, .type = tile<float, M, N>::type},
+template <Tile A, Tile ScaleA, Tile B, Tile ScaleB, Tile C>
+constexpr C dot_scaled(A a, ScaleA scale_a, B b, ScaleB scale_b, C c) {
+  detail::expect_product<A, B, C>();
+  detail::expect_scales<A, ScaleA, B, ScaleB, C>();
+  return {c.program, c.program->emit({.op = opcode::dot_scaled, .type = C::type},
                                      {a.id, scale_a.id, b.id, scale_b.id, c.id})};
 }
 

@@ -1,0 +1,14 @@
+// EXPECT-ERROR: two tiles of one operation have different element types
+// EXPECT-TYPES: tile<float, 4, 6>.*tile<int, 4, 6>
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/tile/kernel.hpp"
+
+namespace tile = ashlar::tile;
+
+struct kernel {
+  constexpr void operator()(tile::scope& k, tile::in<float, 2> x, tile::out<float, 2> y) const {
+    const auto a = tile::load<4, 6>(x, 0, 0);
+    tile::store(y, a + k.zeros<int, 4, 6>(), 0, 0);
+  }
+};
+auto program = tile::trace<kernel>();
