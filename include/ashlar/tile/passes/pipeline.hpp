@@ -61,10 +61,12 @@ constexpr const pipeline_step& step(int k) {
 }
 
 /// The default pipeline, for programs that are made at run time.
+///
+/// Throws: in debug builds, `pass_error` where a pass makes a program that breaks a rule.
 constexpr program optimise(const program& p, const options& o = {}) {
   program now = p;
   for (int k = 0; k < step_count; ++k) {
-    now = checked([&](const program& q) { return step(k).run(q, o); })(now);
+    now = checked([&](const program& q) { return step(k).run(q, o); }, step(k).name)(now);
   }
   return now;
 }

@@ -2,10 +2,12 @@
 #pragma once
 #include <cstdint>
 #include <initializer_list>
+#include <source_location>
 #include <span>
+#include <string>
+#include <string_view>
 #include <type_traits>
 
-#include "ashlar/config.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/structure.hpp"
 #include "ashlar/tile/verify.hpp"
@@ -88,24 +90,46 @@ class rewriter {
   per_instruction<std::int16_t> results_{};
 };
 
+/// A pass that made a program which breaks a rule of the tile IR.
+struct pass_error final : program_error {
+  std::string_view pass;  ///< its name
+
+  pass_error(std::string_view name, const verdict& broken,
+             std::source_location where = std::source_location::current())
+      : program_error(broken.rule, broken.instruction, where), pass(name) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return std::string("ashlar::tile::passes: ").append(pass).append(" made a bad program, %") +
+           std::to_string(instruction) + ": " + std::string(rule);
+  }
+};
+
 /// A pass whose result is verified, in constant expressions always, else in debug builds.
 ///
-/// Throws: in a constant expression, where the compiler shows it, `program_error`.
+/// Throws: `pass_error` where the result breaks a rule; in a constant expression the compiler shows
+///         it.
 template <class Pass>
 struct checked {
   Pass pass;
+  std::string_view name = "a pass";
 
   constexpr program operator()(const program& p) const {
     program q = pass(p);
-    if (std::is_constant_evaluated()) {
-      expect_valid(q);
-    } else {
-      ASHLAR_ASSERT(verify(q), "ashlar::tile::passes: a pass made a program that breaks a rule");
+#ifdef NDEBUG
+    bool asked = std::is_constant_evaluated();  // const would make it one of a constant expression
+#else
+    bool asked = true;
+#endif
+    if (asked) {
+      if (const verdict v = verify(q); !v) {
+        throw pass_error(name, v);
+      }
     }
     return q;
   }
 };
 template <class Pass>
-checked(Pass) -> checked<Pass>;
+checked(Pass, std::string_view = {}) -> checked<Pass>;
 
 }  // namespace ashlar::tile::passes
