@@ -258,6 +258,82 @@ struct shapes {
   static constexpr int size = A * B * 9 + (A * 6 + B * 2) * 1;
 };
 
+/// Mean, sum of squared distances from it, and count: of two parts, of both (Welford; Chan et al.).
+inline constexpr auto both_moments = [](auto a, auto b) {
+  const auto [mean_a, squares_a, count_a] = a;
+  const auto [mean_b, squares_b, count_b] = b;
+  const auto count = count_a + count_b;
+  const auto part = count_b / max(count, 1);
+  const auto apart = mean_b - mean_a;
+  return std::tuple(mean_a + apart * part, squares_a + squares_b + apart * apart * (count_a * part),
+                    count);
+};
+
+/// Reductions and scans of several tiles at once. Of each row of `x`, B columns at most: its
+/// moments, those up to each column, and those from each column on; then x h + 1 - x of column
+/// after column, from h = 0.
+template <class T, int A, int B>
+struct moments {
+  static constexpr auto name = "moments";
+  constexpr void operator()(tile::scope& k, tile::in<T, 2> x, tile::out<T, 3> y) const {
+    const auto row = k.program_id(0) * A;
+    const auto columns = k.iota<std::int64_t, 1, A, B>();
+    const auto v = tile::load<A, B>(x, row, 0);
+    const auto none = k.zeros<T, A, B>();
+    const auto counts = select(columns < x.extent(1), none + 1, none);
+    const auto [mean, squares, count] = tile::reduce<1>(both_moments, v, none, counts);
+    tile::store(y, mean, 0, 0, row);
+    tile::store(y, squares, 0, 1, row);
+    tile::store(y, count, 0, 2, row);
+    const auto put = [&](auto tiles, int at) {
+      tile::store(y, tile::transpose(std::get<0>(tiles)), at, 0, row);
+      tile::store(y, tile::transpose(std::get<1>(tiles)), at + 1, 0, row);
+    };
+    put(tile::scan<1>(both_moments, v, none, counts), 1);
+    put(tile::scan<1, true>(both_moments, v, none, counts), 3);
+    // h -> a h + b, one after the other.
+    put(tile::scan<1>(
+            [](auto first, auto then) {
+              return std::tuple(std::get<0>(then) * std::get<0>(first),
+                                std::get<0>(then) * std::get<1>(first) + std::get<1>(then));
+            },
+            v, 1 - v),
+        5);
+  }
+  static constexpr int planes = 7;
+};
+
+/// Atomics on a few places that every program of the grid wants.
+template <class T, int B>
+struct contended {
+  static constexpr auto name = "contended";
+  constexpr void operator()(tile::scope& k, tile::in<T, 1> x, tile::in<std::int64_t, 1> at,
+                            tile::out<T, 2> y) const {
+    const auto i = k.program_id(0) * B;
+    const auto v = tile::load<B>(x, i);
+    const auto places = tile::load<B>(at.outside(-1), i);
+    tile::atomic_add(y, v, 0, places);
+    tile::atomic_max(y, v, 1, places);
+    tile::atomic_min(y, v, 2, places);
+  }
+};
+
+/// Says what it loaded, and wants all of it below a limit.
+struct speaking {
+  static constexpr auto name = "speaking";
+  constexpr void operator()(tile::scope& k, tile::in<float, 1> x, tile::arg<float> limit,
+                            tile::out<float, 1> y) const {
+    const auto i = k.program_id(0) * 4;
+    const auto v = tile::load<4>(x, i);
+    k.print(3, i);
+    k.print(4, v);
+    k.print(5, tile::cast<std::int8_t>(v) < 0);
+    k.require(8, v < limit + 1000);
+    k.require(9, v < limit);
+    tile::store(y, v, i);
+  }
+};
+
 /// Places named one by one, regions that depend on values.
 template <int B>
 struct places {

@@ -479,7 +479,7 @@ TEST_CASE("tile/interpret: a broken require names instruction, place and number"
   CHECK(e.place == tile::grid{1, 0, 0});
   CHECK(e.number == 42);
   CHECK(std::string_view(e.what()) ==
-        "ashlar::tile::interpret: %9 of program (1, 0, 0): what the kernel requires does not hold");
+        "ashlar::tile: %9 of program (1, 0, 0): what the kernel requires does not hold");
   CHECK(y[1] == 1);
   CHECK(y[2] == -1);
 }

@@ -40,8 +40,11 @@ using grid = std::array<std::int64_t, 3>;
 
 /// A program that stopped while it ran.
 struct execution_error final : error {
+  static constexpr std::string_view requirement = "what the kernel requires does not hold";
+  static constexpr std::string_view loop_step = "loop: the step must be above 0";
+
   std::string_view reason;  ///< a sentence
-  int instruction;          ///< its place in the program
+  int instruction;          ///< its place in the program; -1 where only the passes' copy is known
   grid place;               ///< of the program in the grid
   int number;               ///< of a `require`: the one that the kernel gave it
 
@@ -51,9 +54,12 @@ struct execution_error final : error {
 
  private:
   [[nodiscard]] std::string message() const override {
-    return std::string("ashlar::tile::interpret: %") + std::to_string(instruction) +
-           " of program (" + std::to_string(place[0]) + ", " + std::to_string(place[1]) + ", " +
-           std::to_string(place[2]) + "): " + std::string(reason);
+    std::string text("ashlar::tile: ");
+    if (instruction >= 0) {
+      text.append(1, '%').append(std::to_string(instruction)).append(" of ");
+    }
+    return text.append("program (") + std::to_string(place[0]) + ", " + std::to_string(place[1]) +
+           ", " + std::to_string(place[2]) + "): " + std::string(reason);
   }
 };
 

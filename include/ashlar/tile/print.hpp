@@ -3,6 +3,7 @@
 #include <array>
 #include <bit>
 #include <charconv>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -70,6 +71,23 @@ inline std::string scalar_text(dtype element, std::int64_t bits) {
     return std::string("nan(0x") + std::string(text.data(), end.ptr) + ")";
   }
   return {text.data(), end.ptr};
+}
+
+/// The line that `opcode::print` says: element `k` of the tile has the `constant_bits`
+/// `bits_at(k)`.
+template <class F>
+std::string printed_line(int number, const std::array<std::int64_t, 3>& program_id,
+                         const tile_type& t, const F& bits_at) {
+  std::string text("print ");
+  text.append(std::to_string(number)).append(" (");
+  for (std::size_t a = 0; a < program_id.size(); ++a) {
+    text.append(std::to_string(program_id[a])).append(a + 1 < program_id.size() ? ", " : "): ");
+  }
+  text.append(to_string(t)).append(" {");
+  for (std::int64_t k = 0; k < t.size(); ++k) {
+    text.append(k == 0 ? "" : ", ").append(scalar_text(t.element, bits_at(k)));
+  }
+  return text.append("}\n");
 }
 
 namespace detail {

@@ -22,6 +22,7 @@ namespace host_codegen {
 /// What a kernel's code is made from: its program after the passes, which keep every bit.
 template <tile::Kernel K>
 struct source {
+  static constexpr const tile::program& written = tile::program_of<K>;
   static constexpr const tile::program& code = tile::passes::pipeline<tile::program_of<K>>::result;
 };
 
@@ -64,7 +65,7 @@ void run(const tile::grid& grid, std::span<const tile::argument> arguments) {
 /// Effects: programs run in parallel; what two of them write to one place is unordered, except
 ///          through atomics.
 /// Throws:  `launch_error` for arguments that are not the parameters', `execution_error` where a
-///          `require` does not hold; it counts the instructions that the passes leave.
+///          `require` does not hold or a loop has no step; its instruction is the kernel's own.
 /// Cost:    the kernel is compiled where this is instantiated.
 template <tile::Kernel K, class... A>
 void launch(const tile::grid& grid, const A&... arguments) {

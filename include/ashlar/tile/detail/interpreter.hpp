@@ -35,19 +35,14 @@ struct interpret_options {
 
 namespace detail {
 
-/// What `print` writes: a line with its number, the place of the grid, the type and the elements.
+/// What `print` writes of elements as they lie in memory.
 inline std::string print_text(int number, const grid& place, const tile_type& type,
                               const std::byte* elements) {
-  std::string text = std::string("print ") + std::to_string(number) + " (" +
-                     std::to_string(place[0]) + ", " + std::to_string(place[1]) + ", " +
-                     std::to_string(place[2]) + "): " + to_string(type) + " {";
-  eval::with_scalar(type.element, [&]<class T>(std::type_identity<T>) {
-    for (std::int64_t k = 0; k < type.size(); ++k) {
-      const auto v = static_cast<compute_type<T>>(element_at<T>(elements, k));
-      text += std::string(k == 0 ? "" : ", ") + scalar_text(type.element, constant_bits(v));
-    }
+  return eval::with_scalar(type.element, [&]<class T>(std::type_identity<T>) {
+    return printed_line(number, place, type, [&](std::int64_t k) {
+      return constant_bits(static_cast<compute_type<T>>(element_at<T>(elements, k)));
+    });
   });
-  return text + "}\n";
 }
 
 template <class Math>
@@ -283,7 +278,7 @@ class interpreter {
       const tile_value& holds = operand(at, 0);
       for (std::int64_t k = 0; k < holds.type.size(); ++k) {
         if (!holds.at<bool>(k)) {
-          throw execution_error("what the kernel requires does not hold", at, place_, i.index);
+          throw execution_error(execution_error::requirement, at, place_, i.index);
         }
       }
     } else if (i.op == opcode::print && options_.out != nullptr) {
@@ -341,7 +336,7 @@ class interpreter {
     const std::int64_t last = index_of(p_.operand(at, 1));
     const std::int64_t by = index_of(p_.operand(at, 2));
     if (by <= 0) {
-      throw execution_error("loop: the step must be above 0", at, place_);
+      throw execution_error(execution_error::loop_step, at, place_);
     }
     begin_carried(at, 3);
     const int inputs = p_.at(at).count - 2;

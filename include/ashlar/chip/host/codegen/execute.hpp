@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -17,6 +18,8 @@
 #include "ashlar/chip/host/codegen/value.hpp"
 #include "ashlar/config.hpp"
 #include "ashlar/core/philox.hpp"
+#include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/print.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/scalar.hpp"
 
@@ -55,17 +58,16 @@ void say(frame<Source>& f) {
     if constexpr (i.op == opcode::require) {
       for (std::int64_t k = 0; k < n; ++k) {
         if (!p[k]) {
-          throw tile::execution_error("require: an element is false", I, f.place, i.index);
+          throw tile::execution_error(tile::execution_error::requirement, written_place<Source, I>,
+                                      f.place, i.index);
         }
       }
     } else {
-      std::fprintf(stderr, "print %d (%lld, %lld, %lld):", i.index,
-                   static_cast<long long>(f.place[0]), static_cast<long long>(f.place[1]),
-                   static_cast<long long>(f.place[2]));
-      for (std::int64_t k = 0; k < n; ++k) {
-        std::fprintf(stderr, " %.9g", static_cast<double>(p[k]));
-      }
-      std::fprintf(stderr, "\n");
+      const tile::tile_type& type = facts<Source>::code.type_of(facts<Source>::code.operand(I, 0));
+      const std::string line = tile::printed_line(i.index, f.place, type, [&](std::int64_t k) {
+        return tile::constant_bits(static_cast<compute_type<T>>(p[k]));
+      });
+      std::fputs(line.c_str(), stderr);
     }
   };
   if constexpr (requires { x.value; }) {

@@ -166,7 +166,8 @@ ASHLAR_INLINE void loop(frame<Source>& f) {
   const std::int64_t end = f.template operand<I, 1>().value;
   const std::int64_t step = f.template operand<I, 2>().value;
   if (step <= 0) [[unlikely]] {
-    throw tile::execution_error("loop: its step is not positive", I, f.place);
+    throw tile::execution_error(tile::execution_error::loop_step, written_place<Source, I>,
+                                f.place);
   }
   for (std::int64_t n = f.template operand<I, 0>().value; n < end;) {
     f.template get<I + 1>().value = n;
