@@ -16,8 +16,13 @@
 #include <thread>
 #include <vector>
 
+#include "ashlar/chip/host/codegen.hpp"
+#include "ashlar/chip/host/host.hpp"
 #include "ashlar/io/tuning_file.hpp"
+#include "ashlar/tile/interpret.hpp"
+#include "chip/host_support.hpp"
 #include "io/io_support.hpp"
+#include "support/tile_kernels.hpp"
 
 namespace al = ashlar;
 namespace chip = ashlar::chip;
@@ -121,6 +126,45 @@ TEST_CASE("chip/autotune: a winner is used after the file is read again") {
   CHECK(told::measured == 0);
   const auto kept = file.find({chip::tuning_name(toy), "matmul", "512x512x512"});
   CHECK(kept == tuning_file::winner{"64x64x64", 1});
+}
+
+// Which one wins is the machine's matter; that it is remembered, and right, is not.
+TEST_CASE("chip/autotune: the wall clock chooses between blocks of a kernel of the host") {
+  const scratch folder;
+  constexpr std::int64_t rows = 16;
+  constexpr std::int64_t n = 300;
+  const auto x = host_test::random<float>({rows, n}, 5);
+  host_test::array<float> y({rows, n});
+  std::map<int, int> launched;
+  const auto launch = [&](auto block) {
+    ++launched[block];
+    chip::launch<tile_kernels::softmax<block>>({rows, 1, 1}, x.in(), y.out());
+  };
+  std::size_t best = 2;
+  {
+    tuning_file file(folder / "tuning.json");
+    chip::autotuner<tuning_file> tune(file, chip::host::description);
+    best = tune.find<16, 64>("softmax", {rows, n}, launch);
+    REQUIRE(best < 2);
+    // One launch that does not count, and five that do.
+    CHECK(launched == std::map<int, int>{{16, 6}, {64, 6}});
+    const auto winner =
+        file.find({chip::tuning_name(chip::host::description), "softmax", "16x512"});
+    REQUIRE(winner.has_value());
+    CHECK(winner->choice == (best == 0 ? "16" : "64"));
+    CHECK(winner->cost > 0);
+  }
+  tuning_file file(folder / "tuning.json");
+  chip::autotuner<tuning_file> tune(file, chip::host::description);
+  host_test::array<float> expected({rows, n});
+  al::tile::interpret<chip::host_codegen::host_math>(
+      best == 0 ? al::tile::program_of<tile_kernels::softmax<16>>
+                : al::tile::program_of<tile_kernels::softmax<64>>,
+      {rows, 1, 1}, {al::tile::argument(x.in()), al::tile::argument(expected.out())});
+  y = host_test::array<float>({rows, n});
+  tune.run<16, 64>("softmax", {rows, n}, launch);
+  CHECK(launched[16] + launched[64] == 13);
+  CHECK(host_test::same_bits(y, expected));
 }
 
 TEST_CASE("chip/autotune: a choice that fails is out, and of equal ones the first wins") {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -19,6 +20,7 @@
 #include "ashlar/tile/opcode.hpp"
 #include "ashlar/tile/type.hpp"
 #include "chip/llvm_support.hpp"
+#include "support/tile_kernels.hpp"
 
 namespace {
 
@@ -124,4 +126,25 @@ TEST_CASE("chip/llvm: vectors, stack and aligned views do not change a bit") {
     promised.push_back(llvm_test::aligned(l, 16));
   }
   check_native(promised, chip::llvm_x86_64.with_view_alignment(16));
+}
+
+TEST_CASE("chip/llvm: threads that want the same places lose nothing") {
+  if (!can_compile()) {
+    return;
+  }
+  using kernel = tile_kernels::contended<std::int32_t, 8>;
+  const std::vector<launch> all{
+      llvm_test::launch_maker("contended", tile::program_of<kernel>, {4001, 1, 1})
+          .add(llvm_test::random_view<std::int32_t>{{32000}, {}, -1000, 1000})
+          .add(llvm_test::random_view<std::int64_t>{{32005}, {}, -1, 4})
+          .add(llvm_test::random_view<std::int32_t>{{3, 5}, {}, -9, 9})
+          .done()};
+  const llvm_test::programs programs(all, true);
+  const chip::llvm_codegen::native_library code(programs.code, chip::llvm_x86_64, "-O1");
+  const chip::thread_limit limit(4);
+  for (int round = 0; round < 3; ++round) {
+    auto memory = all[0].memory;
+    code.run(programs.of[0], all[0].size, all[0].arguments(memory));
+    CHECK(memory == all[0].expected());
+  }
 }

@@ -321,6 +321,12 @@ inline std::vector<launch> kernel_launches() {
   products(std::type_identity<al::float16>(), std::type_identity<float>(), "matmul float16");
   products(std::type_identity<std::int8_t>(), std::type_identity<std::int32_t>(), "matmul int8");
 
+  for (const std::int64_t n : {1, 16, 23}) {
+    all.push_back(launch_maker("moments", tile::program_of<moments<float, 4, 24>>, {2, 1, 1})
+                      .add(random_view<float>{{5, n}})
+                      .add(random_view<float>{{moments<float, 4, 24>::planes, 24, 5}})
+                      .done());
+  }
   all.push_back(launch_maker("pieces", tile::program_of<pieces>, {2, 1, 1})
                     .add(random_view<std::int8_t>{{11}, {}, -128, 127})
                     .add(random_view<std::uint8_t>{{12}, {}, 0, 255})
