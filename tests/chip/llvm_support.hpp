@@ -367,12 +367,11 @@ inline std::vector<launch> random_launches(int pack, bool functions) {
   tile_test::random_options options = random_programs::options;
   options.functions = functions;
   std::vector<launch> all;
-  const std::uint64_t first =
-      random_programs::first_seed + static_cast<std::uint64_t>(pack * random_programs::pack_size);
-  for (std::uint64_t seed = first; seed < first + random_programs::pack_size; ++seed) {
-    all.push_back(random_launch(seed, options));
+  for (int k = 0; k < random_programs::pack_size; ++k) {
+    const int seed = pack * random_programs::pack_size + k;
+    all.push_back(
+        random_launch(random_programs::first_seed + static_cast<std::uint64_t>(seed), options));
   }
-  MESSAGE("seeds " << first << " to " << first + random_programs::pack_size - 1);
   return all;
 }
 

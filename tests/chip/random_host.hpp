@@ -14,7 +14,6 @@ namespace random_programs {
 inline void check_packs(std::size_t wanted) {
   using ashlar::chip::host_codegen::host_math;
   CHECK(packs().size() == wanted);
-  MESSAGE("seeds " << first_seed << " to " << first_seed + wanted * pack_size - 1);
   for (const pack& some : packs()) {
     for (std::uint64_t k = 0; k < pack_size; ++k) {
       const std::uint64_t seed = some.first_seed + k;
