@@ -16,23 +16,27 @@ TEST_CASE("chip/llvm: on RISC-V with vectors every operation gives the interpret
   if (!llvm_test::can_emulate()) {
     return;
   }
-  std::vector<launch> vectors = llvm_test::long_random_launches(24, false);
-  std::vector<launch> scalars;
+  std::vector<launch> all = llvm_test::long_random_launches(24, true);
   for (launch& l : llvm_test::kernel_launches()) {
-    // QEMU before 8.1 stops at some conversions of vectors of doubles (its issue 1441).
-    (l.name == "exact double" ? scalars : vectors).push_back(std::move(l));
+    all.push_back(std::move(l));
   }
-  llvm_test::check_emulated(vectors, chip::llvm_riscv64);
-  llvm_test::check_emulated(scalars, chip::llvm_riscv64.with_vector_bytes(4));
+  const std::size_t scalars = llvm_test::check_emulated(all);
+  MESSAGE(all.size(), " programs, of which without vectors: ", scalars);
+  CHECK(10 * scalars <= all.size());
 }
 
-TEST_CASE("chip/llvm: on RISC-V short random programs give the interpreter's bits") {
+TEST_CASE("chip/llvm: on RISC-V 300 random programs give the interpreter's bits") {
   if (!llvm_test::can_emulate()) {
     return;
   }
-  for (int pack = 0; pack < random_programs::llvm_packs; ++pack) {
-    llvm_test::check_emulated(llvm_test::random_launches(pack, false));
+  constexpr int packs = random_programs::llvm_packs;
+  std::size_t scalars = 0;
+  for (int pack = 0; pack < packs; ++pack) {
+    scalars += llvm_test::check_emulated(llvm_test::random_launches(pack));
   }
+  MESSAGE("seeds 0 to ", random_programs::first_seed(packs) - 1,
+          ", of which without vectors: ", scalars);
+  CHECK(10 * scalars <= random_programs::first_seed(packs));
 }
 
 TEST_CASE("chip/llvm: on RISC-V the C library's functions differ in the last places at most") {

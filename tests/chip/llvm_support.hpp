@@ -49,9 +49,10 @@ struct launch {
   }
 
   /// What the interpreter makes of the memory.
+  template <class Math = tile::eval::std_math>
   [[nodiscard]] std::vector<std::vector<std::byte>> expected() const {
     std::vector<std::vector<std::byte>> all = memory;
-    tile::interpret(code, size, arguments(all));
+    tile::interpret<Math>(code, size, arguments(all));
     return all;
   }
 };
@@ -362,15 +363,11 @@ inline std::vector<launch> library_launches() {
   return all;
 }
 
-/// A pack of random programs; without functions of the C library where its bits count.
-inline std::vector<launch> random_launches(int pack, bool functions) {
-  tile_test::random_options options = random_programs::options;
-  options.functions = functions;
+/// A pack of the random programs that every chip gets.
+inline std::vector<launch> random_launches(int pack) {
   std::vector<launch> all;
-  for (int k = 0; k < random_programs::pack_size; ++k) {
-    const int seed = pack * random_programs::pack_size + k;
-    all.push_back(
-        random_launch(random_programs::first_seed + static_cast<std::uint64_t>(seed), options));
+  for (std::uint64_t k = 0; k < random_programs::pack_size; ++k) {
+    all.push_back(random_launch(random_programs::first_seed(pack) + k, tile_test::short_options));
   }
   return all;
 }

@@ -82,7 +82,7 @@ struct run_512 {
                                                   matrix<const bfloat16>(b.data(), 512, 512),
                                                   matrix(c.data(), 512, 512)};
     const auto made = codegen::compile(d, program, {.stages = stages});
-    return codegen::launch(made, program, {4, 4, 1}, arguments, {.timeline = timeline});
+    return codegen::launch(made, {4, 4, 1}, arguments, {.timeline = timeline});
   }
 };
 

@@ -10,8 +10,10 @@
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/core/error.hpp"
 #include "ashlar/tile/kernel.hpp"
+#include "ashlar/tile/passes/pipeline.hpp"
 #include "chip/npu_codegen_kernels.hpp"
 #include "chip/npu_codegen_support.hpp"
+#include "support/random_set.hpp"
 #include "support/tile_random.hpp"
 
 namespace {
@@ -29,13 +31,30 @@ constexpr chip::npu_description small{.name = "small",
                                       .queue_depth = 3,
                                       .semaphores = 12};
 
+/// What the interpreter makes of a program, the machine makes of it: as it is, after the first so
+/// many passes, and as the compiler improves it. Returns: how many seeds differ.
 int differing(const chip::npu_description& d, std::uint64_t from, std::uint64_t to,
               const codegen::compile_options& options) {
+  MESSAGE("seeds ", from, " to ", to - 1);
   int wrong = 0;
   for (std::uint64_t seed = from; seed < to; ++seed) {
+    const tile::program p = tile_test::random_program(seed, tile_test::options_of(seed));
+    tile::program some = p;
+    for (int k = 0; k < static_cast<int>(seed % tile::passes::step_count); ++k) {
+      some = tile::passes::step(k).run(some, {});
+    }
     std::string what;
     try {
-      what = compare(d, tile_test::random_program(seed), seed, options);
+      const auto wanted = tile_test::interpreted<machine_math>(p, seed);
+      codegen::compile_options as_it_is = options;
+      as_it_is.passes = false;
+      what = differing_from(wanted, d, p, seed, as_it_is);
+      if (what.empty() && !(some == p)) {
+        what = differing_from(wanted, d, some, seed, as_it_is);
+      }
+      if (what.empty()) {
+        what = differing_from(wanted, d, p, seed, options);
+      }
     } catch (const ashlar::error& e) {
       what = e.what();
     }
@@ -110,25 +129,21 @@ struct roundings {
 }  // namespace
 
 TEST_CASE("chip/npu_codegen: random programs give the interpreter's bits on the machine") {
-  MESSAGE("seeds 0 to 7999");
-  CHECK(differing({}, 0, 8000, {}) == 0);
+  CHECK(differing({}, 0, 7000, {}) == 0);
 }
 
 TEST_CASE("chip/npu_codegen: on a small machine with one DMA engine and few semaphores, too") {
-  MESSAGE("seeds 8000 to 8999");
-  CHECK(differing(small, 8000, 9000, {}) == 0);
+  CHECK(differing(small, 7000, 8000, {}) == 0);
 }
 
 TEST_CASE("chip/npu_codegen: where buffers share bytes and engines meet at each border, too") {
-  MESSAGE("seeds 9000 to 9999");
-  CHECK(differing({}, 9000, 10000, {.compact = true}) == 0);
+  CHECK(differing({}, 8000, 9000, {.compact = true}) == 0);
 }
 
 TEST_CASE("chip/npu_codegen: with four DMA engines and without padding, too") {
   chip::npu_description d;
   d.dma_engines = 4;
-  MESSAGE("seeds 10000 to 10499");
-  CHECK(differing(d, 10000, 10500, {.padding = false}) == 0);
+  CHECK(differing(d, 9000, tile_test::program_count, {.padding = false}) == 0);
 }
 
 TEST_CASE("chip/npu_codegen: products with epilogue have the interpreter's bits at any size") {
@@ -159,7 +174,7 @@ TEST_CASE("chip/npu_codegen: products with epilogue have the interpreter's bits 
           if (which == 0) {
             tile::interpret<machine_math>(program, size, arguments);
           } else {
-            codegen::launch(made, program, size, arguments);
+            codegen::launch(made, size, arguments);
           }
           results[which] = y.v;
         }

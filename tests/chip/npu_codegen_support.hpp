@@ -2,6 +2,8 @@
 #pragma once
 #include <array>
 #include <concepts>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,6 +13,7 @@
 #include "ashlar/simd/vec.hpp"
 #include "ashlar/tile/interpret.hpp"
 #include "support/tile_launch.hpp"
+#include "support/tile_random.hpp"
 
 /// The interpreter with the machine's functions, so that both have the same bits.
 namespace npu_codegen_test {
@@ -54,16 +57,23 @@ struct machine_math {
   }
 };
 
-/// Interprets and simulates a program from the same memory. Returns: where they differ.
-inline std::string compare(const chip::npu_description& d, const tile::program& p,
-                           std::uint64_t seed, codegen::compile_options options = {}) {
-  tile_test::random_launch wanted(p, seed);
-  tile::interpret<machine_math>(p, wanted.size, wanted.arguments());
+using memories = std::vector<std::vector<std::byte>>;
+
+/// Simulates a program on the launch of a seed. Returns: where its memory is another.
+inline std::string differing_from(const memories& wanted, const chip::npu_description& d,
+                                  const tile::program& p, std::uint64_t seed,
+                                  codegen::compile_options options = {}) {
   tile_test::random_launch launch(p, seed);
   options.one_dma = codegen::reads_what_it_writes(p);
   const codegen::compiled c = codegen::compile(d, p, options);
-  codegen::launch(c, p, launch.size, launch.arguments());
-  return tile_test::difference(p, wanted.buffers, launch.buffers);
+  codegen::launch(c, launch.size, launch.arguments());
+  return tile_test::difference(p, wanted, launch.buffers);
+}
+
+/// Interprets and simulates a program from the same memory. Returns: where they differ.
+inline std::string compare(const chip::npu_description& d, const tile::program& p,
+                           std::uint64_t seed, const codegen::compile_options& options = {}) {
+  return differing_from(tile_test::interpreted<machine_math>(p, seed), d, p, seed, options);
 }
 
 }  // namespace npu_codegen_test

@@ -12,10 +12,12 @@
 #include "ashlar/tile/functions.hpp"
 #include "ashlar/tile/kernel.hpp"
 #include "chip/npu_codegen_kernels.hpp"
+#include "chip/npu_codegen_support.hpp"
 #include "support/tile_random.hpp"
 
 namespace {
 
+namespace chip = ashlar::chip;
 namespace isa = ashlar::chip::npu_isa;
 using namespace npu_codegen_test;
 
@@ -109,8 +111,8 @@ TEST_CASE("chip/npu_codegen: longer rows keep columns from meeting in banks") {
         tile::argument(static_cast<const float*>(x.data()), extents, strides),
         tile::argument(sums.data(), length, step),
         tile::argument(turned.data(), turned_extents, turned_strides)};
-    reports[padding ? 1 : 0] = codegen::launch(codegen::compile({}, program, {.padding = padding}),
-                                               program, {1, 1, 1}, arguments);
+    reports[padding ? 1 : 0] =
+        codegen::launch(codegen::compile({}, program, {.padding = padding}), {1, 1, 1}, arguments);
     for (std::size_t j = 0; j < 128; ++j) {
       CHECK(sums[j] == 64.0F * static_cast<float>(j % 64));
       CHECK(turned[j * 64 + 5] == 2 * x[5 * 128 + j]);
@@ -121,6 +123,32 @@ TEST_CASE("chip/npu_codegen: longer rows keep columns from meeting in banks") {
   CHECK(reports[0].bank_conflicts > 1000);
   CHECK(reports[1].bank_conflicts == 0);
   CHECK(reports[1].cycles < reports[0].cycles);
+}
+
+TEST_CASE("chip/npu_codegen: padding goes where it alone is too large for the scratchpad") {
+  const tile::program program = tile::trace<columns>();
+  const auto bytes_of = [](const codegen::compiled& c) {
+    std::int64_t bytes = 0;
+    for (const codegen::buffer& b : c.ir.buffers) {
+      bytes = std::max(bytes, b.address + b.bytes);
+    }
+    return bytes;
+  };
+  chip::npu_description d;
+  const auto tight = codegen::compile(d, program, {.stages = 1, .padding = false});
+  const auto padded = codegen::compile(d, program, {.stages = 1});
+  REQUIRE(bytes_of(padded) > bytes_of(tight));
+  d.scratchpad_bytes = static_cast<int>(bytes_of(padded));
+  CHECK(bytes_of(codegen::compile(d, program)) == bytes_of(padded));
+  for (int missing = 1; bytes_of(padded) - missing >= bytes_of(tight); missing += 509) {
+    d.scratchpad_bytes = static_cast<int>(bytes_of(padded)) - missing;
+    const auto made = codegen::compile(d, program);
+    CHECK(bytes_of(made) == bytes_of(tight));
+    CHECK(!made.ir.regions.back().fenced);
+  }
+  d.scratchpad_bytes = static_cast<int>(bytes_of(tight)) - 1;
+  CHECK(codegen::compile(d, program).ir.regions.back().fenced);
+  CHECK(compare(d, program, 1) == "");
 }
 
 TEST_CASE("chip/npu_codegen: every channel is needed: without it engines race") {
@@ -143,9 +171,9 @@ TEST_CASE("chip/npu_codegen: every channel is needed: without it engines race") 
     codegen::compiled broken = made;
     broken.ir.channels.erase(broken.ir.channels.begin() + static_cast<std::ptrdiff_t>(k));
     broken.code = codegen::emit(broken.ir);
-    CHECK_THROWS_AS(codegen::launch(broken, program, {4, 6, 1}, arguments), isa::fault);
+    CHECK_THROWS_AS(codegen::launch(broken, {4, 6, 1}, arguments), isa::fault);
   }
-  codegen::launch(made, program, {4, 6, 1}, arguments);
+  codegen::launch(made, {4, 6, 1}, arguments);
 }
 
 TEST_CASE("chip/npu_codegen: what does not fit is refused with the bytes that it takes") {
@@ -174,7 +202,7 @@ TEST_CASE("chip/npu_codegen: a require that does not hold stops the program") {
     const std::array<tile::argument, 2> arguments{
         tile::argument(static_cast<const float*>(x.data()), length, step),
         tile::argument(y.data(), length, step)};
-    codegen::launch(made, program, {2, 1, 1}, arguments);
+    codegen::launch(made, {2, 1, 1}, arguments);
   };
   run();
   CHECK(y == std::vector<float>(16, 2.0F));

@@ -4,5 +4,5 @@
 #include "chip/random_host.hpp"
 
 TEST_CASE("chip/codegen: 10,000 random programs give the interpreter's bits") {
-  random_programs::check_packs(200);
+  random_programs::check_packs(random_programs::soak_packs);
 }

@@ -13,7 +13,7 @@
 namespace random_programs {
 
 template <std::uint64_t Seed>
-inline constexpr tile::program program_of = tile_test::random_program(Seed, options);
+inline constexpr tile::program program_of = program_for(Seed);
 
 /// Every other program as it is, the others after the passes.
 template <std::uint64_t Seed>
@@ -41,7 +41,7 @@ void run(const tile::grid& grid, std::span<const tile::argument> arguments) {
 template <int Number>
 struct registered {
   registered() {
-    constexpr std::uint64_t first = first_seed + std::uint64_t{Number} * pack_size;
+    constexpr std::uint64_t first = first_seed(Number);
     packs().push_back([]<std::uint64_t... K>(std::integer_sequence<std::uint64_t, K...>) {
       return pack{first, {run<first + K>...}};
     }(std::make_integer_sequence<std::uint64_t, pack_size>{}));

@@ -21,6 +21,7 @@
 #include "ashlar/tile/passes.hpp"
 #include "ashlar/tile/print.hpp"
 #include "ashlar/tile/verify.hpp"
+#include "support/random_set.hpp"
 #include "support/tile_random.hpp"
 
 namespace {
@@ -85,12 +86,8 @@ void expect_same(const char* pass, std::uint64_t seed, const program& before, co
   }
 }
 
-/// The seeds of the programs are 0, 1, 2 ...
-constexpr std::uint64_t program_count = 10000;
-
-tile_test::random_options options_of(std::uint64_t seed) {
-  return tile_test::everything({.speech = seed % 4 == 0, .moves = 6 + static_cast<int>(seed % 16)});
-}
+using tile_test::options_of;
+using tile_test::program_count;
 
 }  // namespace
 
@@ -124,10 +121,10 @@ TEST_CASE("tile/passes_random: the programs have every operation, element type a
 }
 
 TEST_CASE("tile/passes_random: each pass keeps what a random program stores and prints") {
-  MESSAGE("seeds 0 to " << program_count - 1);
+  MESSAGE("seeds 0 to ", program_count - 1);
   std::vector<std::uint64_t> changed(std::size(all_passes));
   for (std::uint64_t seed = 0; seed < program_count; ++seed) {
-    const program before = tile_test::random_program(seed, options_of(seed));
+    const program before = tile_test::random_program(seed, tile_test::options_of(seed));
     const outcome wanted = run(before, seed);
     for (std::size_t k = 0; k < std::size(all_passes); ++k) {
       const program after = all_passes[k].run(before);

@@ -22,3 +22,4 @@
 #include "ashlar/chip/npu/codegen/run.hpp"
 #include "ashlar/chip/npu/codegen/scalars.hpp"
 #include "ashlar/chip/npu/codegen/shapes.hpp"
+#include "ashlar/chip/npu/codegen/verify.hpp"

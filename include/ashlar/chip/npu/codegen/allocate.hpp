@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "ashlar/chip/npu/codegen/analyse.hpp"
-#include "ashlar/chip/npu/codegen/errors.hpp"
 #include "ashlar/chip/npu/codegen/ir.hpp"
 #include "ashlar/chip/npu/codegen/layout.hpp"
 #include "ashlar/chip/npu/validate.hpp"
@@ -112,26 +111,30 @@ class allocator {
 
 }  // namespace detail
 
-/// Decides addresses and slots.
+/// Bytes that buffers may have: addresses are constants of instructions, too.
+inline std::int64_t capacity_of(const chip_program& c) {
+  return std::min<std::int64_t>(c.machine.scratchpad_bytes, isa::max_constant);
+}
+
+/// Returns: the bytes that it takes where all buffers that are not alive together share them.
+inline std::int64_t least_bytes(chip_program& c) { return detail::allocator(c).place_all(true); }
+
+/// Decides addresses and slots. Returns: false where the scratchpad is too small.
 ///
 /// First every region gets one slot. Where there is room and a register for it, loops get more,
-/// the innermost first, up to `stages`. Where even one slot each is too much, buffers share bytes
-/// and the engines run in turn.
-/// Throws: `out_of_scratchpad`.
-inline void allocate(chip_program& c, int stages, bool compact = false) {
+/// the innermost first, up to `stages`. With `compact`, buffers share bytes and the engines run in
+/// turn.
+inline bool allocate(chip_program& c, int stages, bool compact = false) {
   detail::allocator a(c);
-  // Addresses are constants of instructions.
-  const std::int64_t capacity =
-      std::min<std::int64_t>(c.machine.scratchpad_bytes, isa::max_constant);
-  if (compact || a.place_all(false) > capacity) {
-    const std::int64_t needed = a.place_all(true);
-    if (needed > capacity) {
-      throw out_of_scratchpad(c.name, needed, capacity);
-    }
+  const std::int64_t capacity = capacity_of(c);
+  if (a.place_all(compact) > capacity) {
+    return false;
+  }
+  if (compact) {
     for (region& r : c.regions) {
       r.fenced = r.kind != region_kind::root;
     }
-    return;
+    return true;
   }
   std::vector<int> loops;
   for (std::size_t r = 0; r < c.regions.size(); ++r) {
@@ -174,6 +177,7 @@ inline void allocate(chip_program& c, int stages, bool compact = false) {
     }
   }
   a.place_all(false);
+  return true;
 }
 
 }  // namespace ashlar::chip::npu_codegen

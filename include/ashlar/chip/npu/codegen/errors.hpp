@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <source_location>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "ashlar/core/error.hpp"
@@ -28,6 +29,23 @@ struct unsupported final : error {
   [[nodiscard]] std::string message() const override {
     return "ashlar::chip::npu_codegen: " + program + ", %" + std::to_string(instruction) + " `" +
            what + "`: " + reason;
+  }
+};
+
+/// Chip IR that breaks a rule: a mistake in the code generator.
+struct ir_error final : error {
+  std::string program;    ///< its name
+  std::string_view rule;  ///< what must hold
+  int region, step;       ///< where; -1 where it is no step's matter
+
+  ir_error(std::string name, std::string_view what, int in, int at,
+           std::source_location where = std::source_location::current())
+      : error(where), program(std::move(name)), rule(what), region(in), step(at) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return "ashlar::chip::npu_codegen: " + program + ", region " + std::to_string(region) +
+           ", step " + std::to_string(step) + ": broken rule: " + std::string(rule);
   }
 };
 

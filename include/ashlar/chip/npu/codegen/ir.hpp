@@ -18,6 +18,7 @@ namespace isa = npu_isa;
 /// What may be asked of the compiler beside the program.
 struct compile_options {
   int stages = 4;        ///< most rounds of a loop whose tiles are in the scratchpad at a time
+  bool passes = true;    ///< the tile program is improved first, see `tile::passes::optimise`
   bool compact = false;  ///< buffers share bytes and engines meet, also where there is room
   bool padding = true;   ///< rows are longer where that keeps their columns from meeting in banks
   bool one_dma = false;  ///< transfers keep the order of the program: for views that share memory

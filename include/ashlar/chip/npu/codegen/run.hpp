@@ -79,8 +79,8 @@ namespace detail {
 
 /// What a failed check means for the tile program. The machine does not say in which place of the
 /// grid it was.
-inline tile::execution_error stopped(const compiled& c, const tile::program& p,
-                                     const isa::check_failed& fault) {
+inline tile::execution_error stopped(const compiled& c, const isa::check_failed& fault) {
+  const tile::program& p = c.program;
   const auto found = std::find(c.ir.sources.begin(), c.ir.sources.end(), fault.at.source);
   const auto at = static_cast<int>(found - c.ir.sources.begin());
   constexpr tile::grid nowhere{-1, -1, -1};
@@ -95,11 +95,11 @@ inline tile::execution_error stopped(const compiled& c, const tile::program& p,
 /// Runs a compiled program on its machine; views are read and written where the host has them.
 ///
 /// Throws: `launch_error` where the arguments or the grid do not fit; `execution_error` where a
-///         `require` does not hold or a loop has no step.
-inline isa::run_report launch(const compiled& c, const tile::program& p, const tile::grid& size,
+///         `require` does not hold or a loop has no step, with an instruction of `c.program`.
+inline isa::run_report launch(const compiled& c, const tile::grid& size,
                               std::span<const tile::argument> arguments,
                               const isa::run_options& options = {.timeline = false}) {
-  tile::expect_matching(p, arguments);
+  tile::expect_matching(c.program, arguments);
   for (const std::int64_t n : size) {
     if (n < 0) {
       throw tile::launch_error(-1, "an axis of the grid is negative");
@@ -126,7 +126,7 @@ inline isa::run_report launch(const compiled& c, const tile::program& p, const t
   try {
     return isa::simulate(c.ir.machine, c.code, memory, words, options);
   } catch (const isa::check_failed& fault) {
-    throw detail::stopped(c, p, fault);
+    throw detail::stopped(c, fault);
   }
 }
 
@@ -163,7 +163,7 @@ inline isa::run_report run(program_cache& cache, const tile::program& p, const t
                            std::span<const tile::argument> arguments) {
   tile::expect_matching(p, arguments);
   const bool one_dma = reads_what_it_writes(p) || shares_memory(p, arguments);
-  return launch(cache.find(p, one_dma), p, size, arguments);
+  return launch(cache.find(p, one_dma), size, arguments);
 }
 
 }  // namespace ashlar::chip::npu_codegen
