@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <random>
@@ -92,7 +93,7 @@ TEST_CASE("chip/npu_codegen: a product of 512 x 512 x 512 is bound by compute or
   run_512 run;
   for (const auto& d : {npu_matmul::fast_memory, npu_matmul::balanced, npu_matmul::slow_memory}) {
     const bounds least = bounds_of(d, 512);
-    const isa::run_report r = run(d, 4);
+    const isa::run_report r = run(d, 0);
     const auto cycles = static_cast<double>(r.cycles);
     MESSAGE(std::string(d.name.view()), ": cycles ", r.cycles, ", of the bound ",
             cycles / least.both());
@@ -119,7 +120,7 @@ TEST_CASE("chip/npu_codegen: a product of 512 x 512 x 512 is bound by compute or
 TEST_CASE(
     "chip/npu_codegen: without a second buffer the balanced machine takes 1.6 times as long") {
   run_512 run;
-  const isa::run_report pipelined = run(npu_matmul::balanced, 4);
+  const isa::run_report pipelined = run(npu_matmul::balanced, 0);
   const isa::run_report in_turn = run(npu_matmul::balanced, 1);
   MESSAGE("pipelined ", pipelined.cycles, ", in turn ", in_turn.cycles);
   CHECK(static_cast<double>(in_turn.cycles) >= 1.6 * static_cast<double>(pipelined.cycles));
@@ -131,7 +132,7 @@ TEST_CASE("chip/npu_codegen: where copies use the compute units, times add up") 
        {npu_matmul::fast_memory, npu_matmul::balanced, npu_matmul::slow_memory}) {
     d.copy_uses_compute = true;
     const bounds least = bounds_of(d, 512);
-    const isa::run_report r = run(d, 4, true);
+    const isa::run_report r = run(d, 0, true);
     const double sum = least.compute + least.dma;
     const auto cycles = static_cast<double>(r.cycles);
     MESSAGE(std::string(d.name.view()), ": cycles ", r.cycles, ", of the sum ", cycles / sum);
@@ -147,5 +148,55 @@ TEST_CASE("chip/npu_codegen: where copies use the compute units, times add up") 
     }
     CHECK(copies == r.channel_cycles);
     CHECK(products == r.engines[isa::matrix_unit].busy);
+  }
+}
+
+TEST_CASE(
+    "chip/npu_codegen: rounds on their way follow from latency, bandwidth, compute and room") {
+  static constexpr tile::program program = tile::program_of<product<64, 64, 64>>;
+  const auto slots_of = [](const chip::npu_description& d) {
+    int slots = 0;
+    for (const codegen::buffer& b : codegen::compile(d, program).ir.buffers) {
+      const bool moved = b.engines >> isa::first_dma_unit != 0;
+      const bool multiplied = (b.engines >> isa::matrix_unit & 1u) != 0;
+      slots = moved && multiplied ? std::max(slots, b.slots) : slots;
+    }
+    return slots;
+  };
+  // By arithmetic alone: a round of the sum brings two blocks and multiplies them.
+  const auto wanted = [](const chip::npu_description& d) {
+    const int compute = 64 * 64 * 64 * d.matrix_cycles.f16 /
+                        (d.matrix_unit[0] * d.matrix_unit[1] * d.matrix_unit[2]);
+    const int transfer = 2 * 64 * 64 * 2 / d.dma_bytes_per_cycle;
+    const int whole = d.dma_latency + transfer + compute + d.matrix_latency;
+    return static_cast<int>(std::ceil(static_cast<double>(whole) / std::max(compute, transfer))) +
+           1;
+  };
+  chip::npu_description far = npu_matmul::balanced;
+  far.dma_latency = 1500;
+  chip::npu_description little = far;
+  little.scratchpad_bytes = 64 * 64 * 4 + 4 * 64 * 64 * 2;  // a sum and two rounds of operands
+  CHECK(slots_of(npu_matmul::balanced) == wanted(npu_matmul::balanced));
+  CHECK(slots_of(far) == wanted(far));
+  CHECK(slots_of(little) == 2);
+  CHECK(wanted(far) > wanted(npu_matmul::balanced));
+  CHECK(wanted(npu_matmul::balanced) > 2);
+
+  // No other number is faster by more than a fiftieth.
+  const std::vector<bfloat16> a = random_values(256 * 256, 1);
+  std::vector<float> c(256 * 256);
+  const std::array<tile::argument, 3> arguments{matrix<const bfloat16>(a.data(), 256, 256),
+                                                matrix<const bfloat16>(a.data(), 256, 256),
+                                                matrix(c.data(), 256, 256)};
+  for (const auto& d : {npu_matmul::fast_memory, npu_matmul::slow_memory, far}) {
+    const auto cycles = [&](int stages) {
+      return codegen::launch(codegen::compile(d, program, {.stages = stages}), {4, 4, 1}, arguments)
+          .cycles;
+    };
+    const std::int64_t chosen = cycles(0);
+    for (int stages = 1; stages <= 8; ++stages) {
+      CAPTURE(stages);
+      CHECK(static_cast<double>(chosen) <= 1.02 * static_cast<double>(cycles(stages)));
+    }
   }
 }

@@ -2,9 +2,11 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "ashlar/core/dtype.hpp"
@@ -14,6 +16,7 @@
 #include "chip/npu_codegen_kernels.hpp"
 #include "chip/npu_codegen_support.hpp"
 #include "support/random_set.hpp"
+#include "support/tile_kernels.hpp"
 #include "support/tile_random.hpp"
 
 namespace {
@@ -126,6 +129,46 @@ struct roundings {
   }
 };
 
+/// Mean and sum of squared distances of rows, by Welford's combine.
+template <class T, int N>
+struct spread {
+  static constexpr auto name = "spread";
+  constexpr void operator()(tile::scope& k, tile::in<T, 2> x, tile::out<T, 2> y) const {
+    const auto row = k.program_id(0) * 4;
+    const auto a = tile::load<4, N>(x, row, 0);
+    const auto all = tile::reduce<1>(
+        [](auto left, auto right) {
+          const auto [n, mean, far] = left;
+          const auto [m, other, away] = right;
+          const auto count = n + m;
+          const auto step = other - mean;
+          return std::tuple(count, mean + step * (m / count),
+                            far + away + step * step * (n * m / count));
+        },
+        a * T(0) + T(1), a, a * T(0));
+    tile::store(y, tile::reshape<4, 1>(std::get<1>(all)), row, 0);
+    tile::store(y, tile::reshape<4, 1>(std::get<2>(all)), row, 1);
+  }
+};
+
+/// A product of 8-bit floats.
+template <class T>
+struct small_product {
+  static constexpr auto name = "small_product";
+  constexpr void operator()(tile::scope& k, tile::in<T, 2> a, tile::in<T, 2> b,
+                            tile::out<float, 2> c) const {
+    const auto m = k.program_id(1) * 8;
+    const auto n = k.program_id(0) * 16;
+    const auto sum = k.loop(
+        0, a.extent(1), 32,
+        [&](tile::index i, auto acc) {
+          return tile::dot(tile::load<8, 32>(a, m, i), tile::load<32, 16>(b, i, n), acc);
+        },
+        k.zeros<float, 8, 16>());
+    tile::store(c, sum, m, n);
+  }
+};
+
 }  // namespace
 
 TEST_CASE("chip/npu_codegen: random programs give the interpreter's bits on the machine") {
@@ -223,6 +266,83 @@ TEST_CASE("chip/npu_codegen: 8-bit floats are loaded, converted and stored, and 
   }
   CHECK_THROWS_AS(static_cast<void>(codegen::compile({}, tile::program_of<small_floats<true>>)),
                   codegen::unsupported);
+}
+
+TEST_CASE("chip/npu_codegen: products of 8-bit floats have the interpreter's bits") {
+  const auto check = [](const tile::program& p, auto zero) {
+    using T = decltype(zero);
+    const codegen::compiled made = codegen::compile({}, p);
+    const bool scaled = p.parameter_count == 5;
+    for (const std::int64_t m : {1, 7, 9}) {
+      for (const std::int64_t depth : {0, 32, 64, 96, 100}) {
+        CAPTURE(m);
+        CAPTURE(depth);
+        std::array<std::vector<float>, 2> results;
+        for (std::size_t which = 0; which < 2; ++which) {
+          tile_test::dice d(static_cast<std::uint64_t>(1000 * m + depth));
+          matrix<T> a(m, depth, 0, d);
+          matrix<T> b(depth, m + 10, 1, d);
+          matrix<std::uint8_t> scale_a(m, (depth + 31) / 32, 0, d);
+          matrix<std::uint8_t> scale_b((depth + 31) / 32, m + 10, 0, d);
+          for (auto* scales : {&scale_a.v, &scale_b.v}) {
+            for (std::uint8_t& x : *scales) {
+              x = static_cast<std::uint8_t>(d.between(120, 133));
+            }
+          }
+          matrix<float> c(m, m + 10, 2, d);
+          std::vector<tile::argument> arguments{a.template as<const T>(), b.template as<const T>(),
+                                                c.as<float>()};
+          if (scaled) {
+            arguments = {a.template as<const T>(), scale_a.as<const std::uint8_t>(),
+                         b.template as<const T>(), scale_b.as<const std::uint8_t>(), c.as<float>()};
+          }
+          const tile::grid size{2, 2, 1};
+          if (which == 0) {
+            tile::interpret<machine_math>(p, size, arguments);
+          } else {
+            codegen::launch(made, size, arguments);
+          }
+          results[which] = c.v;
+        }
+        CHECK(results[0] == results[1]);
+      }
+    }
+  };
+  check(tile::trace<small_product<ashlar::float8_e4m3>>(), ashlar::float8_e4m3{});
+  check(tile::trace<small_product<ashlar::float8_e5m2>>(), ashlar::float8_e5m2{});
+  check(tile::trace<tile_kernels::microscaled_product<8, 16>>(), ashlar::float8_e4m3{});
+}
+
+TEST_CASE("chip/npu_codegen: Welford's combine, a reduction of three numbers each") {
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    CHECK(compare({}, tile::trace<spread<float, 1>>(), seed) == "");
+    CHECK(compare({}, tile::trace<spread<float, 37>>(), seed) == "");
+    CHECK(compare({}, tile::trace<spread<double, 19>>(), seed) == "");
+  }
+  // Against two passes in f64: n + 4 roundings of sums of n numbers below 2 in magnitude, and of
+  // squares below 16.
+  constexpr int n = 37;
+  tile_test::dice d(1);
+  matrix<float> x(4, n, 0, d);
+  matrix<float> y(4, 2, 0, d);
+  const std::vector<tile::argument> arguments{x.as<const float>(), y.as<float>()};
+  codegen::launch(codegen::compile({}, tile::trace<spread<float, n>>()), {1, 1, 1}, arguments);
+  for (std::int64_t i = 0; i < 4; ++i) {
+    const auto at = [&](const matrix<float>& m, std::int64_t j) {
+      return static_cast<double>(
+          m.v[static_cast<std::size_t>(m.first + i * m.strides[0] + j * m.strides[1])]);
+    };
+    double mean = 0;
+    double far = 0;
+    for (int j = 0; j < n; ++j) {
+      mean += at(x, j) / n;
+    }
+    for (int j = 0; j < n; ++j) {
+      far += (at(x, j) - mean) * (at(x, j) - mean);
+    }
+    CHECK(std::abs(at(y, 0) - mean) <= (n + 4) * 0x1p-24 * 2);
+    CHECK(std::abs(at(y, 1) - far) <= (n + 4) * 0x1p-24 * 16 * n);
+  }
 }
 
 TEST_CASE("chip/npu_codegen: casts saturate or go towards zero as the program says") {

@@ -13,6 +13,7 @@
 #include "ashlar/tile/kernel.hpp"
 #include "chip/npu_codegen_kernels.hpp"
 #include "chip/npu_codegen_support.hpp"
+#include "support/random_set.hpp"
 #include "support/tile_random.hpp"
 
 namespace {
@@ -53,26 +54,34 @@ struct positive {
 }  // namespace
 
 TEST_CASE("chip/npu_codegen: buffers that live at the same time have no byte in common") {
-  // Checked by walking the steps in the order in which they run, loops twice: what is read was
-  // last written as that buffer.
+  // Checked by walking the steps in the order in which they run, loops as often as there are slots
+  // and once more: what is read was last written as that buffer and slot.
   const auto check = [](const codegen::chip_program& c) {
     std::vector<int> owner(static_cast<std::size_t>(c.machine.scratchpad_bytes), -1);
+    std::vector<int> slot(c.regions.size());  // in use
     int wrong = 0;
     const auto walk = [&](const auto& self, int r) -> void {
       for (const codegen::step& s : c.regions[static_cast<std::size_t>(r)].steps) {
         for (const int inner : s.regions) {
-          for (int round = 0; inner >= 0 && round < 2; ++round) {
+          const int slots = inner < 0 ? 0 : c.regions[static_cast<std::size_t>(inner)].slots;
+          for (int round = 0; inner >= 0 && round < slots + 1; ++round) {
+            int& now = slot[static_cast<std::size_t>(inner)];
+            now = (now + 1) % slots;
             self(self, inner);
           }
         }
         for (const bool writes : {false, true}) {
           for (const codegen::access& a : codegen::accesses_of(s)) {
             const codegen::buffer& b = c.buffers[static_cast<std::size_t>(a.buffer)];
-            wrong += b.address < 0 || b.address + b.bytes > c.machine.scratchpad_bytes ? 1 : 0;
+            const auto home = static_cast<std::size_t>(b.region);
+            const int now = b.slots > 1 ? slot[home] : 0;
+            const std::int64_t first = b.address + now * c.regions[home].slot_bytes;
+            const int mine = 16 * a.buffer + now;
+            wrong += first < 0 || first + b.bytes > c.machine.scratchpad_bytes ? 1 : 0;
             for (std::int64_t k = 0; k < b.bytes && a.write == writes && wrong == 0; ++k) {
-              int& who = owner[static_cast<std::size_t>(b.address + k)];
-              wrong += !writes && who != a.buffer ? 1 : 0;
-              who = a.buffer;
+              int& who = owner[static_cast<std::size_t>(first + k)];
+              wrong += !writes && who != mine ? 1 : 0;
+              who = mine;
             }
           }
         }
@@ -82,13 +91,21 @@ TEST_CASE("chip/npu_codegen: buffers that live at the same time have no byte in 
     return wrong;
   };
   int wrong = 0;
-  for (std::uint64_t seed = 20000; seed < 20100; ++seed) {
-    const tile::program p = tile_test::random_program(seed);
-    for (const bool compact : {false, true}) {
-      wrong += check(codegen::compile({}, p, {.stages = 1, .compact = compact}).ir);
+  int most_slots = 0;
+  MESSAGE("seeds 300 to 399");
+  for (std::uint64_t seed = 300; seed < 400; ++seed) {
+    const tile::program p = tile_test::random_program(seed, tile_test::options_of(seed));
+    for (const codegen::compile_options& how :
+         {codegen::compile_options{.stages = 1}, {.compact = true}, {}, {.stages = 3}}) {
+      const codegen::chip_program c = codegen::compile({}, p, how).ir;
+      wrong += check(c);
+      for (const codegen::buffer& b : c.buffers) {
+        most_slots = std::max(most_slots, b.slots);
+      }
     }
   }
   CHECK(wrong == 0);
+  CHECK(most_slots >= 3);
 }
 
 TEST_CASE("chip/npu_codegen: longer rows keep columns from meeting in banks") {

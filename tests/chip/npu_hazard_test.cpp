@@ -189,7 +189,7 @@ TEST_CASE("chip/npu/hazards: a read of bytes that nothing wrote names the first 
   CHECK_NOTHROW(fixed.run());
 }
 
-TEST_CASE("chip/npu/hazards: stores, products and scatters read what must be written") {
+TEST_CASE("chip/npu/hazards: stores, products, gathers and scatters read what must be written") {
   const auto store = [](bench& x) {
     x.b.store(0, x.tile(), x.view, 0, 0);
     return x.b.finish();
@@ -210,7 +210,47 @@ TEST_CASE("chip/npu/hazards: stores, products and scatters read what must be wri
     x.b.gather(0, x.tile(4, 4), table, n.repeated_cols(4));
     return x.b.finish();
   };
+  const auto scatter_add = [](bench& x, std::int32_t rows) {
+    const scratch_tile table = x.tile(4, 4);
+    const scratch_tile from = x.tile(2, 4);
+    const scratch_tile n = x.b.allocate(element::i32, 2, 1);
+    x.b.fill(table.part(0, 0, rows, 4), 0);
+    x.b.fill(from, 0);
+    x.b.iota(n, 0, 0);
+    x.b.source("add rows");
+    x.b.scatter(opcode::v_scatter_add, 0, table, from, n.repeated_cols(4));
+    return x.b.finish();
+  };
+  const auto rows_by_number = [](bench& x, std::int32_t written) {
+    const scratch_tile n = x.b.allocate(element::i32, 4, 1);
+    x.b.iota(n.part(0, 0, written, 1), 0, 0);
+    x.b.barrier({isa::vector_unit, isa::dma_unit(0)});
+    x.b.source("load rows");
+    x.b.load_rows(0, x.tile(4, 100), x.view, n);
+    return x.b.finish();
+  };
+  const auto scalar = [](bench& x, std::int32_t col) {
+    const scratch_tile t = x.tile(1, 8);
+    x.b.fill(t.part(0, 0, 1, 4), 0);
+    x.b.barrier({isa::vector_unit, isa::control_unit});
+    x.b.source("read a number");
+    x.b.read(t.part(0, col, 1, 1));
+    return x.b.finish();
+  };
   bench x;
+  CHECK_NOTHROW(x.run(scatter_add(x, 4)));
+  const auto sum = fault_of<isa::uninitialised>([&] { x.run(scatter_add(x, 3)); });
+  CHECK(sum.what == "dst");
+  CHECK(sum.at.source == "add rows");
+  CHECK_NOTHROW(x.run(rows_by_number(x, 4)));
+  const auto rows = fault_of<isa::uninitialised>([&] { x.run(rows_by_number(x, 3)); });
+  CHECK(rows.what == "b");
+  CHECK(rows.at.source == "load rows");
+  CHECK_NOTHROW(x.run(scalar(x, 3)));
+  const auto number = fault_of<isa::uninitialised>([&] { x.run(scalar(x, 4)); });
+  CHECK(number.what == "a");
+  CHECK(number.at.source == "read a number");
+  CHECK(number.at.text.find("control.load.f32") == 0);
   CHECK_THROWS_AS(x.run(store(x)), isa::uninitialised);
   CHECK(fault_of<isa::uninitialised>([&] { x.run(product(x, true)); }).what == "dst");
   CHECK_NOTHROW(x.run(product(x, false)));
@@ -220,6 +260,7 @@ TEST_CASE("chip/npu/hazards: stores, products and scatters read what must be wri
 
 TEST_CASE("chip/npu/hazards: boxes must lie in the scratchpad") {
   const auto program = [](bench& x, isa::value base, std::int32_t stride) {
+    x.b.source("fill");
     x.b.fill({element::f32, base, 2, 2, stride, 1}, 0);
     return x.b.finish();
   };
@@ -229,6 +270,9 @@ TEST_CASE("chip/npu/hazards: boxes must lie in the scratchpad") {
   const auto e = fault_of<isa::out_of_bounds>([&] { x.run(program(x, size - 12, 2)); });
   CHECK(e.memory == "scratchpad");
   CHECK(e.last == size + 4);
+  CHECK(e.at.index == 0);
+  CHECK(e.at.source == "fill");
+  CHECK(e.at.text.find("vector.fill.f32") == 0);
   CHECK_THROWS_AS(x.run(program(x, 4, -2)), isa::out_of_bounds);
   CHECK_NOTHROW(x.run(program(x, 8, -2)));
   CHECK_THROWS_AS(x.run(program(x, -4, 2)), isa::out_of_bounds);
@@ -242,6 +286,7 @@ TEST_CASE("chip/npu/hazards: transfers must lie in one region, after clipping") 
   const auto program = [](bench& x, std::int32_t rows, std::int32_t base) {
     x.view.rows = rows;
     x.view.base = base;
+    x.b.source("load x");
     x.b.load(0, x.tile(11, 100), x.view, 0, 0);
     return x.b.finish();
   };
@@ -251,10 +296,36 @@ TEST_CASE("chip/npu/hazards: transfers must lie in one region, after clipping") 
   CHECK(e.memory == "global");
   CHECK(e.first == 4096);
   CHECK(e.last == 4096 + 4400);
+  CHECK(e.at.index == 0);
+  CHECK(e.at.source == "load x");
+  CHECK(e.at.text.find("dma0.load.f32") == 0);
   CHECK_THROWS_AS(x.run(program(x, 10, 4092)), isa::out_of_bounds);
   x.view = {element::f32, 4096, 10, 100, x.b.constant(std::int64_t{1} << 61)};
   x.b.load(0, x.tile(), x.view, 0, 0);
   CHECK_THROWS_AS(x.run(), isa::out_of_bounds);  // the address does not fit into 64 bits
+}
+
+TEST_CASE("chip/npu/hazards: a box over two regions is in neither, also where they meet") {
+  const auto program = [](bench& x, std::int32_t rows) {
+    x.b.source("load both");
+    x.view.rows = rows;
+    x.b.load(0, x.tile(rows, 100), x.view, 0, 0);
+    return x.b.finish();
+  };
+  bench x;
+  const auto bytes = std::as_writable_bytes(std::span(x.memory));
+  for (const std::int64_t apart : {0, 64}) {
+    CAPTURE(apart);
+    const std::array regions{isa::region{4096, bytes.first(2000)},
+                             isa::region{6096 + apart, bytes.last(2000)}};
+    CHECK_NOTHROW(isa::simulate(x.machine, program(x, 5), regions));
+    const auto e =
+        fault_of<isa::out_of_bounds>([&] { isa::simulate(x.machine, program(x, 6), regions); });
+    CHECK(e.memory == "global");
+    CHECK(e.first == 4096);
+    CHECK(e.at.index == 0);
+    CHECK(e.at.source == "load both");
+  }
 }
 
 TEST_CASE("chip/npu/hazards: addresses have the alignment that their engine needs") {
@@ -264,6 +335,7 @@ TEST_CASE("chip/npu/hazards: addresses have the alignment that their engine need
   };
   const auto transfer = [](bench& x, std::int32_t base, std::int32_t from) {
     x.view.base = from;
+    x.b.source("load x");
     x.b.load(0, {element::f32, base, 1, 4, 4, 1}, x.view, 0, 0);
     return x.b.finish();
   };
@@ -271,6 +343,7 @@ TEST_CASE("chip/npu/hazards: addresses have the alignment that their engine need
     const scratch_tile a{element::f32, 0, 8, 8, stride, 1};
     x.b.load(0, a, x.view, 0, 0);
     x.b.barrier({isa::matrix_unit, isa::dma_unit(0)});
+    x.b.source("a a");
     x.b.mma(x.tile(64, 8).part(32, 0, 8, 8), a, a, false);
     return x.b.finish();
   };
@@ -278,13 +351,19 @@ TEST_CASE("chip/npu/hazards: addresses have the alignment that their engine need
   CHECK_NOTHROW(x.run(vector(x, 4)));
   CHECK(fault_of<isa::misaligned>([&] { x.run(vector(x, 6)); }).alignment == 4);
   CHECK_NOTHROW(x.run(transfer(x, 32, 4100)));
-  CHECK(fault_of<isa::misaligned>([&] { x.run(transfer(x, 36, 4096)); }).alignment == 32);
+  const auto odd = fault_of<isa::misaligned>([&] { x.run(transfer(x, 36, 4096)); });
+  CHECK(odd.alignment == 32);
+  CHECK(odd.at.index == 0);
+  CHECK(odd.at.source == "load x");
+  CHECK(odd.at.text.find("dma0.load.f32") == 0);
   CHECK_THROWS_AS(x.run(transfer(x, 32, 4098)), isa::misaligned);
   x.view.base = 4096;
   CHECK_NOTHROW(x.run(product(x, 8)));
   const auto e = fault_of<isa::misaligned>([&] { x.run(product(x, 9)); });
   CHECK(e.what == "a stride");
   CHECK(e.value == 36);
+  CHECK(e.at.index == 2);
+  CHECK(e.at.source == "a a");
 }
 
 TEST_CASE("chip/npu/hazards: waiting for a token that nobody gives is a deadlock") {

@@ -26,7 +26,8 @@ using ashlar::dtype;
 
 class dice {
  public:
-  constexpr explicit dice(std::uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15u + 1) {}
+  /// Seeds side by side have streams of their own: the factor is another one than the step.
+  constexpr explicit dice(std::uint64_t seed) : state_(seed * 0xd1342543de82ef95u + 1) {}
 
   constexpr std::uint64_t bits() {  // splitmix64
     std::uint64_t z = (state_ += 0x9e3779b97f4a7c15u);

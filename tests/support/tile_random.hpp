@@ -127,11 +127,12 @@ class program_maker : value_maker {
                                     opcode::bit_xor, opcode::shift_left, opcode::shift_right,
                                     opcode::neg, opcode::abs, opcode::bit_not, opcode::bitcast});
     if (op == opcode::bitcast) {
-      const dtype e = type_of(x.id).element;
-      if (e != dtype::int8 && e != dtype::uint8) {
+      if (!options_.bytes) {
         return;
       }
-      const auto to = type_of(x.id).with(e == dtype::int8 ? dtype::uint8 : dtype::int8);
+      const bool is_unsigned = type_of(x.id).element == dtype::uint8;
+      x = is_unsigned ? x : cast(x, dtype::int8);
+      const auto to = type_of(x.id).with(is_unsigned ? dtype::int8 : dtype::uint8);
       return add(b_.emit({.op = op, .type = to}, {x.id}), 0);
     }
     add(tile::info(op).operands == 1 ? b_.unary(op, x.id)

@@ -22,4 +22,5 @@
 #include "ashlar/chip/npu/codegen/run.hpp"
 #include "ashlar/chip/npu/codegen/scalars.hpp"
 #include "ashlar/chip/npu/codegen/shapes.hpp"
+#include "ashlar/chip/npu/codegen/stages.hpp"
 #include "ashlar/chip/npu/codegen/verify.hpp"

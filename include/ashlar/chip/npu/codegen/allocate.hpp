@@ -9,6 +9,7 @@
 #include "ashlar/chip/npu/codegen/analyse.hpp"
 #include "ashlar/chip/npu/codegen/ir.hpp"
 #include "ashlar/chip/npu/codegen/layout.hpp"
+#include "ashlar/chip/npu/codegen/stages.hpp"
 #include "ashlar/chip/npu/validate.hpp"
 
 /// Addresses in the scratchpad, and how many rounds of a loop may be on their way at a time.
@@ -122,8 +123,8 @@ inline std::int64_t least_bytes(chip_program& c) { return detail::allocator(c).p
 /// Decides addresses and slots. Returns: false where the scratchpad is too small.
 ///
 /// First every region gets one slot. Where there is room and a register for it, loops get more,
-/// the innermost first, up to `stages`. With `compact`, buffers share bytes and the engines run in
-/// turn.
+/// the innermost first, up to `stages`, or where that is 0 up to their `stages_for`. With
+/// `compact`, buffers share bytes and the engines run in turn.
 inline bool allocate(chip_program& c, int stages, bool compact = false) {
   detail::allocator a(c);
   const std::int64_t capacity = capacity_of(c);
@@ -166,11 +167,19 @@ inline bool allocate(chip_program& c, int stages, bool compact = false) {
       here.slot_register = c.first_free_register++;
     }
   };
-  for (int slots = 2; slots <= stages; ++slots) {
+  std::vector<int> limits(c.regions.size(), stages);
+  if (stages == 0) {
+    const std::vector<round_cost> costs = costs_of(c);
+    std::transform(costs.begin(), costs.end(), limits.begin(),
+                   [&](const round_cost& round) { return stages_for(c.machine, round); });
+  }
+  const int most = *std::max_element(limits.begin(), limits.end());
+  for (int slots = 2; slots <= most; ++slots) {
     for (const bool only : {true, false}) {
       for (const int r : loops) {
         const int has = c.regions[static_cast<std::size_t>(r)].slots;
-        if (has == slots - 1 || (has == slots && !only)) {
+        if (slots <= limits[static_cast<std::size_t>(r)] &&
+            (has == slots - 1 || (has == slots && !only))) {
           attempt(r, slots, only && (slots == 2 || transfers[static_cast<std::size_t>(r)]));
         }
       }

@@ -17,7 +17,8 @@ namespace isa = npu_isa;
 
 /// What may be asked of the compiler beside the program.
 struct compile_options {
-  int stages = 4;        ///< most rounds of a loop whose tiles are in the scratchpad at a time
+  int stages = 0;        ///< most rounds of a loop whose tiles are in the scratchpad at a time; 0:
+                         ///< as many as the machine needs, see `stages_for`
   bool passes = true;    ///< the tile program is improved first, see `tile::passes::optimise`
   bool compact = false;  ///< buffers share bytes and engines meet, also where there is room
   bool padding = true;   ///< rows are longer where that keeps their columns from meeting in banks

@@ -7,6 +7,7 @@
 #include "ashlar/chip/npu/codegen/elementwise.hpp"
 #include "ashlar/chip/npu/codegen/layout.hpp"
 #include "ashlar/chip/npu/codegen/lowering.hpp"
+#include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/type.hpp"
 
@@ -37,13 +38,21 @@ inline bool fits_matrix(const lowering& l, const place& x) {
   return aligned(x.at.offset);
 }
 
-/// `x`, or a copy whose rows begin at aligned addresses.
+/// `x`, or a copy whose rows begin at aligned addresses; 8-bit floats as bf16, which has them all.
 inline place matrix_operand(lowering& l, const place& x) {
-  if (fits_matrix(l, x)) {
+  const dtype e = x.type.element;
+  const bool small = e == dtype::float8_e4m3 || e == dtype::float8_e5m2;
+  if (!small && fits_matrix(l, x)) {
     return x;
   }
-  const int r = x.type.rank;
-  const place aligned = l.new_tile(x.type, r == 3 ? 3u : 1u);
+  const unsigned rows = x.type.rank == 3 ? 3u : 1u;
+  if (small) {
+    const place wide = l.new_tile(x.type.with(dtype::bfloat16), rows);
+    vector(l, {.op = isa::opcode::v_cast, .type = isa::element::bf16, .from = element_of(e)}, wide,
+           {in_scratch(l, x)});
+    return wide;
+  }
+  const place aligned = l.new_tile(x.type, rows);
   copy(l, aligned, x);
   return aligned;
 }
