@@ -107,7 +107,7 @@ TEST_CASE("chip/levels: the pages show what every level prints of one kernel") {
   const tile::program program = tile::trace(kernel{});
   const std::string npu = page("npu_codegen.md");
   const auto compiled = chip::npu_codegen::compile(npu_matmul::balanced, program);
-  check_shown(npu, "tile", tile::print(program));
+  check_shown(npu, "tile", tile::print(compiled.program));
   check_shown(npu, "npu-chip-ir", chip::npu_codegen::print(compiled.ir));
   check_shown(npu, "npu-code", chip::npu_isa::disassemble(compiled.code));
 
