@@ -48,7 +48,7 @@ int differing(const chip::npu_description& d, std::uint64_t from, std::uint64_t 
     }
     std::string what;
     try {
-      const auto wanted = tile_test::interpreted<machine_math>(p, seed);
+      const auto wanted = interpreted(p, seed);
       codegen::compile_options as_it_is = options;
       as_it_is.passes = false;
       what = differing_from(wanted, d, p, seed, as_it_is);

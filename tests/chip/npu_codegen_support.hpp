@@ -4,6 +4,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,6 @@
 #include "ashlar/simd/vec.hpp"
 #include "ashlar/tile/interpret.hpp"
 #include "support/tile_launch.hpp"
-#include "support/tile_random.hpp"
 
 /// The interpreter with the machine's functions, so that both have the same bits.
 namespace npu_codegen_test {
@@ -57,23 +57,38 @@ struct machine_math {
   }
 };
 
-using memories = std::vector<std::vector<std::byte>>;
+/// What running a program shows: memory, and what it prints.
+struct outcome {
+  std::vector<std::vector<std::byte>> memory;
+  std::string said;
+};
 
-/// Simulates a program on the launch of a seed. Returns: where its memory is another.
-inline std::string differing_from(const memories& wanted, const chip::npu_description& d,
+/// What the interpreter makes of the launch of a seed.
+inline outcome interpreted(const tile::program& p, std::uint64_t seed) {
+  tile_test::random_launch launch(p, seed);
+  std::ostringstream out;
+  tile::interpret<machine_math>(p, launch.size, launch.arguments(), {.out = &out});
+  return {launch.buffers, out.str()};
+}
+
+/// Simulates a program on the launch of a seed. Returns: where its outcome is another.
+inline std::string differing_from(const outcome& wanted, const chip::npu_description& d,
                                   const tile::program& p, std::uint64_t seed,
                                   codegen::compile_options options = {}) {
   tile_test::random_launch launch(p, seed);
   options.one_dma = codegen::reads_what_it_writes(p);
   const codegen::compiled c = codegen::compile(d, p, options);
-  codegen::launch(c, launch.size, launch.arguments());
-  return tile_test::difference(p, wanted, launch.buffers);
+  std::ostringstream out;
+  codegen::launch(c, launch.size, launch.arguments(), {.timeline = false}, &out);
+  return out.str() == wanted.said
+             ? tile_test::difference(p, wanted.memory, launch.buffers)
+             : std::string("it prints\n") + out.str() + "and not\n" + wanted.said;
 }
 
 /// Interprets and simulates a program from the same memory. Returns: where they differ.
 inline std::string compare(const chip::npu_description& d, const tile::program& p,
                            std::uint64_t seed, const codegen::compile_options& options = {}) {
-  return differing_from(tile_test::interpreted<machine_math>(p, seed), d, p, seed, options);
+  return differing_from(interpreted(p, seed), d, p, seed, options);
 }
 
 }  // namespace npu_codegen_test

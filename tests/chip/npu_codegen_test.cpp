@@ -245,3 +245,86 @@ TEST_CASE("chip/npu_codegen: the text of chip IR names buffers, engines, tokens 
     CHECK(text.find(part) != std::string::npos);
   }
 }
+
+TEST_CASE("chip/npu_codegen: views of a tile are its layout composed with theirs") {
+  using codegen::algebra_of;
+  const tile::tile_type t(ashlar::dtype::float32, {6, 24});
+  for (const std::int64_t multiple : {1, 16}) {
+    const codegen::place x{.where = codegen::place::kind::scratch,
+                           .type = t,
+                           .buffer = 0,
+                           .at = codegen::row_major(t, 1u, multiple)};
+    const tile::layout own = algebra_of(t, x.at);
+    CHECK(own(5, 23) == 5 * (multiple == 1 ? 24 : 32) + 23);
+
+    const tile::tile_type turned_type(ashlar::dtype::float32, {24, 6});
+    const codegen::place turned =
+        codegen::detail::transposed(x, {.type = turned_type, .value = 0x01});
+    CHECK(merged(algebra_of(turned_type, turned.at)) ==
+          merged(compose(own, tile::layout{{24, 1}, {6, 24}})));
+
+    const codegen::place odd = codegen::detail::half(x, 1);
+    CHECK(odd.at.offset == own(1));
+    CHECK(merged(algebra_of(odd.type, odd.at)) ==
+          merged(compose(own, tile::layout{{6, 24}, {12, 2}})));
+
+    const codegen::place part = codegen::detail::slice(x, 0, 2, 3);
+    CHECK(part.at.offset == own(2 * 24));
+    CHECK(merged(algebra_of(part.type, part.at)) ==
+          merged(compose(own, tile::layout{{3, 24}, {24, 1}})));
+
+    const tile::tile_type more(ashlar::dtype::float32, {5, 6, 24});
+    CHECK(merged(algebra_of(more, codegen::repeated(x, more).at)) ==
+          merged(compose(own, tile::layout{{5, 0}, {6, 24}, {24, 1}})));
+  }
+  const tile::tile_type dense(ashlar::dtype::float32, {4, 8});
+  const tile::layout own = algebra_of(dense, codegen::row_major(dense));
+  CHECK(merged(inverse(own)) == merged(own));
+}
+
+TEST_CASE("chip/npu_codegen: the matrix unit's fragments are operands divided by its shape") {
+  const tile::program program = tile::trace<dense_gelu<32, 32, 64>>();
+  const codegen::chip_program c = codegen::compile({}, program).ir;
+  const auto& unit = c.machine.matrix_unit;
+  int products = 0;
+  for (const codegen::region& r : c.regions) {
+    for (const codegen::step& s : r.steps) {
+      if (s.code.op != isa::opcode::mma) {
+        continue;
+      }
+      ++products;
+      struct side {
+        isa::operand box;
+        std::int64_t rows, cols, block_rows, block_cols;
+      };
+      const std::int64_t m = s.code.rows.imm;
+      const std::int64_t n = s.code.cols.imm;
+      const std::int64_t k = s.code.depth.imm;
+      for (const side& x :
+           {side{s.code.a, m, k, unit[0], unit[2]}, side{s.code.b, k, n, unit[2], unit[1]},
+            side{s.code.dst, m, n, unit[0], unit[1]}}) {
+        const tile::layout whole{{x.rows, x.box.row_stride}, {x.cols, x.box.col_stride}};
+        const tile::layout_parts parts =
+            divide(whole, tile::layout{{x.block_rows, x.cols}, {x.block_cols, 1}});
+        REQUIRE(parts.each.size() == x.block_rows * x.block_cols);
+        REQUIRE(parts.blocks.size() == x.rows / x.block_rows * (x.cols / x.block_cols));
+        int wrong = 0;
+        std::int64_t block = 0;
+        for (std::int64_t i = 0; i < x.rows; i += x.block_rows) {
+          for (std::int64_t j = 0; j < x.cols; j += x.block_cols, ++block) {
+            for (std::int64_t e = 0; e < parts.each.size(); ++e) {
+              const std::int64_t row = i + e / x.block_cols;
+              const std::int64_t col = j + e % x.block_cols;
+              wrong += parts.blocks(block) + parts.each(e) ==
+                               row * x.box.row_stride + col * x.box.col_stride
+                           ? 0
+                           : 1;
+            }
+          }
+        }
+        CHECK(wrong == 0);
+      }
+    }
+  }
+  CHECK(products == 2);
+}

@@ -16,25 +16,43 @@ namespace plain_math {
 
 ASHLAR_TEST_CODE_AND_TEXT(
     static inline double plain_exp(double x) {
-      if (x != x) { return x; }
-      if (x > 700.0) { return x / (x - x); }
-      if (x < -700.0) { return 0.0; }
+      if (x != x) {
+        return x;
+      }
+      if (x > 700.0) {
+        return x / (x - x);
+      }
+      if (x < -700.0) {
+        return 0.0;
+      }
       double sum = 1.0;
       double term = 1.0;
       for (double n = 1.0; n < 30.0; n = n + 1.0) {
         term = term * (x / 128.0) / n;
         sum = sum + term;
       }
-      for (int i = 0; i < 7; ++i) { sum = sum * sum; }
+      for (int i = 0; i < 7; ++i) {
+        sum = sum * sum;
+      }
       return sum;
     }
 
     static inline double plain_log(double x) {
-      if (x != x || x - x != 0.0) { return x; }
-      if (x <= 0.0) { return (x - 1.0) * (x < 0.0 ? x - x : 1.0) / (x - x); }
+      if (x != x || x - x != 0.0) {
+        return x;
+      }
+      if (x <= 0.0) {
+        return (x - 1.0) * (x < 0.0 ? x - x : 1.0) / (x - x);
+      }
       double twos = 0.0;
-      while (x > 1.5) { x = x * 0.5; twos = twos + 1.0; }
-      while (x < 0.75) { x = x * 2.0; twos = twos - 1.0; }
+      while (x > 1.5) {
+        x = x * 0.5;
+        twos = twos + 1.0;
+      }
+      while (x < 0.75) {
+        x = x * 2.0;
+        twos = twos - 1.0;
+      }
       const double y = (x - 1.0) / (x + 1.0);
       double power = y;
       double sum = 0.0;
@@ -46,7 +64,9 @@ ASHLAR_TEST_CODE_AND_TEXT(
     }
 
     static inline double plain_tanh(double x) {
-      if (x > 40.0 || x < -40.0) { return x > 0.0 ? 1.0 : -1.0; }
+      if (x > 40.0 || x < -40.0) {
+        return x > 0.0 ? 1.0 : -1.0;
+      }
       const double e = plain_exp(2.0 * x);
       return (e - 1.0) / (e + 1.0);
     }

@@ -141,9 +141,11 @@ enum class opcode : std::uint8_t {
   // DMA, later additions
   store_rows_add,
   store_rows_max,
-  store_rows_min
+  store_rows_min,
+  // vector, later additions
+  v_print
 };
-inline constexpr int opcode_count = static_cast<int>(opcode::store_rows_min) + 1;
+inline constexpr int opcode_count = static_cast<int>(opcode::v_print) + 1;
 
 /// A number known when the instruction is dispatched: a scalar register plus a constant.
 ///

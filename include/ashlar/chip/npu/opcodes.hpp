@@ -150,6 +150,7 @@ inline constexpr std::array<opcode_info, opcode_count> opcode_table{{
     {opcode::store_rows_add, "store_rows_add", unit_kind::dma, transfer_fields | field::b, types::number},
     {opcode::store_rows_max, "store_rows_max", unit_kind::dma, transfer_fields | field::b, types::number},
     {opcode::store_rows_min, "store_rows_min", unit_kind::dma, transfer_fields | field::b, types::number},
+    {opcode::v_print, "print", unit_kind::vector, field::type | field::shape | field::a | field::imm, types::all, cost::plain},
 }};
 // clang-format on
 

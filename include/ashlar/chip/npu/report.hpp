@@ -2,10 +2,12 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "ashlar/chip/npu/instruction.hpp"
 #include "ashlar/trace/timeline.hpp"
 
 namespace ashlar::chip::npu_isa {
@@ -24,10 +26,19 @@ struct region {
   }
 };
 
+/// A box that `print` was given: its elements, row by row.
+struct printed {
+  std::uint64_t number = 0;  ///< of the instruction
+  element type = element::f32;
+  std::int64_t rows = 0, cols = 0;
+  std::vector<std::byte> bytes{};
+};
+
 struct run_options {
   bool timeline = true;                          ///< record one event per instruction
   std::int64_t cycle_limit = 1'000'000'000'000;  ///< where a program counts as endless
   std::int64_t step_limit = 200'000'000;         ///< instructions, likewise
+  std::function<void(const printed&)> print{};   ///< hears each `print`; nobody, where empty
 };
 
 /// What one engine did.

@@ -23,10 +23,10 @@
 /// From a tile program to a program of the reference accelerator.
 namespace ashlar::chip::npu_codegen {
 
-/// A tile program for one machine: what it became after the passes, its chip IR, its instructions.
+/// A tile program for one machine: what it became after the passes, by which `ir` and errors number
+/// instructions, its chip IR and its code.
 struct compiled {
-  tile::program
-      program;  ///< the numbers of instructions in `ir` and in errors are those of this one
+  tile::program program;
   chip_program ir;
   isa::program code;
 };

@@ -131,7 +131,7 @@ inline std::vector<access> accesses_of(const step& s) {
   }
   const isa::opcode op = s.code.op;
   const bool sends = (op >= isa::opcode::store && op <= isa::opcode::store_min) ||
-                     op >= isa::opcode::store_rows_add;
+                     (op >= isa::opcode::store_rows_add && op <= isa::opcode::store_rows_min);
   for (std::size_t k = 0; k < s.buffers.size(); ++k) {
     if (s.buffers[k] >= 0) {
       all.push_back({s.buffers[k], k == 0 && !sends});

@@ -12,6 +12,7 @@
 #include "ashlar/chip/npu/codegen/ir.hpp"
 #include "ashlar/chip/npu/validate.hpp"
 #include "ashlar/core/dtype.hpp"
+#include "ashlar/tile/layout.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/scalar.hpp"
 #include "ashlar/tile/type.hpp"
@@ -25,6 +26,16 @@ struct layout {
   std::array<std::int64_t, tile::max_rank> stride{};
   friend constexpr bool operator==(const layout&, const layout&) = default;
 };
+
+/// The same as a value of the layout algebra: from places in row-major order to elements behind
+/// `offset`.
+constexpr tile::layout algebra_of(const tile::tile_type& t, const layout& l) {
+  tile::layout value;
+  for (int a = 0; a < t.rank; ++a) {
+    value.push({t.extent(a), l.stride[static_cast<std::size_t>(a)]});
+  }
+  return value;
+}
 
 constexpr std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;

@@ -235,8 +235,8 @@ class lowerer {
         value(i) = l_.results[static_cast<std::size_t>(p_.operand(i, 0))]
                              [static_cast<std::size_t>(code.index)];
         return;
-      case tile::opcode::print:  // there is nobody to read it
-        return;
+      case tile::opcode::print:
+        return print(l_, i, grid_);
       case tile::opcode::require:
         return require(l_, i);
       default:

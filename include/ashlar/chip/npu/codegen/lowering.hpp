@@ -267,22 +267,11 @@ struct lowering {
       return 0;
     }
     const std::int64_t rows = std::min<std::int64_t>(lanes, t.extent(t.rank - 2));
-    const auto conflicts = [&](std::int64_t stride) {
-      const tile::layout all{{rows, stride}};
-      return tile::bank_conflicts(all, tile::layout{{rows, 1}}, static_cast<int>(size),
-                                  {out.machine.scratchpad_banks, out.machine.bank_bytes});
-    };
-    const std::int64_t period =
-        std::int64_t{out.machine.scratchpad_banks} * out.machine.bank_bytes / size;
-    std::int64_t best = 0;
-    std::int64_t least = conflicts(row);
-    for (std::int64_t pad = multiple; pad <= period && least > 0; pad += multiple) {
-      if (const std::int64_t n = conflicts(row + pad); n < least) {
-        best = pad;
-        least = n;
-      }
-    }
-    return best;
+    const std::array<tile::layout, 1> column{tile::layout{{rows, row}}};
+    const tile::placement best = tile::place_matrix(
+        rows, row, static_cast<int>(size), {out.machine.scratchpad_banks, out.machine.bank_bytes},
+        column, {.swizzles = false, .row_bytes = static_cast<int>(multiple * size)});
+    return best.where.plain[0].stride - row;
   }
 
   /// The tile that instruction `v` writes: that of its room.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -113,6 +114,38 @@ inline void scatter(lowering& l, int i) {
                               : op == tile::opcode::atomic_max ? isa::opcode::store_rows_max
                                                                : isa::opcode::store_rows_min;
   detail::transfer_elements(l, i, machine, x, detail::element_numbers(l, i, x.type, 1));
+}
+
+/// Lowers `print`: the vector unit shows the place in the grid and then the elements, each with the
+/// number of the instruction.
+inline void print(lowering& l, int i, const std::array<int, 3>& grid) {
+  const lowering::scope temporaries(l);
+  tile::tile_type three = tile::scalar_type(dtype::int64);
+  three.rank = 1;
+  three.extents[0] = 3;
+  const place where = l.new_tile(three);
+  for (std::size_t a = 0; a < grid.size(); ++a) {
+    place part = where;
+    part.type.extents[0] = 1;
+    part.at.offset += static_cast<std::int64_t>(a);
+    copy(l, part, {.where = place::kind::scalar, .type = part.type, .home = grid[a]});
+  }
+  place x = in_scratch(l, l.operand(i, 0));
+  if (!is_dense(x.type, x.at)) {
+    const place line = l.new_tile(x.type);
+    copy(l, line, x);
+    x = line;
+  }
+  for (const place& shown : {where, x}) {
+    const isa::element e = element_of(shown.type.element);
+    isa::instruction code{.op = isa::opcode::v_print, .unit = isa::vector_unit, .type = e};
+    code.imm = static_cast<std::uint64_t>(i);
+    code.rows = 1;
+    code.cols = static_cast<std::int32_t>(shown.type.size());
+    code.a = {isa::operand_kind::scratch,
+              static_cast<std::int32_t>(shown.at.offset * isa::size_of(e)), 0, 1};
+    l.add(code, {-1, shown.buffer, -1, -1});
+  }
 }
 
 /// Lowers `require`: the control engine stops the program where the least of the elements is 0.

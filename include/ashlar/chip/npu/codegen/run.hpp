@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <iostream>
 #include <list>
 #include <mutex>
+#include <ostream>
 #include <span>
 #include <utility>
 #include <vector>
@@ -14,6 +17,7 @@
 #include "ashlar/chip/npu/simulator.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/detail/interpreter.hpp"
 #include "ashlar/tile/program.hpp"
 
 /// Launches: a compiled tile program on the simulator.
@@ -85,20 +89,46 @@ inline tile::execution_error stopped(const compiled& c, const isa::check_failed&
   const auto at = static_cast<int>(found - c.ir.sources.begin());
   constexpr tile::grid nowhere{-1, -1, -1};
   if (at < p.size && p.at(at).op == tile::opcode::require) {
-    return {"what the kernel requires does not hold", at, nowhere, p.at(at).index};
+    return {tile::execution_error::requirement, at, nowhere, p.at(at).index};
   }
-  return {"loop: the step must be above 0", at, nowhere};
+  return {tile::execution_error::loop_step, at, nowhere};
 }
+
+/// What the machine shows, as the lines that the interpreter would write.
+class print_reader {
+ public:
+  print_reader(const tile::program& p, std::ostream& out) : p_(p), out_(out) {}
+
+  /// First comes the place in the grid, then the elements.
+  void operator()(const isa::printed& x) {
+    if (!placed_) {
+      std::memcpy(place_.data(), x.bytes.data(), sizeof(place_));
+    } else {
+      const auto at = static_cast<int>(x.number);
+      const tile::tile_type& type = p_.type_of(p_.operand(at, 0));
+      out_ << tile::detail::print_text(p_.at(at).index, place_, type, x.bytes.data());
+    }
+    placed_ = !placed_;
+  }
+
+ private:
+  const tile::program& p_;
+  std::ostream& out_;
+  tile::grid place_{};
+  bool placed_ = false;
+};
 
 }  // namespace detail
 
 /// Runs a compiled program on its machine; views are read and written where the host has them.
 ///
+/// `out` gets what the program prints; without one, the machine's own `options.print` does.
 /// Throws: `launch_error` where the arguments or the grid do not fit; `execution_error` where a
 ///         `require` does not hold or a loop has no step, with an instruction of `c.program`.
 inline isa::run_report launch(const compiled& c, const tile::grid& size,
                               std::span<const tile::argument> arguments,
-                              const isa::run_options& options = {.timeline = false}) {
+                              isa::run_options options = {.timeline = false},
+                              std::ostream* out = nullptr) {
   tile::expect_matching(c.program, arguments);
   for (const std::int64_t n : size) {
     if (n < 0) {
@@ -122,6 +152,9 @@ inline isa::run_report launch(const compiled& c, const tile::grid& size,
   if (!table.empty()) {
     memory.push_back(isa::region::of(std::span(table)));
     words.push_back(memory.back().address);
+  }
+  if (out != nullptr) {
+    options.print = detail::print_reader(c.program, *out);
   }
   try {
     return isa::simulate(c.ir.machine, c.code, memory, words, options);
@@ -158,12 +191,13 @@ class program_cache {
   std::list<entry> entries_;
 };
 
-/// Compiles where it has to, and runs: what `codegen::run` of the chip does.
+/// Compiles where it has to, and runs: what `codegen::run` of the chip does. Programs print to
+/// `std::cerr`.
 inline isa::run_report run(program_cache& cache, const tile::program& p, const tile::grid& size,
                            std::span<const tile::argument> arguments) {
   tile::expect_matching(p, arguments);
   const bool one_dma = reads_what_it_writes(p) || shares_memory(p, arguments);
-  return launch(cache.find(p, one_dma), size, arguments);
+  return launch(cache.find(p, one_dma), size, arguments, {.timeline = false}, &std::cerr);
 }
 
 }  // namespace ashlar::chip::npu_codegen

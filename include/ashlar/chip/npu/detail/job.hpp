@@ -63,11 +63,13 @@ constexpr bool is_indexed(opcode op) {
 }
 /// Transfers that combine what they bring with what is there.
 constexpr bool is_combining(opcode op) {
-  return (op >= opcode::store_add && op <= opcode::store_min) || op >= opcode::store_rows_add;
+  return (op >= opcode::store_add && op <= opcode::store_min) ||
+         (op >= opcode::store_rows_add && op <= opcode::store_rows_min);
 }
 /// Transfers whose rows are named by indices.
 constexpr bool takes_rows(opcode op) {
-  return op == opcode::load_rows || op == opcode::store_rows || op >= opcode::store_rows_add;
+  return op == opcode::load_rows || op == opcode::store_rows ||
+         (op >= opcode::store_rows_add && op <= opcode::store_rows_min);
 }
 constexpr bool is_load(opcode op) { return op == opcode::load || op == opcode::load_rows; }
 

@@ -298,6 +298,7 @@ class machine : machine_state {
       run_matrix(pad_, w);
     } else {
       run_vector(pad_, w);
+      tell(w);
     }
     guard_.mark_written(w);
     e.free = e.occupied = start + cost.cycles;
@@ -305,6 +306,20 @@ class machine : machine_state {
     e.flight.push_back({w.dst.bytes(), e.free + cost.latency});
     e.stats.busy += cost.cycles;
     record(w.index, u, "compute", start, cost.cycles);
+  }
+
+  void tell(const job& w) {
+    if (w.i->op != opcode::v_print || !options_.print) {
+      return;
+    }
+    printed x{w.i->imm, w.i->type, w.rows, w.cols};
+    for (std::int64_t i = 0; i < w.rows; ++i) {
+      for (std::int64_t j = 0; j < w.cols; ++j) {
+        const std::byte* from = pad_.at(w.a.base + i * w.a.row_step + j * w.a.col_step);
+        x.bytes.insert(x.bytes.end(), from, from + size_of(w.i->type));
+      }
+    }
+    options_.print(x);
   }
 
   void issue_transfer(int u, const job& w) {
