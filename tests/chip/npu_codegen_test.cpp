@@ -259,7 +259,7 @@ TEST_CASE("chip/npu_codegen: views of a tile are its layout composed with theirs
 
     const tile::tile_type turned_type(ashlar::dtype::float32, {24, 6});
     const codegen::place turned =
-        codegen::detail::transposed(x, {.type = turned_type, .value = 0x01});
+        codegen::detail::transposed(x, {.value = 0x01, .type = turned_type});
     CHECK(merged(algebra_of(turned_type, turned.at)) ==
           merged(compose(own, tile::layout{{24, 1}, {6, 24}})));
 
