@@ -6,6 +6,8 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <fstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -224,6 +226,24 @@ TEST_CASE("chip/npu_ir: each rule of chip IR refuses the program that breaks it"
     const codegen::ir_verdict found = codegen::verify(c);
     CHECK(std::string(found.rule) == std::string(faults[k].rule));
   }
+}
+
+TEST_CASE("chip/npu_ir: no rule of the verifier is without a program that breaks it") {
+  std::ifstream source(std::string(std::getenv("ASHLAR_SOURCE")) +
+                       "/include/ashlar/chip/npu/codegen/verify.hpp");
+  int rules = 0;
+  for (std::string line; std::getline(source, line);) {
+    const std::size_t first = line.find('"');
+    if (first == std::string::npos || line.starts_with("#include")) {
+      continue;
+    }
+    const std::string rule = line.substr(first + 1, line.find('"', first + 1) - first - 1);
+    CAPTURE(rule);
+    ++rules;
+    CHECK(
+        std::any_of(faults.begin(), faults.end(), [&](const fault& f) { return f.rule == rule; }));
+  }
+  CHECK(rules >= 22);
 }
 
 TEST_CASE("chip/npu_ir: a broken rule is an error that says where") {
