@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -45,9 +46,6 @@ inline place constant_place(const tile::tile_type& t, std::int64_t bits) {
 /// them.
 inline void vector(lowering& l, isa::instruction code, const place& to,
                    std::initializer_list<place> from) {
-  if ((isa::info_of(code.op).types & isa::types::bit(code.type)) == 0) {
-    l.refuse("the machine does not compute in that element type; cast to a wider one first");
-  }
   std::vector<layout> layouts{to.at};
   for (const place& s : from) {
     layouts.push_back(s.in_scratch() ? s.at : layout{});
@@ -286,12 +284,44 @@ inline bool is_renaming(const tile::instruction& i, dtype from) {
                                     : i.op == tile::opcode::bitcast && to != dtype::boolean;
 }
 
-/// Writes the result of an elementwise instruction into `to`.
+constexpr bool is_float8(dtype e) { return e == dtype::float8_e4m3 || e == dtype::float8_e5m2; }
+
+/// The same numbers in f32, where `x` has 8-bit floats.
+inline place widened(lowering& l, const place& x) {
+  if (!is_float8(x.type.element)) {
+    return x;
+  }
+  place wide = x;
+  wide.type = x.type.with(dtype::float32);
+  if (x.in_scratch()) {
+    wide = l.new_tile(wide.type);
+    detail::convert(l, {.op = tile::opcode::cast}, wide, x);
+  }
+  return wide;
+}
+
+/// Writes the result of an elementwise instruction into `to`; with 8-bit floats it computes in f32
+/// and rounds once more, as the interpreter does.
 ///
 /// Requires: operands have the extents of `to`.
 inline void elementwise_into(lowering& l, const tile::instruction& i, const place& to,
                              std::span<const place> in) {
   using tile::opcode;
+  const bool converts = i.op == opcode::cast || i.op == opcode::bitcast;
+  const bool small =
+      std::any_of(in.begin(), in.end(), [](const place& x) { return is_float8(x.type.element); });
+  if (small && !converts) {
+    std::vector<place> wide;
+    for (const place& x : in) {
+      wide.push_back(widened(l, x));
+    }
+    if (!is_float8(to.type.element)) {
+      return elementwise_into(l, i, to, wide);
+    }
+    const place result = l.new_tile(to.type.with(dtype::float32));
+    elementwise_into(l, i, result, wide);
+    return detail::convert(l, {.op = opcode::cast}, to, result);
+  }
   const dtype e = in[0].type.element;
   switch (tile::info(i.op).kind) {
     case tile::opcode_kind::unary:

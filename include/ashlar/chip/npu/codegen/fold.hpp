@@ -132,7 +132,8 @@ inline std::optional<tile::opcode> single_operation(const lowering& l, int owner
   const dtype e = l.p.at(owner + 3).type.element;
   const bool exact = e == dtype::float32 || e == dtype::float64 || is_integral(e) ||
                      op == opcode::min || op == opcode::max;
-  if (!known || !exact || std::min(x, y) != owner + 1 || std::max(x, y) != owner + 2) {
+  if (!known || !exact || is_float8(e) || std::min(x, y) != owner + 1 ||
+      std::max(x, y) != owner + 2) {
     return std::nullopt;
   }
   return op;

@@ -78,6 +78,10 @@ struct lowering {
   }
 
   step& add(isa::instruction code, const std::array<int, 4>& buffers = {-1, -1, -1, -1}) {
+    const isa::opcode_info& info = isa::info_of(code.op);
+    if ((info.fields & isa::field::type) != 0 && (info.types & isa::types::bit(code.type)) == 0) {
+      refuse("the machine does not compute in that element type; cast to a wider one first");
+    }
     here().steps.push_back({.code = code, .buffers = buffers, .source = current});
     return here().steps.back();
   }

@@ -41,7 +41,7 @@ inline bool fits_matrix(const lowering& l, const place& x) {
 /// `x`, or a copy whose rows begin at aligned addresses; 8-bit floats as bf16, which has them all.
 inline place matrix_operand(lowering& l, const place& x) {
   const dtype e = x.type.element;
-  const bool small = e == dtype::float8_e4m3 || e == dtype::float8_e5m2;
+  const bool small = is_float8(e);
   if (!small && fits_matrix(l, x)) {
     return x;
   }
@@ -77,9 +77,6 @@ inline void multiply(lowering& l, const place& to, const place& a, const place& 
                         .unit = isa::matrix_unit,
                         .type = element_of(a.type.element),
                         .mode = static_cast<std::uint8_t>(accumulate ? 1 : 0)};
-  if ((isa::info_of(code.op).types & isa::types::bit(code.type)) == 0) {
-    l.refuse("the matrix unit does not take that element type; cast to a wider one first");
-  }
   code.rows = to.type.extents[r - 2];
   code.cols = to.type.extents[r - 1];
   code.depth = a.type.extents[r - 1];
