@@ -94,7 +94,9 @@ TEST_CASE("chip/npu_codegen: buffers that live at the same time have no byte in 
   int most_slots = 0;
   MESSAGE("seeds 300 to 399");
   for (std::uint64_t seed = 300; seed < 400; ++seed) {
-    const tile::program p = tile_test::random_program(seed, tile_test::options_of(seed));
+    tile_test::random_options what = tile_test::options_of(seed);
+    what.float8 = false;  // the machine has no atomics of them
+    const tile::program p = tile_test::random_program(seed, what);
     for (const codegen::compile_options& how :
          {codegen::compile_options{.stages = 1}, {.compact = true}, {}, {.stages = 3}}) {
       const codegen::chip_program c = codegen::compile({}, p, how).ir;

@@ -271,7 +271,9 @@ TEST_CASE("chip/npu_ir: random programs keep the rules, with slots and where buf
   int with_slots = 0;
   for (std::uint64_t seed = 300; seed < 1300; ++seed) {
     CAPTURE(seed);
-    const tile::program p = tile_test::random_program(seed, tile_test::options_of(seed));
+    tile_test::random_options what = tile_test::options_of(seed);
+    what.float8 = false;  // the machine has no atomics of them
+    const tile::program p = tile_test::random_program(seed, what);
     for (const bool compact : {false, true}) {
       const chip_program c = codegen::compile({}, p, {.compact = compact}).ir;
       const codegen::ir_verdict found = codegen::verify(c);
