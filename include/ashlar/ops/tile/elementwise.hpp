@@ -3,6 +3,7 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <tuple>
 #include <type_traits>
@@ -87,11 +88,29 @@ void run_map(context<C>& on, const F& function, const view<R>& out, const view<c
   }(std::index_sequence_for<S...>{});
 }
 
+/// A function of numbers on booleans, which tile programs only combine: they are 0 and 1.
+template <class F>
+struct of_numbers {
+  F function{};
+
+  template <class... V>
+  constexpr auto operator()(const V&... x) const {
+    return function(tile::cast<std::int8_t>(x)...);
+  }
+};
+
 /// As `chip::host_kernels::map`: views, then the function's attributes.
 template <class F, class C, class R, class... A>
 void map_by_tiles(context<C>& on, const view<R>& out, const A&... arguments) {
-  run_on_views<F>([&](const F& function, const auto&... x) { run_map(on, function, out, x...); },
-                  arguments...);
+  run_on_views<F>(
+      [&]<class... S>(const F& function, const view<S>&... x) {
+        if constexpr (std::same_as<common_compute_type<std::remove_const_t<S>...>, bool>) {
+          run_map(on, of_numbers<F>{function}, out, x...);
+        } else {
+          run_map(on, function, out, x...);
+        }
+      },
+      arguments...);
 }
 
 struct identity {
