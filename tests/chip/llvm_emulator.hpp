@@ -2,10 +2,12 @@
 #pragma once
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
 #include <ios>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -191,18 +193,23 @@ inline memories emulated(const std::vector<launch>& all,
   return std::move(ran.after);
 }
 
-/// Every result must be the interpreter's, with the functions of `plain_math`.
-///
-/// Returns: how many launches ran without vectors, since the emulator itself failed at them.
-inline std::size_t check_emulated(const std::vector<launch>& all,
-                                  chip::llvm_target target = chip::llvm_riscv64) {
-  target.set_math_prefix(plain_math::math_prefix);
+/// What the launches leave behind, and how many of them ran without vectors.
+struct emulation {
+  memories after{};
+  std::size_t without = 0;
+};
+
+/// Runs the launches in the emulator; one at which the emulator itself fails, on scalars.
+inline emulation emulated_somehow(const std::vector<launch>& all,
+                                  const chip::llvm_target& target = chip::llvm_riscv64) {
   const emulator_build vectors(all, target);
   std::optional<emulator_build> scalars;
-  std::size_t without = 0;
-  for (std::size_t i = 0; i < all.size();) {
-    emulator_build::result ran = vectors.run(i, all.size());
-    if (ran.after.size() < all.size() - i) {
+  emulation all_ran;
+  while (all_ran.after.size() < all.size()) {
+    emulator_build::result ran = vectors.run(all_ran.after.size(), all.size());
+    std::move(ran.after.begin(), ran.after.end(), std::back_inserter(all_ran.after));
+    const std::size_t at = all_ran.after.size();
+    if (at < all.size()) {
       // QEMU before 8.1 stops at some conversions of vectors of doubles (its issue 1441).
       if (ran.fault.find("decode_save_opc") == std::string::npos) {
         throw chip::llvm_tool_error("qemu-riscv64", "it failed: " + ran.fault);
@@ -210,19 +217,27 @@ inline std::size_t check_emulated(const std::vector<launch>& all,
       if (!scalars) {
         scalars.emplace(all, target.with_vector_bytes(4));
       }
-      const std::size_t at = i + ran.after.size();
       emulator_build::result again = scalars->run(at, at + 1);
       REQUIRE(again.after.size() == 1);
-      ran.after.push_back(std::move(again.after[0]));
-      ++without;
-    }
-    for (const auto& after : ran.after) {
-      CAPTURE(all[i].name);
-      CHECK(distance(all[i], after, all[i].expected<plain_math::functions>()) == 0);
-      ++i;
+      all_ran.after.push_back(std::move(again.after[0]));
+      ++all_ran.without;
     }
   }
-  return without;
+  return all_ran;
+}
+
+/// Every result must be the interpreter's, with the functions of `plain_math`.
+///
+/// Returns: how many launches ran without vectors, since the emulator itself failed at them.
+inline std::size_t check_emulated(const std::vector<launch>& all,
+                                  chip::llvm_target target = chip::llvm_riscv64) {
+  target.set_math_prefix(plain_math::math_prefix);
+  const emulation ran = emulated_somehow(all, target);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    CAPTURE(all[i].name);
+    CHECK(distance(all[i], ran.after[i], all[i].expected<plain_math::functions>()) == 0);
+  }
+  return ran.without;
 }
 
 }  // namespace llvm_test

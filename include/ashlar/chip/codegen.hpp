@@ -21,4 +21,12 @@ concept RunsTiles =
       C::codegen::run(on, program, grid, arguments);
     };
 
+/// A chip that makes code where kernel `K` is compiled, beside that of programs made at run time:
+/// operators launch what they know by its type.
+template <class C, class K>
+concept CompilesKernel = RunsTiles<C> && requires(context<C>& on, const tile::grid& grid,
+                                                  std::span<const tile::argument> arguments) {
+  C::codegen::template run<K>(on, grid, arguments);
+};
+
 }  // namespace ashlar

@@ -172,11 +172,10 @@ struct tile_kernel<ops::fill, C> {
       return;
     }
     constexpr int block = ops::detail::row_block<C, T, 0>;
-    const tile::program& program = tile::program_of<ops::programs::fill<T, block>>;
     ops::detail::each_four_axes(
-        [&](const auto& arguments) {
-          C::codegen::run(on, program, ops::detail::grid_over(arguments[0], block),
-                          std::array{arguments[0], tile::argument(tile::eval::cast<T>(value))});
+        [&](const auto& y) {
+          ops::detail::run_tiles<ops::programs::fill<T, block>>(
+              on, ops::detail::grid_over(y[0], block), y[0], tile::eval::cast<T>(value));
         },
         out);
   }

@@ -128,6 +128,20 @@ inline tile::grid grid_over(const tile::argument& y, std::int64_t block) {
   return {ceil_div(y.extents[3], block), y.extents[2], y.extents[0] * y.extents[1]};
 }
 
+/// Enqueues the fixed kernel `K`; nothing where the grid is empty.
+template <class K, RunsTiles C, class... A>
+void run_tiles(context<C>& on, const tile::grid& grid, const A&... arguments) {
+  if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) {
+    return;
+  }
+  const std::array<tile::argument, sizeof...(A)> all{tile::argument(arguments)...};
+  if constexpr (CompilesKernel<C, K>) {
+    C::codegen::template run<K>(on, grid, all);
+  } else {
+    C::codegen::run(on, tile::program_of<K>, grid, all);
+  }
+}
+
 /// Where a program of `grid_over` stands.
 struct grid_place {
   tile::index i0, i1, i2;

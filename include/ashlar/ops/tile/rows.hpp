@@ -18,16 +18,6 @@
 /// What the default kernels share that work along one axis: rows, launches, room on the chip.
 namespace ashlar::ops::detail {
 
-/// Enqueues the fixed kernel `K`; nothing where the grid is empty.
-template <class K, RunsTiles C, class... A>
-void run_tiles(context<C>& on, const tile::grid& grid, const A&... arguments) {
-  if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) {
-    return;
-  }
-  const std::array<tile::argument, sizeof...(A)> all{tile::argument(arguments)...};
-  C::codegen::run(on, tile::program_of<K>, grid, all);
-}
-
 /// A tensor on the chip for the time of an operator.
 template <class T, RunsTiles C>
 using tile_scratch = tensor<T, key_set<keys::backend<C>>>;
