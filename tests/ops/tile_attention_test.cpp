@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
+#include <cstdint>
+#include <initializer_list>
 #include <iterator>
 #include <vector>
 
@@ -91,11 +93,69 @@ TEST_CASE("ops/tile_attention: a paged cache gives the bits of keys side by side
   }
 }
 
+TEST_CASE("ops/tile_attention: rows of several sequences have the bits that each has alone") {
+  for (const std::int64_t width : {5, 66}) {
+    for (const std::int64_t length : {3, 16}) {
+      const paged_step step(width, length, paged_step::mixed());
+      const std::int64_t n = step.sequence.size();
+      const auto q = twins::numbers<X>({n, 4, width}, 1);
+      const auto attend = [&](const auto& queries, const auto& sequence, const auto& position) {
+        return al::paged_attention(moved(queries), moved(step.keys), moved(step.values),
+                                   moved(step.tables), moved(sequence), moved(position), 0.3);
+      };
+      const auto got = attend(q, step.sequence, step.position);
+      check_close(got,
+                  al::paged_attention(q, step.keys, step.values, step.tables, step.sequence,
+                                      step.position, 0.3),
+                  attended(70, width));
+      for (std::int64_t i = 0; i < n; ++i) {
+        const auto one = [&](const auto& x) { return al::clone(al::narrow(x, 0, i, 1)); };
+        twins::check_same(back(attend(one(q), one(step.sequence), one(step.position))),
+                          one(back(got)));
+      }
+    }
+  }
+}
+
+TEST_CASE("ops/tile_attention: what is no number stays in its sequence") {
+  paged_step step(5, 16, paged_step::mixed());
+  for (std::int64_t i = 0; i < step.values.size(); ++i) {  // of the last sequence
+    if (i / (2 * 16 * 5) % 3 == 2) {
+      step.values.data()[i] = std::nanf("");
+    }
+  }
+  const auto q = twins::numbers<X>({step.sequence.size(), 4, 5}, 1);
+  const auto got =
+      back(al::paged_attention(moved(q), moved(step.keys), moved(step.values), moved(step.tables),
+                               moved(step.sequence), moved(step.position), 0.3));
+  for (std::int64_t i = 0; i < got.size(); ++i) {
+    CHECK(std::isnan(got.data()[i]) == (step.sequence.data()[i / (4 * 5)] == 2));
+  }
+}
+
 TEST_CASE("ops/tile_attention: rows, blocks and slots that are none stop the kernel") {
   const auto keys = moved(al::zeros<X>({2, 1, 4, 2}));
   const auto values = moved(al::zeros<X>({2, 1, 2, 4}));
   const auto k = moved(al::zeros<X>({1, 1, 4}));
   const auto slot = moved(al::from_values<twins::plain<std::int64_t>>({1}, {4}));
+  const auto numbers = [](std::initializer_list<std::int32_t> all) {
+    const auto n = static_cast<std::int64_t>(all.size());
+    return moved(al::from_values<twins::plain<std::int32_t>>({n}, all));
+  };
+  // One row for the form of tokens, three for that of prompts.
+  const auto stops = [&](const auto& tables, const auto& sequence, const auto& position) {
+    const auto q = moved(al::zeros<X>({sequence.size(), 1, 4}));
+    CHECK_THROWS_AS(al::paged_attention(q, keys, values, tables, sequence, position, 1.0),
+                    al::tile::execution_error);
+  };
+  const auto table = moved(al::from_values<twins::plain<std::int32_t>>({1, 2}, {0, 1}));
+  const auto wrong = moved(al::from_values<twins::plain<std::int32_t>>({1, 2}, {0, 2}));
+  stops(table, numbers({1}), numbers({0}));
+  stops(table, numbers({0}), numbers({4}));
+  stops(wrong, numbers({0}), numbers({2}));
+  stops(table, numbers({0, -1, 0}), numbers({0, 0, 0}));
+  stops(table, numbers({0, 0, 0}), numbers({0, 1, 4}));
+  stops(wrong, numbers({0, 0, 0}), numbers({0, 1, 2}));
   CHECK_THROWS_AS(al::cache_write(keys, values, k, k, slot), al::tile::execution_error);
   CHECK_THROWS_AS(al::cache_write(keys, values, values, k, slot), al::shape_error);
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <limits>
 #include <tuple>
+#include <type_traits>
 
 #include "ashlar/core/ceil_div.hpp"
 #include "ashlar/ops/attention.hpp"
@@ -98,7 +99,7 @@ struct paged_attention {
     k.require(0, (s >= 0) & (s < tables.extent(0)));
     k.require(1, (last >= 0) & (last / length < tables.extent(1)));
     const auto tokens = k.iota<std::int64_t, 0, N, 1>();
-    const auto along = tile::broadcast<places>(k.iota<std::int64_t, 1, 1, D>());
+    const auto along = k.iota<std::int64_t, 1, 1, D>();
     const auto done = k.loop(
         0, last + 1, N,
         [&](tile::index j, auto best, auto total, auto sum) {
@@ -114,18 +115,95 @@ struct paged_attention {
               0, q.extent(2), D,
               [&](tile::index d, auto to) {
                 const auto x = tile::reshape<1, D>(tile::load<D>(q, row, head, d));
-                const auto key = tile::gather<N, D>(keys, from, own, token, along + d);
+                const auto key =
+                    tile::gather<N, D>(keys, from, own, token, tile::broadcast<places>(along + d));
                 return tile::dot(x, tile::transpose(key), to);
               },
               k.zeros<C, 1, N>());
           const auto counted = tile::select(tile::transpose(counts), scores * scale, no_score);
-          const auto values =
-              tile::cast<C>(tile::gather<N, D>(v, from, own, token, along + channel));
+          const auto values = tile::cast<C>(
+              tile::gather<N, D>(v, from, own, token, tile::broadcast<places>(along + channel)));
           return attend_block(counted, values, best, total, sum);
         },
         k.full<C, 1, 1>(no_score), k.zeros<C, 1, 1>(), k.zeros<C, 1, D>());
     const auto result = tile::reshape<D>(std::get<2>(done) / std::get<1>(done));
     tile::store(y, tile::cast<T>(result), row, head, channel);
+  }
+};
+
+/// The same for `M` rows at a time, whatever sequences they are of: the keys of a sequence pass
+/// once for all its rows. With finite values in the cache each row has the bits of
+/// `paged_attention`.
+template <Scalar T, int D, int M = 16, int N = 64>
+struct paged_prefill {
+  static constexpr auto name = "paged_prefill";
+  using C = compute_type<T>;
+
+  constexpr void operator()(tile::scope& k, tile::out<T, 3> y, tile::in<T, 3> q,
+                            tile::in<T, 4> keys, tile::in<T, 4> v, tile::in<std::int32_t, 2> tables,
+                            tile::in<std::int32_t, 1> sequence, tile::in<std::int32_t, 1> position,
+                            tile::arg<C> scale) const {
+    using places = tile::tile<std::int64_t, N, D>;
+    const auto m = k.program_id(2) * M;
+    const auto head = k.program_id(1);
+    const auto own = head / (q.extent(1) / v.extent(1));
+    const auto channel = k.program_id(0) * D;
+    const auto length = v.extent(2);
+    const auto number_of = [&](const auto& of_rows) {
+      return tile::reshape<M, 1>(tile::cast<std::int64_t>(tile::load<M>(of_rows, m)));
+    };
+    const auto rows = k.iota<std::int64_t, 0, M, 1>() + m;
+    const auto here = rows < q.extent(0);
+    const auto s = number_of(sequence);
+    const auto last = number_of(position);
+    k.require(0, (!here) | ((s >= 0) & (s < tables.extent(0))));
+    k.require(1, (!here) | ((last >= 0) & (last / length < tables.extent(1))));
+    const auto largest = [](const auto& of_rows) { return tile::max<0>(tile::max<1>(of_rows)); };
+    const auto tokens = k.iota<std::int64_t, 0, N, 1>();
+    const auto columns = k.iota<std::int64_t, 1, 1, N>();
+    const auto along = k.iota<std::int64_t, 1, 1, D>();
+    const auto done = k.loop(
+        0, tile::min(q.extent(0) - m, M), 1,
+        [&](tile::index r, auto best, auto total, auto sum) {
+          const auto from_table = tile::cast<std::int64_t>(tile::load(sequence, m + r));
+          const auto mine = here & (s == from_table);
+          // The first row of a sequence does the work for all of them.
+          const auto before = largest(tile::select(mine & (rows < m + r), rows, -1));
+          const auto end = largest(tile::select(mine, last + 1, 0));
+          return k.loop(
+              0, tile::select(before < 0, end, 0), N,
+              [&](tile::index j, auto b, auto t, auto w) {
+                const auto at = tokens + j;
+                const auto counts = at < end;
+                const auto block = tile::cast<std::int64_t>(
+                    tile::gather<N, 1>(tables.outside(-1), from_table, at / length));
+                k.require(2, (!counts) | ((block >= 0) & (block < v.extent(0))));
+                const auto from = tile::broadcast<places>(tile::select(counts, block, -1));
+                const auto token = tile::broadcast<places>(at % length);
+                const auto scores = k.loop(
+                    0, q.extent(2), D,
+                    [&](tile::index d, auto to) {
+                      const auto x = tile::reshape<M, D>(tile::load<M, 1, D>(q, m, head, d));
+                      const auto key = tile::gather<N, D>(keys, from, own, token,
+                                                          tile::broadcast<places>(along + d));
+                      return tile::dot(x, tile::transpose(key), to);
+                    },
+                    k.zeros<C, M, N>());
+                const auto counted =
+                    tile::select(mine & (columns + j <= last), scores * scale, no_score);
+                const auto values = tile::cast<C>(tile::gather<N, D>(
+                    v, from, own, token, tile::broadcast<places>(along + channel)));
+                const auto now = attend_block(counted, values, b, t, w);
+                // Other sequences' rows keep theirs, whatever these values are.
+                return std::tuple(tile::select(mine, std::get<0>(now), b),
+                                  tile::select(mine, std::get<1>(now), t),
+                                  tile::select(mine, std::get<2>(now), w));
+              },
+              best, total, sum);
+        },
+        k.full<C, M, 1>(no_score), k.zeros<C, M, 1>(), k.zeros<C, M, D>());
+    const auto result = tile::cast<T>(std::get<2>(done) / std::get<1>(done));
+    tile::store(y, tile::reshape<M, 1, D>(result), m, head, channel);
   }
 };
 
@@ -196,10 +274,21 @@ struct tile_kernel<ops::paged_attention, C> {
     using namespace ops::detail;
     const tensor_spec turned = geometry::transpose(*key_cache.spec, -1, -2);
     with_head_block(q.extent(2), [&](auto width) {
-      run_tiles<ops::programs::paged_attention<T, width(), fold_block<C>>>(
-          on, {ceil_div(q.extent(2), width()), q.extent(1), q.extent(0)}, out, q,
-          view<const T>{key_cache.data, &turned}, value_cache, block_tables, sequence, position,
-          static_cast<compute_type<T>>(factor));
+      const auto run = [&]<class Kernel>(std::type_identity<Kernel>, std::int64_t rows) {
+        run_tiles<Kernel>(on, {ceil_div(q.extent(2), width()), q.extent(1), rows}, out, q,
+                          view<const T>{key_cache.data, &turned}, value_cache, block_tables,
+                          sequence, position, static_cast<compute_type<T>>(factor));
+      };
+      // Where sequences are is known on the chip only; so much is sure: with twice as many rows as
+      // sequences there are prompts among them. Both give the same bits.
+      constexpr int m = query_block<C, T, width()>;
+      using of_prompts = ops::programs::paged_prefill<T, width(), m, fold_block<C>>;
+      using of_tokens = ops::programs::paged_attention<T, width(), fold_block<C>>;
+      if (q.extent(0) >= 2 * block_tables.extent(0)) {
+        run(std::type_identity<of_prompts>{}, ceil_div(q.extent(0), m));
+      } else {
+        run(std::type_identity<of_tokens>{}, q.extent(0));
+      }
     });
   }
 };
