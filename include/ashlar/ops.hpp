@@ -9,6 +9,7 @@
 #include "ashlar/ops/coverage.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/cross_entropy.hpp"
+#include "ashlar/ops/dense.hpp"
 #include "ashlar/ops/embedding.hpp"
 #include "ashlar/ops/host_fallback.hpp"
 #include "ashlar/ops/math.hpp"

@@ -55,16 +55,16 @@ std::vector<tile::program> operators() {
       programs::norm_backward_weight<f, false>, programs::norm_backward_weight<f, true>,
       programs::matmul<f, false>, programs::matmul<f, true>, programs::matmul<h, false>,
       programs::matmul<i64, false>, programs::dense<f, tile::fn::gelu, true, true>,
-      programs::gated<f>, programs::swiglu_backward<f>, programs::attention<f, 64>,
-      programs::paged_attention<f, 64>, programs::cache_write<h>, programs::attention_note<f, 64>,
-      programs::attention_backward_q<f, 64>, programs::attention_backward_kv<f, 64>,
-      programs::cross_entropy_rows<f, i64>, programs::cross_entropy_mean<f, i64>,
-      programs::cross_entropy_weight<f, i64>, programs::cross_entropy_backward<f, i64>,
-      programs::embedding<f, i64>, programs::embedding_backward<f, i64>,
-      programs::adamw_step<f, f, f>, programs::sgd_step<f, f, f, true>,
-      programs::random_fill<f, false>, programs::random_fill<f, true>,
-      programs::fold_rows<programs::fold_sum, f>, programs::fold_columns<programs::fold_max, f>,
-      programs::argmax<f>, programs::rope<f, i64>>();
+      programs::map<256, tile::fn::swiglu, f, f, f, f>, programs::attention<f, 64>,
+      programs::paged_attention<f, 64>, programs::paged_prefill<f, 64>, programs::cache_write<h>,
+      programs::attention_note<f, 64>, programs::attention_backward_q<f, 64>,
+      programs::attention_backward_kv<f, 64>, programs::cross_entropy_rows<f, i64>,
+      programs::cross_entropy_mean<f, i64>, programs::cross_entropy_weight<f, i64>,
+      programs::cross_entropy_backward<f, i64>, programs::embedding<f, i64>,
+      programs::embedding_backward<f, i64>, programs::adamw_step<f, f, f>,
+      programs::sgd_step<f, f, f, true>, programs::random_fill<f, false>,
+      programs::random_fill<f, true>, programs::fold_rows<programs::fold_sum, f>,
+      programs::fold_columns<programs::fold_max, f>, programs::argmax<f>, programs::rope<f, i64>>();
 }
 
 }  // namespace

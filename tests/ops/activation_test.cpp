@@ -22,6 +22,17 @@ TEST_CASE("ops/activation: functions equal their formulas") {
   });
 }
 
+TEST_CASE("ops/activation: SwiGLU has the bits of its parts") {
+  for (const al::shape& s : {al::shape{}, {0}, {1}, {67}, {2, 3, 17}}) {
+    const auto gate = numbers<plain<float>>(s, 1);
+    const auto up = numbers<plain<float>>(s, 2);
+    const auto y = al::swiglu(gate, up);
+    check_same(y, al::mul(al::silu(gate), up));
+    check_same(al::swiglu(scattered(gate), scattered(up)), y);
+    check_meta(y, al::swiglu(ghost_of(gate), ghost_of(up)));
+  }
+}
+
 TEST_CASE("ops/activation: gradients equal differences of the function") {
   const auto x = numbers<plain<double>>({3, 11}, 5);
   const auto one = al::ones<plain<double>>({3, 11});

@@ -28,6 +28,10 @@ void twins::gradients_of<ops::silu>() {
   check_unary_gradients(al::silu, numbers<leaf>);
 }
 template <>
+void twins::gradients_of<ops::swiglu>() {
+  check_binary_gradients(al::swiglu);
+}
+template <>
 void twins::gradients_of<ops::tanh_backward>() {
   check_binary_gradients(al::op_function<ops::tanh_backward>{});
 }

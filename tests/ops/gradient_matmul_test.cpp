@@ -39,3 +39,18 @@ void twins::gradients_of<ops::linear_bias>() {
 TEST_CASE("ops/matmul: gradients, and theirs, equal differences") {
   check_family(family::matmul{});
 }
+
+TEST_CASE("ops/dense: gradients, and theirs, equal differences") {
+  const auto w = numbers<leaf>({2, 3}, 2);
+  const auto b = numbers<leaf>({2}, 3);
+  for (const al::shape& s : {al::shape{1, 3}, {4, 3}, {2, 2, 3}, {0, 3}}) {
+    al::shape to = s;
+    to[to.rank() - 1] = 2;
+    check_gradient(al::dense<al::ops::gelu>, numbers<leaf>(s, 1), w, b, numbers<leaf>(to, 4));
+    check_gradient(al::dense<void>, numbers<leaf>(s, 1), w, b, scattered(numbers<leaf>(to, 4)));
+    check_gradient(al::dense<al::ops::silu>, scattered(numbers<leaf>(s, 1)), w, b);
+  }
+  check_second_gradient(al::dense<al::ops::silu>, numbers<leaf>({2, 3}, 1), w, b,
+                        numbers<leaf>({2, 2}, 4));
+  CHECK_THROWS_AS(al::dense<void>(numbers<leaf>({1, 3}, 1), w, b, b), al::shape_error);
+}

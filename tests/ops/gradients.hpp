@@ -31,7 +31,7 @@ using math =
                    ops::rsqrt, ops::cast<float>, ops::copy, ops::clone, ops::fill>;
 using activation =
     ops::operators<ops::tanh, ops::sigmoid, ops::relu, ops::gelu, ops::gelu_tanh, ops::silu,
-                   ops::tanh_backward, ops::sigmoid_backward, ops::relu_backward,
+                   ops::swiglu, ops::tanh_backward, ops::sigmoid_backward, ops::relu_backward,
                    ops::gelu_backward, ops::gelu_tanh_backward, ops::silu_backward>;
 using shapes =
     ops::operators<ops::slice, ops::narrow, ops::select, ops::transpose, ops::permute, ops::expand,

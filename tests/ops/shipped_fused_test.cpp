@@ -36,9 +36,9 @@ TEST_CASE("ops/shipped: kernels of rows, from the compiler and at run time") {
 TEST_CASE("ops/shipped: kernels of matrices, from the compiler and at run time") {
   const auto names = shipped::check_kernels<
       programs::matmul<float, false>, programs::matmul<bfloat16, true>,
-      programs::dense<bfloat16, fn::gelu, true, true>, programs::gated<float>,
-      programs::swiglu_backward<float>, programs::attention<float, 64>,
+      programs::dense<bfloat16, fn::gelu, true, true>, programs::attention<float, 64>,
       programs::attention<bfloat16, 80>, programs::paged_attention<float, 64>,
+      programs::paged_prefill<float, 64>, programs::paged_prefill<bfloat16, 128>,
       programs::cache_write<float>, programs::attention_note<float, 64>,
       programs::attention_backward_q<bfloat16, 64>, programs::attention_backward_kv<float, 80>>();
   shipped::check_complete(names, {"attention", "attention_backward", "epilogue", "matmul"});

@@ -7,8 +7,10 @@
 
 #include "ashlar/chip/host/codegen.hpp"
 #include "ashlar/core/ceil_div.hpp"
+#include "ashlar/ops/activation.hpp"
 #include "ashlar/ops/tile/epilogue.hpp"
 #include "chip/codegen_support.hpp"
+#include "support/tile_chip.hpp"
 
 namespace {
 
@@ -18,8 +20,6 @@ namespace programs = ashlar::ops::programs;
 using codegen_test::agrees;
 using codegen_test::random_array;
 using host_test::array;
-
-double silu(double x) { return x / (1 + std::exp(-x)); }
 
 /// Off by at most so many roundings of what is summed up.
 bool is_near(double x, double exact, double roundings, double magnitude) {
@@ -72,28 +72,30 @@ TEST_CASE("ops/tile_epilogue: a product without bias or residual does not read t
       agrees<kernel>({1, 1, 1}, array<float>({5, 9}), a.in(), b.in(), nothing.in(), no_rows.in()));
 }
 
-TEST_CASE("ops/tile_epilogue: SwiGLU and its gradients") {
-  for (const std::int64_t n : {1, 7, 64, 131}) {
-    CAPTURE(n);
-    const auto gate = random_array<float>({1, 1, 3, n}, 1);
-    const auto up = random_array<float>({1, 1, 3, n}, 2);
-    const auto dy = random_array<float>({1, 1, 3, n}, 3);
-    array<float> y({1, 1, 3, n});
-    array<float> dgate({1, 1, 3, n});
-    array<float> dup({1, 1, 3, n});
-    const tile::grid grid{al::ceil_div(n, 64), 3, 1};
-    al::chip::launch<programs::gated<float>>(grid, y.out(), gate.in(), up.in());
-    al::chip::launch<programs::swiglu_backward<float>>(grid, dgate.out(), dup.out(), dy.in(),
-                                                       gate.in(), up.in());
-    for (std::int64_t i = 0; i < 3 * n; ++i) {
-      const double g = gate[i];
-      const double u = up[i];
-      const double s = 1 / (1 + std::exp(-g));
-      // A handful of roundings, and exp's two places.
-      CHECK(is_near(y[i], silu(g) * u, 12, std::abs(g * u)));
-      CHECK(is_near(dup[i], dy[i] * silu(g), 12, std::abs(dy[i] * g)));
-      const double size = std::abs(dy[i] * u) * (1 + std::abs(g));
-      CHECK(is_near(dgate[i], dy[i] * u * s * (1 + g * (1 - s)), 16, size));
-    }
+TEST_CASE_TEMPLATE("ops/tile_epilogue: the operator is a linear layer and what follows it", T,
+                   float, al::bfloat16) {
+  using namespace tile_test;
+  using X = twins::plain<T>;
+  for (const al::shape& s : {al::shape{37}, {0, 37}, {1, 37}, {3, 5, 37}}) {
+    al::shape to = s;
+    to[to.rank() - 1] = 65;
+    const auto x = twins::numbers<X>(s, 1);
+    const auto w = twins::numbers<X>({65, 37}, 2);
+    const auto b = twins::numbers<X>({65}, 3);
+    const auto r = twins::numbers<X>(to, 4);
+    // A chain of products of at most 4, an activation of a few steps, a sum; rounded once.
+    const tolerance near{38 + 10, 4.0 * 37 + 4};
+    const auto check = [&](const auto& f, const auto&... a) {
+      const auto want = al::cast<T>(f(al::cast<float>(a)...));
+      check_close(f(moved(a)...), want, near);
+      check_close(f(moved(twins::scattered(a))...), want, near);
+    };
+    check([](const auto&... a) { return al::dense<al::ops::gelu>(a...); }, x, w, b, r);
+    check([](const auto&... a) { return al::dense<al::ops::silu>(a...); }, x, w, b);
+    check([](const auto&... a) { return al::dense<void>(a...); }, x, w, b, r);
   }
+  const auto x = moved(twins::numbers<X>({2, 3}, 1));
+  const auto w = moved(twins::numbers<X>({5, 3}, 1));
+  const auto b = moved(twins::numbers<X>({5}, 1));
+  CHECK_THROWS_AS(al::dense<void>(x, w, b, b), al::shape_error);
 }

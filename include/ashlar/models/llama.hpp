@@ -54,14 +54,14 @@ struct llama_attention {
   }
 };
 
-/// `down(silu(gate(x)) * up(x))`. Source: Shazeer (2020).
+/// `down(swiglu(gate(x), up(x)))`. Source: Shazeer (2020).
 template <class Stack>
 struct llama_mlp {
   using projection = nn::linear<Stack>;
   BOOST_HANA_DEFINE_STRUCT(llama_mlp, (projection, gate_proj), (projection, up_proj),
                            (projection, down_proj));
 
-  auto operator()(const auto& x) const { return down_proj(mul(silu(gate_proj(x)), up_proj(x))); }
+  auto operator()(const auto& x) const { return down_proj(swiglu(gate_proj(x), up_proj(x))); }
 };
 
 template <class Stack>

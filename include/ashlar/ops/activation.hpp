@@ -70,6 +70,25 @@ struct silu_backward : detail::unary_backward<silu_backward> {
   }
 };
 
+/// `silu(gate) * up` in one pass, with NumPy's broadcasting. Source: Shazeer (2020).
+struct swiglu : detail::binary<swiglu> {
+  static constexpr std::string_view name = "swiglu";
+  static constexpr bool floating = true;
+  using function = tile::fn::swiglu;
+  struct derivative {
+    static constexpr std::array needs{arg<0>.bit | arg<1>.bit, arg<0>.bit};
+    template <int I>
+    static auto vjp(const auto& g, const auto& saved) {
+      const auto& gate = saved(arg<0>);
+      if constexpr (I == 0) {
+        return call<silu_backward>(gate, call<mul>(g, saved(arg<1>)));
+      } else {
+        return call<swiglu>(gate, g);
+      }
+    }
+  };
+};
+
 /// `x * Phi(x)` with the normal distribution's Phi.
 struct gelu : detail::floating_unary<gelu> {
   static constexpr std::string_view name = "gelu";
@@ -122,6 +141,7 @@ struct gelu_tanh_backward : detail::unary_backward<gelu_tanh_backward> {
 inline constexpr op_function<ops::sigmoid> sigmoid;
 inline constexpr op_function<ops::relu> relu;
 inline constexpr op_function<ops::silu> silu;
+inline constexpr op_function<ops::swiglu> swiglu;
 inline constexpr op_function<ops::gelu> gelu;
 inline constexpr op_function<ops::gelu_tanh> gelu_tanh;
 

@@ -28,6 +28,7 @@ struct relu;
 struct gelu;
 struct gelu_tanh;
 struct silu;
+struct swiglu;
 struct tanh_backward;
 struct sigmoid_backward;
 struct relu_backward;
@@ -87,6 +88,8 @@ struct cross_entropy_backward;
 struct matmul;
 struct linear;
 struct linear_bias;
+template <class Activation>
+struct dense;
 struct embedding;
 struct embedding_backward;
 struct rms_norm;
@@ -109,18 +112,17 @@ template <class... Op>
 struct operators {};
 
 /// Every operator, once, in the order above; `cast` stands there with one of its types.
-using all =
-    operators<add, sub, mul, div, neg, abs, sign, square, maximum, minimum, scale, pow, exp, log,
-              sqrt, rsqrt, tanh, sigmoid, relu, gelu, gelu_tanh, silu, tanh_backward,
-              sigmoid_backward, relu_backward, gelu_backward, gelu_tanh_backward, silu_backward, eq,
-              ne, lt, le, gt, ge, logical_not, where, slice, narrow, select, transpose, permute,
-              expand, squeeze, unsqueeze, view_as, reshape, slice_backward, cast<float>, copy,
-              clone, contiguous, cat, fill, arange, uniform, normal, sum, mean, max, min, argmax,
-              sum_to, sum_squares, softmax, softmax_backward, log_softmax, log_softmax_backward,
-              cross_entropy, cross_entropy_backward, matmul, linear, linear_bias, embedding,
-              embedding_backward, rms_norm, rms_norm_backward_x, rms_norm_backward_weight,
-              layer_norm, layer_norm_backward_x, layer_norm_backward_weight, rope,
-              scaled_dot_product_attention, scaled_dot_product_attention_backward, paged_attention,
-              cache_write, adamw_step, sgd_step>;
+using all = operators<
+    add, sub, mul, div, neg, abs, sign, square, maximum, minimum, scale, pow, exp, log, sqrt, rsqrt,
+    tanh, sigmoid, relu, gelu, gelu_tanh, silu, swiglu, tanh_backward, sigmoid_backward,
+    relu_backward, gelu_backward, gelu_tanh_backward, silu_backward, eq, ne, lt, le, gt, ge,
+    logical_not, where, slice, narrow, select, transpose, permute, expand, squeeze, unsqueeze,
+    view_as, reshape, slice_backward, cast<float>, copy, clone, contiguous, cat, fill, arange,
+    uniform, normal, sum, mean, max, min, argmax, sum_to, sum_squares, softmax, softmax_backward,
+    log_softmax, log_softmax_backward, cross_entropy, cross_entropy_backward, matmul, linear,
+    linear_bias, dense<void>, embedding, embedding_backward, rms_norm, rms_norm_backward_x,
+    rms_norm_backward_weight, layer_norm, layer_norm_backward_x, layer_norm_backward_weight, rope,
+    scaled_dot_product_attention, scaled_dot_product_attention_backward, paged_attention,
+    cache_write, adamw_step, sgd_step>;
 
 }  // namespace ashlar::ops

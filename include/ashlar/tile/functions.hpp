@@ -327,6 +327,12 @@ struct silu {
     return x / (constant(x, 1.0) + detail::calls::call_exp(-x));
   }
 };
+struct swiglu {
+  template <class V>
+  constexpr V operator()(const V& gate, const V& up) const {
+    return silu{}(gate)*up;
+  }
+};
 struct relu {
   template <class V>
   constexpr V operator()(const V& x) const {

@@ -2,14 +2,20 @@
 #pragma once
 #include <cstdint>
 
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/dtype.hpp"
+#include "ashlar/core/geometry.hpp"
+#include "ashlar/ops/dense.hpp"
 #include "ashlar/ops/tile/launch.hpp"
+#include "ashlar/ops/tile/matmul.hpp"
+#include "ashlar/ops/tile/rows.hpp"
 #include "ashlar/tile/functions.hpp"
 #include "ashlar/tile/kernel.hpp"
 
-/// Fused kernels around products that no single operator has: launch them where a model wants one
-/// pass over memory in place of several.
-namespace ashlar::ops::programs {
+/// A product and what follows it in one program.
+namespace ashlar {
+
+namespace ops::programs {
 
 /// Leaves a sum as it is.
 struct no_activation {
@@ -58,45 +64,57 @@ struct dense {
   }
 };
 
-/// `y = activation(gate) * up`, with SiLU what SwiGLU does between its products; the grid is that
-/// of `grid_over(y, B)`.
-template <Scalar T, class Activation = tile::fn::silu, int B = detail::tile_block>
-struct gated {
-  static constexpr auto name = "gated";
-  using C = compute_type<T>;
+}  // namespace ops::programs
 
-  constexpr void operator()(tile::scope& k, tile::out<T, 4> y, tile::in<T, 4> gate,
-                            tile::in<T, 4> up) const {
-    const detail::grid_place at(k, y.extent(1));
-    const auto c = k.program_id(0) * B;
-    const auto g = tile::cast<C>(tile::load<B>(gate, at.i0, at.i1, at.i2, c));
-    const auto u = tile::cast<C>(tile::load<B>(up, at.i0, at.i1, at.i2, c));
-    tile::store(y, tile::cast<T>(Activation{}(g)*u), at.i0, at.i1, at.i2, c);
+namespace ops::detail {
+template <class Activation>
+struct function_of {
+  using type = typename Activation::function;
+};
+template <>
+struct function_of<void> {
+  using type = programs::no_activation;
+};
+}  // namespace ops::detail
+
+template <class Activation, RunsTiles C>
+struct tile_kernel<ops::dense<Activation>, C> {
+  template <Floating T>
+  static void impl(context<C>& on, view<T> out, view<const T> self, view<const T> weight,
+                   view<const T> bias) {
+    const tensor_spec nothing = contiguous_spec(dtype_of<T>, shape{0, 0}.span());
+    run<false>(on, out, self, weight, bias, view<const T>{nullptr, &nothing});
+  }
+  template <Floating T>
+  static void impl(context<C>& on, view<T> out, view<const T> self, view<const T> weight,
+                   view<const T> bias, view<const T> residual) {
+    const ops::detail::reshaped<T, C> r(on, residual, matrix(out, out.extent(-1)));
+    run<true>(on, out, self, weight, bias, r.get());
+  }
+
+ private:
+  template <class T>
+  static shape matrix(const view<T>& x, std::int64_t columns) {
+    return {ops::detail::rows_of(*x.spec), columns};
+  }
+  template <bool Residual, class T>
+  static void run(context<C>& on, const view<T>& out, const view<const T>& self,
+                  const view<const T>& weight, const view<const T>& bias,
+                  const view<const T>& residual) {
+    using namespace ops::detail;
+    using function = typename function_of<Activation>::type;
+    constexpr chip::matmul_blocks size = product_blocks<C, T>;
+    using kernel = ops::programs::dense<T, function, true, Residual, size.m, size.n, size.k>;
+    if (out.size() == 0) {
+      return;
+    }
+    const reshaped<T, C> x(on, self, matrix(self, self.extent(-1)));
+    const tensor_spec turned = geometry::transpose(*weight.spec, 0, 1);
+    into_shape(on, out, matrix(out, out.extent(-1)), [&](const view<T>& y) {
+      run_tiles<kernel>(on, {ceil_div(y.extent(1), size.n), ceil_div(y.extent(0), size.m), 1}, y,
+                        x.get(), view<const T>{weight.data, &turned}, bias, residual);
+    });
   }
 };
 
-/// The gradients of `activation(gate) * up` with SiLU, from the gradient `dy`.
-template <Scalar T, int B = detail::tile_block>
-struct swiglu_backward {
-  static constexpr auto name = "swiglu_backward";
-  using C = compute_type<T>;
-
-  constexpr void operator()(tile::scope& k, tile::out<T, 4> dgate, tile::out<T, 4> dup,
-                            tile::in<T, 4> dy, tile::in<T, 4> gate, tile::in<T, 4> up) const {
-    const detail::grid_place at(k, dgate.extent(1));
-    const auto c = k.program_id(0) * B;
-    const auto read = [&](const auto& from) {
-      return tile::cast<C>(tile::load<B>(from, at.i0, at.i1, at.i2, c));
-    };
-    const auto d = read(dy);
-    const auto g = read(gate);
-    const auto u = read(up);
-    const auto s = tile::sigmoid(g);
-    tile::store(dup, tile::cast<T>(d * (g * s)), at.i0, at.i1, at.i2, c);
-    // silu' = s (1 + g (1 - s))
-    const auto slope = s * tile::fma(g, 1 - s, k.full<C, B>(1));
-    tile::store(dgate, tile::cast<T>(d * u * slope), at.i0, at.i1, at.i2, c);
-  }
-};
-
-}  // namespace ashlar::ops::programs
+}  // namespace ashlar
