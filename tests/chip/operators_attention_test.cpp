@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "ashlar/ops/tile/attention.hpp"
 #include "ashlar/ops/tile/attention_backward.hpp"
@@ -48,4 +49,30 @@ TEST_CASE("chip/operators: attention, forward and backward, on every chip") {
   replay::check_on_every_chip();
   replay::check_seen<ops::scaled_dot_product_attention,
                      ops::scaled_dot_product_attention_backward>();
+}
+
+TEST_CASE("chip/operators: attention over a paged cache, and writing to it, on every chip") {
+  const auto attend = [](const auto&... x) { return al::paged_attention(x..., 0.3); };
+  for (const std::int64_t width : {5, 66}) {
+    const std::vector<std::pair<std::int32_t, std::int32_t>> tokens{{2, 0}, {0, 40}, {1, 69}};
+    for (const auto& rows : {tokens, tile_test::paged_step::mixed()}) {
+      const tile_test::paged_step step(width, 16, rows);
+      const auto q = twins::numbers<X>({step.sequence.size(), 4, width}, 1);
+      check<ops::paged_attention>({static_cast<double>(70 + 4 * width) + 16, 4}, attend, q,
+                                  step.keys, step.values, step.tables, step.sequence,
+                                  step.position);
+    }
+  }
+  const tile_test::paged_step step(5, 3, {{0, 0}});
+  check<ops::cache_write>(
+      exact,
+      [](const auto& keys, const auto& values, const auto& k, const auto& v, const auto& slots) {
+        const std::tuple caches{al::clone(keys), al::clone(values)};
+        al::cache_write(std::get<0>(caches), std::get<1>(caches), k, v, slots);
+        return caches;
+      },
+      step.keys, step.values, twins::numbers<X>({4, 2, 5}, 4), twins::numbers<X>({4, 2, 5}, 5),
+      al::from_values<twins::plain<std::int64_t>>({4}, {7, 0, 30, 11}));
+  replay::check_on_every_chip();
+  replay::check_seen<ops::paged_attention, ops::cache_write>();
 }

@@ -120,12 +120,14 @@ TEST_CASE("chip/operators: functions and their gradients are near on every chip"
   binary<ops::tanh_backward>({4, 10});
   binary<ops::sigmoid_backward>({4, 12});
   binary<ops::silu_backward>({8, 12});
+  binary<ops::swiglu>({5, 16});
   binary<ops::gelu_backward>({10, 8});
   binary<ops::gelu_tanh_backward>({16, 8});
   replay::check_on_every_chip();
   replay::check_seen<ops::exp, ops::log, ops::sqrt, ops::rsqrt, ops::tanh, ops::sigmoid, ops::silu,
-                     ops::gelu, ops::gelu_tanh, ops::pow, ops::tanh_backward, ops::sigmoid_backward,
-                     ops::silu_backward, ops::gelu_backward, ops::gelu_tanh_backward>();
+                     ops::swiglu, ops::gelu, ops::gelu_tanh, ops::pow, ops::tanh_backward,
+                     ops::sigmoid_backward, ops::silu_backward, ops::gelu_backward,
+                     ops::gelu_tanh_backward>();
 }
 
 namespace {

@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <tuple>
 
+#include "ashlar/ops/activation.hpp"
 #include "ashlar/ops/tile/copies.hpp"
 #include "ashlar/ops/tile/embedding.hpp"
+#include "ashlar/ops/tile/epilogue.hpp"
 #include "ashlar/ops/tile/matmul.hpp"
 #include "ashlar/ops/tile/optimizer.hpp"
 #include "ashlar/ops/tile/random.hpp"
@@ -68,8 +70,20 @@ TEST_CASE("chip/operators: products are the same on every chip") {
   check<ops::linear_bias>(
       chain(38), [](const auto& u, const auto& v, const auto& z) { return al::linear(u, v, z); }, x,
       w, b);
+  for (const al::shape& s : {al::shape{37}, {0, 37}, {3, 5, 37}}) {
+    al::shape to = s;
+    to[to.rank() - 1] = 65;
+    const auto u = twins::numbers<plain<float>>(s, 1);
+    const auto r = twins::numbers<plain<float>>(to, 5);
+    // An activation of a few steps, and a sum.
+    const tolerance near{38 + 10, 4.0 * 38 + 4};
+    check<ops::dense<ops::gelu>>(
+        near, [](const auto&... a) { return al::dense<ops::gelu>(a...); }, u, w, b, r);
+    check<ops::dense<void>>(
+        near, [](const auto&... a) { return al::dense<void>(a...); }, u, w, b);
+  }
   replay::check_on_every_chip();
-  replay::check_seen<ops::matmul, ops::linear, ops::linear_bias>();
+  replay::check_seen<ops::matmul, ops::linear, ops::linear_bias, ops::dense<ops::gelu>>();
 }
 
 TEST_CASE("chip/operators: tables, rotations, counting and copies are the same on every chip") {

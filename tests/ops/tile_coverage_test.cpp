@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which operators a chip has that only runs tile programs: all but views, which need no kernel.
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "ashlar/ops.hpp"
@@ -44,5 +51,39 @@ TEST_CASE("ops/tile_coverage: gradients on a chip with nothing but tile programs
   }
   for (std::size_t i = 0; i < here.second.size(); ++i) {
     CHECK(there.second[i] == doctest::Approx(here.second[i]).epsilon(1e-5));
+  }
+}
+
+namespace {
+
+std::set<std::string> matches(const std::string& text, const char* pattern) {
+  const std::regex expression(pattern);
+  std::set<std::string> all;
+  for (std::sregex_iterator i(text.begin(), text.end(), expression), end; i != end; ++i) {
+    all.insert((*i)[1]);
+  }
+  return all;
+}
+
+}  // namespace
+
+// Those tests check at run time that they did what their lists say.
+TEST_CASE("ops/tile_coverage: every tile program of an operator is run on every chip") {
+  const std::filesystem::path source = std::getenv("ASHLAR_SOURCE");
+  std::set<std::string> run;
+  for (const auto& entry : std::filesystem::directory_iterator(source / "tests/chip")) {
+    if (entry.path().filename().string().starts_with("operators_")) {
+      std::ifstream file(entry.path());
+      const std::string text(std::istreambuf_iterator<char>(file), {});
+      for (const std::string& list : matches(text, "check_seen<([^(]*)>\\(\\)")) {
+        run.merge(matches(list, "ops::(\\w+)"));
+      }
+    }
+  }
+  for (const al::coverage_row& row : covered.rows) {
+    if (row.how == al::found::tile) {
+      const std::string name(row.name.substr(0, row.name.find('<')));
+      CHECK_MESSAGE(run.contains(name), name, " is in a list of tests/chip/operators_*_test.cpp");
+    }
   }
 }

@@ -167,7 +167,7 @@ void check_function(double steps, double size, const Prepare& prepare, A... attr
 }
 
 template <class Op, class F = typename Op::function>
-void check_gradient_of(double steps, double size) {
+void check_function_of_two(double steps, double size) {
   const F f{};
   const al::op_function<Op> op;
   check_binary<Op, float>();
@@ -211,13 +211,14 @@ TEST_CASE("ops/tile_elementwise: functions of one variable") {
   check_function<ops::pow>(6, 1.7 * 3 * 4, positive, 1.7);
 }
 
-TEST_CASE("ops/tile_elementwise: gradients of functions") {
-  check_gradient_of<ops::tanh_backward>(4, 10);
-  check_gradient_of<ops::sigmoid_backward>(4, 12);
-  check_gradient_of<ops::relu_backward>(0, 0);
-  check_gradient_of<ops::silu_backward>(8, 12);
-  check_gradient_of<ops::gelu_backward>(10, 8);
-  check_gradient_of<ops::gelu_tanh_backward>(16, 8);
+TEST_CASE("ops/tile_elementwise: functions of two variables") {
+  check_function_of_two<ops::tanh_backward>(4, 10);
+  check_function_of_two<ops::sigmoid_backward>(4, 12);
+  check_function_of_two<ops::relu_backward>(0, 0);
+  check_function_of_two<ops::silu_backward>(8, 12);
+  check_function_of_two<ops::swiglu>(5, 16);
+  check_function_of_two<ops::gelu_backward>(10, 8);
+  check_function_of_two<ops::gelu_tanh_backward>(16, 8);
 }
 
 TEST_CASE("ops/tile_elementwise: NaN, infinities and signed zeros go the way of the host") {

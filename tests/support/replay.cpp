@@ -150,7 +150,7 @@ void check_on_host_and_accelerator() {
       chip::npu_codegen::run(cache, l.code, l.size, l.arguments(there));
       CHECK_MESSAGE(distance(l, there, expected) == 0, "on the accelerator");
     } catch (const al::error& e) {
-      CHECK_MESSAGE(false, "on the accelerator: ", e.what());
+      CHECK_MESSAGE(false, "on the accelerator: ", std::string(e.what()));
     }
     if (l.native != nullptr) {
       std::vector<bytes> here = l.memory;
