@@ -111,8 +111,8 @@ struct sgd_step;
 template <class... Op>
 struct operators {};
 
-/// Every operator, once, in the order above; `cast` and `dense` stand there with one of
-/// their types.
+/// Every operator, once, in the order above; `cast` and `dense` stand there with one of their
+/// types.
 using all = operators<
     add, sub, mul, div, neg, abs, sign, square, maximum, minimum, scale, pow, exp, log, sqrt, rsqrt,
     tanh, sigmoid, relu, gelu, gelu_tanh, silu, swiglu, tanh_backward, sigmoid_backward,
