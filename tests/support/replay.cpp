@@ -234,7 +234,7 @@ void check_on_every_chip() {
     }
   }
   if (llvm_test::can_emulate()) {
-    const auto after = llvm_test::emulated_somehow(apart);
+    const llvm_test::memories after = llvm_test::emulated_somehow(apart).after;
     for (std::size_t i = 0; i < apart.size(); ++i) {
       CAPTURE(apart[i].name);
       CAPTURE(apart[i].code.name());
