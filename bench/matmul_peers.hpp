@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "ashlar/chip/host/gemm.hpp"
@@ -31,9 +32,10 @@ struct problem {
   bool weights;  ///< B is stored as N rows of K, as the weights of a linear layer are
 };
 
-template <class T>
+template <class T, class R = T>
 struct operands {
-  std::vector<T> a, b, c;
+  std::vector<T> a, b;
+  std::vector<R> c;
 
   explicit operands(const problem& p)
       : a(static_cast<std::size_t>(p.m * p.k)),
@@ -42,15 +44,19 @@ struct operands {
     std::mt19937 bits(1);
     for (auto* values : {&a, &b}) {
       for (T& x : *values) {
-        x = static_cast<T>(static_cast<double>(bits()) / 2147483648.0 - 1.0);
+        if constexpr (std::is_integral_v<T>) {
+          x = static_cast<T>(bits());
+        } else {
+          x = T(static_cast<float>(bits()) / 2147483648.0f - 1.0f);
+        }
       }
     }
   }
 };
 
-template <class T, class F>
+template <class T, class R = T, class F>
 void measure(benchmark::State& state, const problem& p, F multiply) {
-  operands<T> x(p);
+  operands<T, R> x(p);
   for (auto _ : state) {
     multiply(x);
     benchmark::DoNotOptimize(x.c.data());
@@ -116,6 +122,34 @@ inline void with_onednn(benchmark::State& state, const problem& p) {
     dnnl_sgemm('N', p.weights ? 'T' : 'N', p.m, p.n, p.k, 1, x.a.data(), p.k, x.b.data(),
                p.weights ? p.k : p.n, 0, x.c.data(), p.n);
   });
+}
+#endif
+
+#ifdef ASHLAR_BENCH_ONEDNN
+/// As its primitive `matmul`, operands in plain layouts.
+template <class T, class R>
+void with_onednn_narrow(benchmark::State& state, const problem& p) {
+  using dnnl::memory;
+  constexpr bool whole = std::is_integral_v<T>;
+  const auto from = whole ? memory::data_type::s8 : memory::data_type::bf16;
+  const auto to = whole ? memory::data_type::s32 : memory::data_type::f32;
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  dnnl::stream stream(engine);
+  const memory::desc a({p.m, p.k}, from, memory::format_tag::ab);
+  const memory::desc b({p.k, p.n}, from,
+                       p.weights ? memory::format_tag::ba : memory::format_tag::ab);
+  const memory::desc c({p.m, p.n}, to, memory::format_tag::ab);
+  try {
+    const dnnl::matmul multiply(dnnl::matmul::primitive_desc({a, b, c}, engine));
+    measure<T, R>(state, p, [&](operands<T, R>& x) {
+      multiply.execute(stream, {{DNNL_ARG_SRC, memory(a, engine, x.a.data())},
+                                {DNNL_ARG_WEIGHTS, memory(b, engine, x.b.data())},
+                                {DNNL_ARG_DST, memory(c, engine, x.c.data())}});
+      stream.wait();
+    });
+  } catch (const dnnl::error& e) {
+    state.SkipWithError(e.what());
+  }
 }
 #endif
 

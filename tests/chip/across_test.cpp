@@ -70,7 +70,9 @@ struct sample {
 
 template <class K>
 sample make(launch l, bool same_bits = true) {
-  return {std::move(l), chip::host_codegen::run<chip::host_codegen::source<K>>, same_bits};
+  return {std::move(l),
+          chip::host_codegen::run<chip::host_codegen::source<K, chip::product_order::chain>>,
+          same_bits};
 }
 
 /// A product is a chain of fused steps along K: each rounds a sum of at most all magnitudes.

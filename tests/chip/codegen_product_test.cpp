@@ -58,6 +58,29 @@ template <class K>
 constexpr bool is_one_product =
     al::chip::host_codegen::detail::grid_product_of<al::chip::host_codegen::source<K>>.found;
 
+/// One product of the grid, or `dot` after `dot` where each program writes its place on the grid,
+/// too.
+template <class T, bool Apart>
+struct narrow_product {
+  using R = al::chip::sum_of<T>;
+  constexpr void operator()(tile::scope& k, tile::in<T, 2> a, tile::in<T, 2> b,
+                            tile::out<R, 2> c) const {
+    const auto m = k.program_id(1) * 8;
+    const auto n = k.program_id(0) * 32;
+    if constexpr (Apart) {
+      tile::store(c, k.zeros<R, 8, 32>(), m, n);
+    }
+    const auto sum = k.loop(
+        0, a.extent(1), 64,
+        [&](tile::index i, auto acc) {
+          const auto x = tile::load<8, 64>(a, m, i);
+          return tile::dot(x, tile::load<64, 32>(b, i, n), acc);
+        },
+        k.zeros<R, 8, 32>());
+    tile::store(c, sum, m, n);
+  }
+};
+
 }  // namespace
 
 TEST_CASE("chip/codegen: a grid of products with batches, bias and what follows is one product") {
@@ -108,4 +131,30 @@ TEST_CASE(
   tile::interpret<al::chip::host_codegen::host_math>(tile::program_of<accumulated_product>,
                                                      {1, 1, 1}, reference);
   CHECK(host_test::same_bits(c, expected));
+}
+
+TEST_CASE_TEMPLATE(
+    "chip/codegen: a product in groups has the same bits as one product and as `dot`s", T,
+    al::bfloat16, std::int8_t) {
+  using R = al::chip::sum_of<T>;
+  static_assert(is_one_product<narrow_product<T, false>>);
+  static_assert(!is_one_product<narrow_product<T, true>>);
+  for (const std::int64_t m : {1, 8, 19}) {
+    for (const std::int64_t n : {1, 32, 35}) {
+      for (const std::int64_t k : {0, 1, 64, 97}) {
+        CAPTURE(m);
+        CAPTURE(n);
+        CAPTURE(k);
+        const auto a = random_array<T>({m, k}, 13);
+        auto b = random_array<T>({k, n}, 14);
+        array<R> whole({m, n});
+        array<R> apart({m, n});
+        al::chip::launch<narrow_product<T, false>>({2, 3, 1}, a.in(), b.in(), whole.out());
+        al::chip::launch<narrow_product<T, true>>({2, 3, 1}, a.in(), b.in(), apart.out());
+        CHECK(host_test::same_bits(whole, apart));
+        CHECK(agrees<narrow_product<T, false>>({2, 3, 1}, array<R>({m, n}), a.in(), b.in()));
+        CHECK(agrees<narrow_product<T, true>>({2, 3, 1}, array<R>({m, n}), a.in(), b.in()));
+      }
+    }
+  }
 }

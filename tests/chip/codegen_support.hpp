@@ -47,7 +47,8 @@ bool agrees(const tile::grid& grid, array<T> out, const A&... given) {
     return all;
   };
   tile::interpret<al::chip::host_codegen::host_math>(tile::program_of<K>, grid, with(expected));
-  al::chip::host_codegen::run<al::chip::host_codegen::source<K>>(grid, with(out));
+  al::chip::host_codegen::run<al::chip::host_codegen::source<K, al::chip::product_order::chain>>(
+      grid, with(out));
   return host_test::same_bits(out, expected);
 }
 

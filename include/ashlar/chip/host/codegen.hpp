@@ -10,6 +10,7 @@
 #include "ashlar/chip/host/codegen/execute.hpp"
 #include "ashlar/chip/host/codegen/grid_product.hpp"
 #include "ashlar/chip/host/parallel.hpp"
+#include "ashlar/chip/host/product_order.hpp"
 #include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/kernel.hpp"
 #include "ashlar/tile/passes/pipeline.hpp"
@@ -19,10 +20,12 @@ namespace ashlar::chip {
 
 namespace host_codegen {
 
-/// What a kernel's code is made from: its program after the passes, which keep every bit.
-template <tile::Kernel K>
+/// What a kernel's code is made from: its program after the passes, which keep every bit, and how
+/// its products add up.
+template <tile::Kernel K, product_order Order = product_order::unit>
 struct source {
   static constexpr const tile::program& written = tile::program_of<K>;
+  static constexpr product_order order = Order;
   static constexpr const tile::program& code = tile::passes::pipeline<tile::program_of<K>>::result;
 };
 
@@ -67,13 +70,13 @@ void run(const tile::grid& grid, std::span<const tile::argument> arguments) {
 /// Throws:  `launch_error` for arguments that are not the parameters', `execution_error` where a
 ///          `require` does not hold or a loop has no step; its instruction is the kernel's own.
 /// Cost:    the kernel is compiled where this is instantiated.
-template <tile::Kernel K, class... A>
+template <tile::Kernel K, product_order Order = product_order::unit, class... A>
 void launch(const tile::grid& grid, const A&... arguments) {
   using parameters = typename tile::detail::call_of<decltype(&K::operator())>::parameters;
   static_assert(std::tuple_size_v<parameters> == sizeof...(A),
                 "ashlar::chip::launch: one argument for each parameter of the kernel");
   const std::array<tile::argument, sizeof...(A)> given{tile::argument(arguments)...};
-  host_codegen::run<host_codegen::source<K>>(grid, given);
+  host_codegen::run<host_codegen::source<K, Order>>(grid, given);
 }
 
 }  // namespace ashlar::chip

@@ -18,12 +18,12 @@ namespace detail {
 // Multiply-adds that pay for waking a thread (a few microseconds).
 inline constexpr double gemm_thread_work = 512 * 1024;
 
-/// Cuts C into a grid, one part per thread: K is never cut.
-template <class T>
-[[gnu::noinline]] void gemm_threads(const gemm_args<T>& g, int threads) {
-  constexpr gemm_tiling tiling = default_gemm_tiling<T>;
-  const std::int64_t row_units = ceil_div(g.m, tiling.rows);
-  const std::int64_t column_units = ceil_div(g.n, simd::reg<T>::width);
+/// Cuts C into a grid, one part per thread, in units of rows and columns: K is never cut.
+template <class T, class R, class F>
+[[gnu::noinline]] void gemm_threads(const gemm_args<T, R>& g, int threads, std::int64_t row_unit,
+                                    std::int64_t column_unit, const F& serial) {
+  const std::int64_t row_units = ceil_div(g.m, row_unit);
+  const std::int64_t column_units = ceil_div(g.n, column_unit);
   // Every part reads its rows of A and packs its columns of B.
   std::int64_t down = 1;
   std::int64_t across = 1;
@@ -43,18 +43,34 @@ template <class T>
     for (std::int64_t part = begin; part < end; ++part) {
       const std::int64_t i = part / across;
       const std::int64_t j = part % across;
-      const std::int64_t row = gemm_cut(row_units, down, i) * tiling.rows;
-      const std::int64_t column = gemm_cut(column_units, across, j) * simd::reg<T>::width;
-      gemm_args<T> now = g;
-      now.m = std::min(gemm_cut(row_units, down, i + 1) * tiling.rows, g.m) - row;
-      now.n = std::min(gemm_cut(column_units, across, j + 1) * simd::reg<T>::width, g.n) - column;
+      const std::int64_t row = gemm_cut(row_units, down, i) * row_unit;
+      const std::int64_t column = gemm_cut(column_units, across, j) * column_unit;
+      gemm_args<T, R> now = g;
+      now.m = std::min(gemm_cut(row_units, down, i + 1) * row_unit, g.m) - row;
+      now.n = std::min(gemm_cut(column_units, across, j + 1) * column_unit, g.n) - column;
       now.a += row * g.a_row;
       now.b += column * g.b_col;
       now.c += row * g.c_row + column * g.c_col;
       now.start = g.start == nullptr ? nullptr : g.start + row * g.start_row + column * g.start_col;
-      gemm_serial(now);
+      serial(now);
     }
   });
+}
+
+/// `serial`, or parts of it on several threads where that pays.
+template <class T, class R, class F>
+ASHLAR_INLINE void gemm_on_threads(const gemm_args<T, R>& g, std::int64_t row_unit,
+                                   std::int64_t column_unit, const F& serial) {
+  const double work =
+      static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
+  if (work >= 2 * gemm_thread_work) {
+    const int threads = static_cast<int>(std::min<double>(host_threads(), work / gemm_thread_work));
+    if (threads > 1) {
+      gemm_threads(g, threads, row_unit, column_unit, serial);
+      return;
+    }
+  }
+  serial(g);
 }
 
 /// The same product transposed: rows become columns.
@@ -79,16 +95,8 @@ gemm_args<T> gemm_transposed(const gemm_args<T>& g) {
 
 template <class T>
 ASHLAR_INLINE void gemm_run(const gemm_args<T>& g) {
-  const double work =
-      static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
-  if (work >= 2 * gemm_thread_work) {
-    const int threads = static_cast<int>(std::min<double>(host_threads(), work / gemm_thread_work));
-    if (threads > 1) {
-      gemm_threads(g, threads);
-      return;
-    }
-  }
-  gemm_serial(g);
+  gemm_on_threads(g, default_gemm_tiling<T>.rows, simd::reg<T>::width,
+                  [](const gemm_args<T>& part) { gemm_serial(part); });
 }
 
 }  // namespace detail

@@ -122,7 +122,7 @@ ASHLAR_INLINE void step(frame<Source>& f) {
           f.template get<I>(), f.template operand<I, 0>());
     }
   } else if constexpr (i.op == opcode::dot) {
-    dot<facts_of::code.type_of(facts_of::code.operand(I, 0)), i.type>(
+    dot<facts_of::code.type_of(facts_of::code.operand(I, 0)), i.type, order_of<Source>>(
         f.template get<I>(), f.template operand<I, 0>(), f.template operand<I, 1>(),
         f.template operand<I, 2>());
   } else if constexpr (i.op == opcode::dot_scaled) {

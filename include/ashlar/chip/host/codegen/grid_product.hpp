@@ -11,15 +11,15 @@
 #include "ashlar/chip/host/codegen/execute.hpp"
 #include "ashlar/chip/host/codegen/product.hpp"
 #include "ashlar/chip/host/codegen/source.hpp"
-#include "ashlar/chip/host/gemm.hpp"
 #include "ashlar/chip/host/parallel.hpp"
+#include "ashlar/chip/host/product.hpp"
 #include "ashlar/config.hpp"
 #include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/program.hpp"
 
 /// A whole grid of matrix products at once: the programs' tiles are the blocks of one product,
-/// which the blocked and packed kernel computes better than any of them alone. Every element is the
-/// same chain of `madd` in the order of K.
+/// which the blocked and packed kernel computes better than any of them alone. Every element adds
+/// up in the same order.
 namespace ashlar::chip::host_codegen {
 
 /// A program that is a product, with what comes before and after it element by element.
@@ -201,7 +201,8 @@ class product_grid {
   static constexpr auto row_axis = static_cast<std::size_t>(g.row_axis);
   static constexpr auto column_axis = static_cast<std::size_t>(g.column_axis);
   static constexpr std::size_t plane_axis = 3 - row_axis - column_axis;
-  using T = scalar_of<c_type.element>;
+  using T = scalar_of<code.type_of(l.a).element>;
+  using R = scalar_of<c_type.element>;
   struct scratch;
 
  public:
@@ -325,7 +326,7 @@ class product_grid {
       const auto last = static_cast<std::size_t>(result->rank - 1);
       p.rows = std::min(p.rows, result->extents[last - 1]);
       p.columns = std::min(p.columns, result->extents[last]);
-      multiply(p, plane, 0, 0, p.rows, p.columns, reinterpret_cast<T*>(result->data) + from_first,
+      multiply(p, plane, 0, 0, p.rows, p.columns, reinterpret_cast<R*>(result->data) + from_first,
                result->strides[last - 1], result->strides[last]);
       return;
     }
@@ -337,17 +338,17 @@ class product_grid {
         const std::int64_t down = std::min(most_rows, grid_[row_axis] - i);
         const std::int64_t across = std::min(most_columns, grid_[column_axis] - j);
         const std::int64_t row = across * N;
-        T* const sums = chip::detail::gemm_scratch<T, scratch>(down * M * row);
+        R* const sums = chip::detail::gemm_scratch<R, scratch>(down * M * row);
         const std::int64_t rows = std::clamp<std::int64_t>(p.rows - i * M, 0, down * M);
         const std::int64_t columns = std::clamp<std::int64_t>(p.columns - j * N, 0, row);
         if (rows < down * M || columns < row) {
-          std::fill_n(sums, down * M * row, T(0));
+          std::fill_n(sums, down * M * row, R(0));
         }
         multiply(p, plane, i, j, rows, columns, sums, row, 1);
         each_program(plane, i, down, j, across,
                      [&](frame<Source>& f, std::int64_t r, std::int64_t c) {
-                       const T* const from = sums + ((r - i) * M * row + (c - j) * N);
-                       T* const to = reinterpret_cast<T*>(f.template get<g.owner + 2>().part);
+                       const R* const from = sums + ((r - i) * M * row + (c - j) * N);
+                       R* const to = reinterpret_cast<R*>(f.template get<g.owner + 2>().part);
                        for (int k = 0; k < M; ++k) {
                          std::copy_n(from + k * row, N, to + k * N);
                        }
@@ -359,7 +360,7 @@ class product_grid {
 
   /// `rows` x `columns` of C from the program (i, j) on.
   void multiply(const product_plane<T>& p, std::int64_t plane, std::int64_t i, std::int64_t j,
-                std::int64_t rows, std::int64_t columns, T* to, std::int64_t row,
+                std::int64_t rows, std::int64_t columns, R* to, std::int64_t row,
                 std::int64_t column) const {
     if (rows <= 0 || columns <= 0) {
       return;
@@ -369,8 +370,8 @@ class product_grid {
                    [&](frame<Source>& f, std::int64_t r, std::int64_t c) {
                      const std::int64_t y = (r - i) * M;
                      const std::int64_t x = (c - j) * N;
-                     const T* const from =
-                         reinterpret_cast<const T*>(f.template operand<g.owner, 3>().part);
+                     const R* const from =
+                         reinterpret_cast<const R*>(f.template operand<g.owner, 3>().part);
                      for (std::int64_t k = 0; k < std::min<std::int64_t>(M, rows - y); ++k) {
                        for (std::int64_t q = 0; q < std::min<std::int64_t>(N, columns - x); ++q) {
                          to[(y + k) * row + (x + q) * column] = from[k * N + q];
@@ -378,25 +379,25 @@ class product_grid {
                      }
                    });
     }
-    gemm(gemm_args<T>{.m = rows,
-                      .n = columns,
-                      .k = p.depth,
-                      .a = p.a.data + i * M * p.a.row,
-                      .a_row = p.a.row,
-                      .a_col = p.a.column,
-                      .b = p.b.data + j * N * p.b.column,
-                      .b_row = p.b.row,
-                      .b_col = p.b.column,
-                      .c = to,
-                      .c_row = row,
-                      .c_col = column,
-                      .start = g.from_zero ? nullptr : to,
-                      .start_row = row,
-                      .start_col = column});
+    product<order_of<Source>, T>({.m = rows,
+                                  .n = columns,
+                                  .k = p.depth,
+                                  .a = p.a.data + i * M * p.a.row,
+                                  .a_row = p.a.row,
+                                  .a_col = p.a.column,
+                                  .b = p.b.data + j * N * p.b.column,
+                                  .b_row = p.b.row,
+                                  .b_col = p.b.column,
+                                  .c = to,
+                                  .c_row = row,
+                                  .c_col = column,
+                                  .start = g.from_zero ? nullptr : to,
+                                  .start_row = row,
+                                  .start_col = column});
     if (p.rounds_beyond) {  // 0 * 0 makes 0 of -0
       for (std::int64_t k = 0; k < rows; ++k) {
         for (std::int64_t q = 0; q < columns; ++q) {
-          to[k * row + q * column] += T(0);
+          to[k * row + q * column] += R(0);
         }
       }
     }

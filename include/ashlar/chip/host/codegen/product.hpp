@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "ashlar/chip/host/codegen/value.hpp"
-#include "ashlar/chip/host/gemm.hpp"
+#include "ashlar/chip/host/product.hpp"
 #include "ashlar/config.hpp"
 #include "ashlar/tile/argument.hpp"
 
@@ -85,9 +85,9 @@ struct product_operand {
 };
 
 /// `result = c + A[i .., first ..] B[first .., j ..]` for the rounds that the loop makes.
-template <int M, int N, int K, class T>
-[[gnu::noinline]] void multiply_blocks(tile_value<T, std::int64_t{M} * N>& result,
-                                       const tile_value<T, std::int64_t{M} * N>& c,
+template <product_order Order, int M, int N, int K, class T, class R = sum_of<T>>
+[[gnu::noinline]] void multiply_blocks(tile_value<R, std::int64_t{M} * N>& result,
+                                       const tile_value<R, std::int64_t{M} * N>& c,
                                        const product_operand<T>& a, std::int64_t i,
                                        const product_operand<T>& b, std::int64_t j,
                                        std::int64_t first, std::int64_t end, std::int64_t step) {
@@ -109,22 +109,22 @@ template <int M, int N, int K, class T>
     T* const room = chip::detail::gemm_scratch<T, product_scratch>(elements);
     const product_operand<T> x = a.block(i, k, M, depth, room);
     const product_operand<T> y = b.block(k, j, depth, N, room + depth * M);
-    T* const to = reinterpret_cast<T*>(result.part);
-    gemm(gemm_args<T>{.m = M,
-                      .n = N,
-                      .k = depth,
-                      .a = x.data,
-                      .a_row = x.row,
-                      .a_col = x.column,
-                      .b = y.data,
-                      .b_row = y.row,
-                      .b_col = y.column,
-                      .c = to,
-                      .c_row = N,
-                      .c_col = 1,
-                      .start = to,
-                      .start_row = N,
-                      .start_col = 1});
+    R* const to = reinterpret_cast<R*>(result.part);
+    chip::product<Order, T>({.m = M,
+                             .n = N,
+                             .k = depth,
+                             .a = x.data,
+                             .a_row = x.row,
+                             .a_col = x.column,
+                             .b = y.data,
+                             .b_row = y.row,
+                             .b_col = y.column,
+                             .c = to,
+                             .c_row = N,
+                             .c_col = 1,
+                             .start = to,
+                             .start_row = N,
+                             .start_col = 1});
   }
 }
 

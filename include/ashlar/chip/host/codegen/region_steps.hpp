@@ -108,7 +108,7 @@ ASHLAR_INLINE void carry(frame<Source>& f) {
 }
 
 /// A product of matrices, as the blocked and packed kernel that gives the same bits: each element
-/// is one chain of `madd` in the order of K there, too.
+/// adds up in the same order there, too.
 template <class Source, int I>
 ASHLAR_INLINE void multiply(frame<Source>& f) {
   using facts_of = facts<Source>;
@@ -136,7 +136,7 @@ ASHLAR_INLINE void multiply(frame<Source>& f) {
   constexpr int row = facts_of::code.operand(p.a, facts_of::code.at(p.a).count - 2);
   constexpr int column =
       facts_of::code.operand(p.b, facts_of::code.at(p.b).count - (p.turned ? 2 : 1));
-  multiply_blocks<c_type.extent(0), c_type.extent(1), a_type.extent(1)>(
+  multiply_blocks<order_of<Source>, c_type.extent(0), c_type.extent(1), a_type.extent(1)>(
       f.template get<I + 2>(), f.template operand<I, 3>(), a,
       place(std::integral_constant<int, row>{}), b, place(std::integral_constant<int, column>{}),
       f.template operand<I, 0>().value, f.template operand<I, 1>().value,

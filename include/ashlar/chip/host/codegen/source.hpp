@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "ashlar/chip/host/codegen/value.hpp"
+#include "ashlar/chip/host/product.hpp"
 #include "ashlar/config.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/argument.hpp"
@@ -17,7 +18,8 @@
 #include "ashlar/tile/structure.hpp"
 
 /// What the code generator asks of a program while it writes code: regions, uses, and the C++ type
-/// of each value. A `Source` is a type with `static constexpr tile::program code`.
+/// of each value. A `Source` is a type with `static constexpr tile::program code`, and perhaps
+/// `static constexpr product_order order`.
 namespace ashlar::chip::host_codegen {
 
 /// A matrix operand that `dot` reads where it lies, or from `copy` where it is not all there.
@@ -37,6 +39,26 @@ struct product_loop {
   int b = -1;           ///< the load of B: [..., counter, column], or [..., column, counter]
   bool turned = false;  ///< B is loaded by its columns and transposed
 };
+
+/// How the program's products add up: as the interpreter does, unless it says otherwise.
+template <class Source>
+inline constexpr product_order order_of = [] {
+  if constexpr (requires { Source::order; }) {
+    return Source::order;
+  } else {
+    return product_order::chain;
+  }
+}();
+
+/// Elements that `dot` multiplies.
+constexpr bool is_multiplied(dtype element) {
+  return is_floating(element) || element == dtype::int8;
+}
+/// Whether one product over all of K has the groups that a `dot` of A after the other has.
+constexpr bool keeps_groups(product_order order, const tile::tile_type& a) {
+  return a.element != dtype::bfloat16 || !adds_groups<bfloat16>(order) ||
+         a.extent(a.rank - 1) % simd::step_size<bfloat16> == 0;
+}
 
 /// A value-less instruction.
 struct nothing {};
@@ -118,7 +140,7 @@ struct facts {
     const auto load = [&](int i, int outside, int along) {
       const tile::instruction& l = code.at(i);
       if (i <= counter + 1 || l.op != opcode::load || l.count < 2 || l.type.rank != 2 ||
-          (l.type.element != dtype::float32 && l.type.element != dtype::float64)) {
+          !is_multiplied(l.type.element)) {
         return false;
       }
       const int lead = l.count - 2;
@@ -136,7 +158,8 @@ struct facts {
       p.b = code.operand(p.b, 0);
     }
     p.found = (length == 3 || p.turned) && load(p.a, 0, 1) &&
-              load(p.b, p.turned ? 0 : 1, p.turned ? 1 : 0) && p.a != p.b;
+              load(p.b, p.turned ? 0 : 1, p.turned ? 1 : 0) && p.a != p.b &&
+              keeps_groups(order_of<Source>, code.type_of(p.a));
     return p;
   }
 
@@ -208,8 +231,7 @@ struct facts {
   /// A load that only `dot` uses, in packets of C's rows, before anything is written.
   static constexpr bool is_direct(int i) {
     const tile::instruction& l = code.at(i);
-    const bool floats = l.type.element == dtype::float32 || l.type.element == dtype::float64;
-    if (l.op != tile::opcode::load || l.type.rank != 2 || !floats) {
+    if (l.op != tile::opcode::load || l.type.rank != 2 || !is_multiplied(l.type.element)) {
       return false;
     }
     for (int j = i + 1; j < size; ++j) {

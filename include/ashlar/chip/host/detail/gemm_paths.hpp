@@ -318,12 +318,12 @@ void gemm_staged(const gemm_args<T>& g) {
   }
 }
 
-template <class T>
-void gemm_fill(const gemm_args<T>& g) {
+template <class T, class R>
+void gemm_fill(const gemm_args<T, R>& g) {
   for (std::int64_t i = 0; i < g.m; ++i) {
     for (std::int64_t j = 0; j < g.n; ++j) {
       g.c[i * g.c_row + j * g.c_col] =
-          g.start == nullptr ? T(0) : g.start[i * g.start_row + j * g.start_col];
+          g.start == nullptr ? R(0) : g.start[i * g.start_row + j * g.start_col];
     }
   }
 }
