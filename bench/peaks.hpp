@@ -5,7 +5,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <string>
+#include <utility>
 
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/simd/groups.hpp"
@@ -22,24 +22,16 @@ inline constexpr int rounds = 4096;
 
 template <class R, class Madd>
 void by_registers(benchmark::State& state, int operations, Madd madd) {
-  simd::reg<R> sum[chains];
-  for (auto& x : sum) {
-    x = simd::reg_broadcast(R(0));
-  }
-  for (auto _ : state) {
-    for (int i = 0; i < rounds; ++i) {
-#pragma GCC unroll 20
-      for (int q = 0; q < chains; ++q) {
-        sum[q] = madd(sum[q]);
-        simd::reg_pin(sum[q]);
+  [&]<int... Q>(std::integer_sequence<int, Q...>) {
+    simd::reg<R> sum[chains] = {((void)Q, simd::reg_broadcast(R(0)))...};
+    for (auto _ : state) {
+      for (int i = 0; i < rounds; ++i) {
+        ((sum[Q] = madd(sum[Q]), simd::reg_pin(sum[Q])), ...);
       }
     }
-  }
-  R out[simd::reg<R>::width];
-  for (const auto& x : sum) {
-    simd::reg_store(out, x);
-    benchmark::DoNotOptimize(out);
-  }
+    R out[simd::reg<R>::width];
+    ((simd::reg_store(out, sum[Q]), benchmark::DoNotOptimize(out)), ...);
+  }(std::make_integer_sequence<int, chains>{});
   state.SetItemsProcessed(state.iterations() * rounds * chains * operations);
 }
 

@@ -34,12 +34,15 @@ struct gemm_block {
   std::int64_t start_row;
   T* c;
   std::int64_t c_row;
-  std::int64_t b_last;  ///< column of B's last register
-  std::int64_t last;    ///< column of C's last register
+  std::int64_t b_last;     ///< column of B's last register
+  std::int64_t last;       ///< column of C's last register
+  std::int64_t ahead = 0;  ///< from what is read of B to what is fetched for later
+  T* copy = nullptr;       ///< where the rows of B that are read go, packed, if at all
 };
 
 /// `Rows` rows by `Regs` registers of C, each element one chain of `madd` in the order of k.
-template <class T, int Rows, int Regs>
+/// `Copy`: B is read where it lies, and packed on the way.
+template <class T, int Rows, int Regs, bool Copy = false>
 [[gnu::noinline]] void gemm_kernel(const gemm_block<T>& block) {
   using reg = simd::reg<T>;
   constexpr std::int64_t width = reg::width;
@@ -59,6 +62,8 @@ template <class T, int Rows, int Regs>
   const std::int64_t a_col = block.a_col;
   const std::int64_t b_row = block.b_row;
   const std::int64_t b_last = block.b_last;
+  const std::int64_t ahead = block.ahead;
+  [[maybe_unused]] T* copy = block.copy;
   for (std::int64_t k = block.k; k > 0; --k) {
     // The side with fewer registers stays; the other one passes through a single register.
     if constexpr (Regs <= Rows) {
@@ -66,6 +71,10 @@ template <class T, int Rows, int Regs>
       ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
         x[v] = simd::reg_load(b + (v == Regs - 1 ? b_last : v * width));
         simd::reg_pin(x[v]);
+        __builtin_prefetch(b + ahead + v * width);
+        if constexpr (Copy) {
+          simd::reg_store(copy + v * width, x[v]);
+        }
       }
       ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
         const reg y = simd::reg_broadcast(a[r * a_row]);
@@ -83,6 +92,7 @@ template <class T, int Rows, int Regs>
         if constexpr (Rows > 1) {
           simd::reg_pin(x);
         }
+        __builtin_prefetch(b + ahead + v * width);
         ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
           acc[r][v] = simd::reg_madd(y[r], x, acc[r][v]);
         }
@@ -90,6 +100,9 @@ template <class T, int Rows, int Regs>
     }
     a += a_col;
     b += b_row;
+    if constexpr (Copy) {
+      copy += Regs * width;
+    }
   }
 
   ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {

@@ -33,24 +33,25 @@ struct gemm_blocking {
   std::int64_t m;            ///< rows of a packed block of A
   std::int64_t near;         ///< elements of B that the second-level cache holds
   std::int64_t far;          ///< elements of B that the last-level cache holds
+  std::int64_t direct_rows;  ///< rows of C up to which B is read where it lies, however large
   std::int64_t turned_rows;  ///< rows of C up to which a B stored by columns is not packed
   std::int64_t few_rows;     ///< rows of C up to which no B stored by rows is packed
   std::int64_t some_rows;    ///< the same for a B within `far`
 };
 
-// Measured in GFLOP/s on one core of Zen 4 (peak 118, L2 1 MiB, L3 32 MiB), f32:
-//   k = 768: A's panel of 8 rows takes 24 KiB of the first-level cache; B's block of 768 x 512
-//   passes through the second level, and C is read and written a third as often as with k = 256:
-//   2048^3: 105 against 99, 1024^3: 105 and 102. In place: 99 and 51; 64 x 512 x 512: 105 packed
-//   and 117. 2048 x 2048 with 8 rows: 76 fetched ahead, 29 packed, 14 read in place; 1 row: 24
-//   swept, 13 in place.
+// Measured in GFLOP/s on one core of Zen 5 (peak 263, L1 48 KiB, L2 1 MiB, L3 32 MiB), f32:
+//   k = 1024, n = 96: A's panel of 8 rows takes 32 KiB of the first-level cache, B's block 384 KiB
+//   of the second level: 2048^3 255, 1024^3 256. With 768 x 512, which is more than the second
+//   level: 234 and 250; 512 x 384: 233 and 254. What the next rows need of A and C fetched: 255,
+//   else 250. 16 x 2048 x 2048: 197 fetched ahead, 107 packed, 147 read in place.
 template <class T>
 inline constexpr gemm_blocking default_gemm_blocking{
-    .k = 768,
-    .n = 2048 / static_cast<int>(sizeof(T)),
+    .k = 4096 / static_cast<int>(sizeof(T)),
+    .n = 384 / static_cast<int>(sizeof(T)),
     .m = 128,
     .near = (1 << 20) / static_cast<int>(sizeof(T)),
     .far = (4 << 20) / static_cast<int>(sizeof(T)),
+    .direct_rows = 4,
     .turned_rows = 8,
     .few_rows = 32,
     .some_rows = 64};
@@ -95,6 +96,7 @@ ASHLAR_INLINE void gemm_rows(const gemm_args<T>& g, gemm_block<T> block, const T
     now.a += row * block.a_row;
     now.c += row * block.c_row;
     now.start = block.start == nullptr ? nullptr : block.start + row * block.start_row;
+    now.ahead = i == 0 ? block.ahead : 0;
     kernels[static_cast<std::size_t>(rows - 1)][column](now);
   }
 }
@@ -163,34 +165,71 @@ void gemm_swept(const gemm_args<T>& g) {
   }
 }
 
-/// As `gemm_direct` for a B that lies far away: fetches a block ahead, in the order of memory.
+/// Where columns are cut, in units of a register: the last unit may start early (see `gemm_block`)
+/// and must then be in one register block with what it overlaps, so it never stands alone.
+struct gemm_columns {
+  std::int64_t units;
+  bool tail;  ///< the last unit starts early
+
+  template <class T>
+  static gemm_columns of(const gemm_args<T>& g) {
+    constexpr std::int64_t width = simd::reg<T>::width;
+    return {ceil_div(g.n, width), g.n > width && g.n % width != 0};
+  }
+  /// The end of a block of at most `most` units.
+  [[nodiscard]] std::int64_t block_end(std::int64_t first, std::int64_t most) const {
+    const std::int64_t end = std::min(first + most, units);
+    return tail && units - end == 1 ? end - 1 : end;
+  }
+  /// Units of the strip at `unit` in a block that ends at `end`.
+  [[nodiscard]] int strip(std::int64_t unit, std::int64_t end, int most) const {
+    const auto n = static_cast<int>(std::min<std::int64_t>(most, end - unit));
+    return tail && end - unit - n == 1 ? n - 1 : n;
+  }
+};
+
+/// As `gemm_direct` for a B that lies far away: the first rows of C that read a block of B fetch
+/// the one below it.
 template <class T>
 void gemm_fetched(const gemm_args<T>& g) {
-  constexpr std::int64_t line = 64 / sizeof(T);
-  constexpr std::int64_t depth = 64;
-  constexpr std::int64_t columns = 32 * line;
-  const std::int64_t pieces = ceil_div(g.n, columns);
-  const std::int64_t units = ceil_div(g.n, simd::reg<T>::width);
-  for (std::int64_t p = 0; p < pieces; ++p) {
-    const std::int64_t column = gemm_cut(units, pieces, p) * simd::reg<T>::width;
-    const std::int64_t end = gemm_cut(units, pieces, p + 1) * simd::reg<T>::width;
+  constexpr std::int64_t width = simd::reg<T>::width;
+  constexpr gemm_tiling tiling = default_gemm_tiling<T>;
+  constexpr std::int64_t depth = 128;
+  constexpr std::int64_t piece = 4 * tiling.regs;  // B's block stays in the caches for all rows
+  const auto columns = gemm_columns::of(g);
+  std::int64_t end = 0;
+  for (std::int64_t first = 0; first < columns.units; first = end) {
+    end = columns.block_end(first, piece);
     gemm_args<T> now = g;
-    now.n = std::min(end, g.n) - column;
-    now.b += column;
-    now.c += column;
-    now.start = g.start == nullptr ? nullptr : g.start + column;
     for (std::int64_t k = 0; k < g.k; k += depth) {
       now.k = std::min(depth, g.k - k);
-      for (std::int64_t i = 0; i < now.k; ++i) {
-        for (std::int64_t j = 0; j < now.n; j += line) {
-          __builtin_prefetch(now.b + i * g.b_row + j, 0, 2);
-        }
+      gemm_block<T> block = gemm_whole(now);
+      int regs = 0;
+      for (std::int64_t unit = first; unit < end; unit += regs) {
+        regs = columns.strip(unit, end, tiling.regs);
+        const std::int64_t column = unit * width;
+        block.b = now.b + column;
+        block.c = g.c + column;
+        block.start = now.start == nullptr ? nullptr : now.start + column;
+        block.last = std::min((unit + regs) * width, g.n) - width - column;
+        block.b_last = block.last;
+        block.ahead = depth * g.b_row;
+        gemm_rows(now, block, gemm_kernels<T>, regs);
       }
-      gemm_direct(now);
       now.a += depth * g.a_col;
       now.b += depth * g.b_row;
-      now.start = now.c;
+      now.start = g.c;
       now.start_row = g.c_row;
+    }
+  }
+}
+
+/// Fetches the first `lines` cache lines of some rows.
+template <class T>
+ASHLAR_INLINE void gemm_fetch(const T* p, std::int64_t row, int rows, int lines) {
+  for (int r = 0; r < rows; ++r) {
+    for (int v = 0; v < lines; ++v) {
+      __builtin_prefetch(p + r * row + v * std::int64_t{64 / sizeof(T)});
     }
   }
 }
@@ -204,22 +243,22 @@ void gemm_blocked(const gemm_args<T>& g) {
   constexpr std::int64_t width = simd::reg<T>::width;
   constexpr gemm_tiling tiling = default_gemm_tiling<T>;
   constexpr gemm_blocking blocking = default_gemm_blocking<T>;
-  const std::int64_t units = ceil_div(g.n, width);
+  constexpr std::int64_t block_units =
+      std::max<std::int64_t>(blocking.n / (width * tiling.regs), 1) * tiling.regs;  // whole strips
+  const auto columns = gemm_columns::of(g);
   const std::int64_t k_blocks = std::max<std::int64_t>(ceil_div(g.k, blocking.k), 1);
-  const std::int64_t n_blocks = ceil_div(g.n, blocking.n);
   const bool pack_a = g.a_col != 1 && g.m > 1;
   const std::int64_t m_blocks = pack_a ? ceil_div(g.m, blocking.m) : 1;
   const std::int64_t block_k = ceil_div(g.k, k_blocks);
-  const std::int64_t block_n = ceil_div(units, n_blocks) * width;
+  const std::int64_t block_n = std::min(block_units, columns.units) * width;
   const std::int64_t block_m = ceil_div(g.m, m_blocks);
   T* const packed_b = gemm_scratch<T, gemm_packed>(block_k * block_n +
                                                    (pack_a ? block_k * block_m : std::int64_t{0}));
   T* const packed_a = packed_b + block_k * block_n;
 
-  for (std::int64_t jb = 0; jb < n_blocks; ++jb) {
-    const std::int64_t first_unit = gemm_cut(units, n_blocks, jb);
-    const std::int64_t block_units = gemm_cut(units, n_blocks, jb + 1) - first_unit;
-    const std::int64_t strips = ceil_div(block_units, tiling.regs);
+  std::int64_t end_unit = 0;
+  for (std::int64_t first_unit = 0; first_unit < columns.units; first_unit = end_unit) {
+    end_unit = columns.block_end(first_unit, block_units);
     for (std::int64_t kb = 0; kb < k_blocks; ++kb) {
       const std::int64_t k0 = gemm_cut(g.k, k_blocks, kb);
       const std::int64_t depth = gemm_cut(g.k, k_blocks, kb + 1) - k0;
@@ -240,38 +279,52 @@ void gemm_blocked(const gemm_args<T>& g) {
             a_row = 1;
             a_col = rows;
           }
-          for (std::int64_t s = 0; s < strips; ++s) {
-            const std::int64_t unit = first_unit + gemm_cut(block_units, strips, s);
-            const std::int64_t end = first_unit + gemm_cut(block_units, strips, s + 1);
-            const int regs = static_cast<int>(end - unit);
+          int regs = 0;
+          for (std::int64_t unit = first_unit; unit < end_unit; unit += regs) {
+            regs = columns.strip(unit, end_unit, tiling.regs);
             const std::int64_t column = unit * width;
             const std::int64_t last =
-                std::max<std::int64_t>(std::min(end * width, g.n) - width - column, 0);
+                std::max<std::int64_t>(std::min((unit + regs) * width, g.n) - width - column, 0);
             T* const b = packed_b + (unit - first_unit) * width * depth;
-            if (ib == 0 && i == 0) {
-              gemm_pack_b(g.b + k0 * g.b_row + column * g.b_col, g.b_row, g.b_col, depth, regs,
-                          last, g.n, b);
-            }
             T* const c = g.c + row * g.c_row + column;
-            const T* start = c;
-            std::int64_t start_row = g.c_row;
+            gemm_block<T> block{.k = depth,
+                                .a = a,
+                                .a_row = a_row,
+                                .a_col = a_col,
+                                .b = b,
+                                .b_row = regs * width,
+                                .start = c,
+                                .start_row = g.c_row,
+                                .c = c,
+                                .c_row = g.c_row,
+                                .b_last = (regs - 1) * width,
+                                .last = last};
             if (kb == 0) {
-              start = g.start == nullptr ? nullptr : g.start + row * g.start_row + column;
-              start_row = g.start_row;
+              block.start = g.start == nullptr ? nullptr : g.start + row * g.start_row + column;
+              block.start_row = g.start_row;
+            }
+            // What the next block of C begins with.
+            const bool next_row = unit + regs == end_unit;
+            gemm_fetch(
+                next_row ? g.c + (row + rows) * g.c_row + first_unit * width : c + regs * width,
+                g.c_row, rows, tiling.regs);
+            if (next_row) {
+              gemm_fetch(a + rows * g.a_row, g.a_row, rows, 4);
+            }
+            if (ib == 0 && i == 0) {
+              const T* const from = g.b + k0 * g.b_row + column * g.b_col;
+              if (rows == tiling.rows && regs == tiling.regs && g.b_col == 1 && g.n >= width) {
+                block.b = from;
+                block.b_row = g.b_row;
+                block.b_last = last;
+                block.copy = b;
+                gemm_kernel<T, tiling.rows, tiling.regs, true>(block);
+                continue;
+              }
+              gemm_pack_b(from, g.b_row, g.b_col, depth, regs, last, g.n, b);
             }
             gemm_kernels<T>[static_cast<std::size_t>(rows - 1)][static_cast<std::size_t>(regs - 1)](
-                gemm_block<T>{.k = depth,
-                              .a = a,
-                              .a_row = a_row,
-                              .a_col = a_col,
-                              .b = b,
-                              .b_row = regs * width,
-                              .start = start,
-                              .start_row = start_row,
-                              .c = c,
-                              .c_row = g.c_row,
-                              .b_last = (regs - 1) * width,
-                              .last = last});
+                block);
           }
         }
       }
@@ -338,7 +391,7 @@ ASHLAR_INLINE void gemm_plain(const gemm_args<T>& g) {
       gemm_direct(g);
     } else if (g.m == 1) {
       gemm_swept(g);
-    } else if (g.m <= blocking.some_rows && size <= blocking.far) {
+    } else if (g.m <= blocking.direct_rows || (g.m <= blocking.some_rows && size <= blocking.far)) {
       gemm_direct(g);
     } else if (g.m <= blocking.few_rows) {
       gemm_fetched(g);
