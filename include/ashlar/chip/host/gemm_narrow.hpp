@@ -38,6 +38,7 @@ namespace detail {
 /// On the calling thread. Requires: m, n, k > 0, and `start` is null or C itself.
 template <product_order Order, Narrow T>
 void narrow_serial(const gemm_args<T, sum_of<T>>& g) {
+#if ASHLAR_DETAIL_BF16_GROUPS || ASHLAR_DETAIL_INT8_GROUPS
   if constexpr (adds_groups<T>(Order)) {
 #if ASHLAR_DETAIL_TILE_UNIT
     if (simd::tile_unit_available()) {
@@ -46,7 +47,10 @@ void narrow_serial(const gemm_args<T, sum_of<T>>& g) {
     }
 #endif
     narrow_multiply<group_unit<T>>(g);
-  } else {
+    return;
+  }
+#endif
+  if constexpr (!adds_groups<T>(Order)) {
     widened_multiply(g);
   }
 }
