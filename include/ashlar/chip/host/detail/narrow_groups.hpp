@@ -21,6 +21,13 @@ namespace ashlar::chip::detail {
 
 #if ASHLAR_DETAIL_BF16_GROUPS || ASHLAR_DETAIL_INT8_GROUPS
 
+/// How a product of groups is cut.
+struct narrow_blocking {
+  std::int64_t steps = 16;  ///< depth of a packed block, in steps: 32 rows of A take 32 KiB
+  std::int64_t units = 32;  ///< columns of a packed block of B, in units: 512 KiB
+  std::int64_t ahead = 2 * simd::block_bytes;  ///< how far ahead the tile unit's B is fetched
+};
+
 /// Up to two panels of sixteen rows of A against some units of sixteen columns of B.
 template <class T>
 struct narrow_block {
@@ -187,7 +194,8 @@ struct tile_unit {
                                    .steps = block.steps,
                                    .c = block.c,
                                    .c_row = block.c_row,
-                                   .from_zero = block.from_zero};
+                                   .from_zero = block.from_zero,
+                                   .ahead_b = narrow_blocking{}.ahead};
     if (block.rows > simd::block_side) {
       block.units == 2 ? simd::tile_product<T, 2, 2>(o) : simd::tile_product<T, 2, 1>(o);
       return;
@@ -207,12 +215,6 @@ struct tile_unit {
 #endif
 
 struct narrow_packed;
-
-/// How a product of groups is cut. Measured: see docs/benchmarks.md.
-struct narrow_blocking {
-  std::int64_t steps = 16;  ///< depth of a packed block, in steps: 32 rows of A take 32 KiB
-  std::int64_t units = 32;  ///< columns of a packed block of B, in units: 512 KiB
-};
 
 /// On the calling thread. Every element of C adds up steps in the order of K, zeros filling up the
 /// last one, whatever M and N are.
