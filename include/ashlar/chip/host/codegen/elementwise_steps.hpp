@@ -42,19 +42,34 @@ ASHLAR_INLINE auto elementwise_packet(const Operand& operand) {
   }
 }
 
+/// Whether an instruction is long code for each packet: a function, or integers that a machine may
+/// not have vectors of.
+constexpr bool is_long(opcode op, dtype operand) {
+  return op == opcode::exp || op == opcode::log || op == opcode::tanh || op == opcode::sigmoid ||
+         op == opcode::erf || operand == dtype::int64;
+}
+
 template <class Source, int I>
 ASHLAR_INLINE void elementwise(frame<Source>& f) {
   constexpr tile::instruction i = instruction_of<Source, I>;
   auto& to = f.template get<I>();
   if constexpr (i.type.rank > 0) {
     constexpr int packets = std::remove_cvref_t<decltype(to)>::packets;
-    each_vector<packets>([&](auto k) __attribute__((always_inline)) {
+    const auto packet_at = [&](auto k) __attribute__((always_inline)) {
       const auto operand = [&]<int K>(std::integral_constant<int, K>) __attribute__((always_inline))
                                ->const auto& {
         return f.template operand<I, K>().part[k];
       };
       to.part[k] = elementwise_packet<Source, I>(operand);
-    });
+    };
+    constexpr dtype operand =
+        facts<Source>::code.type_of(facts<Source>::code.operand(I, 0)).element;
+    if constexpr (is_long(i.op, operand) ||
+                  facts<Source>::is_staged(tile::at(facts<Source>::structure.owner, I))) {
+      each_vector_in_loop<packets>(packet_at);
+    } else {
+      each_vector<packets>(packet_at);
+    }
   } else {
     using R = scalar_of<i.type.element>;
     const auto a = f.template operand<I, 0>().value;

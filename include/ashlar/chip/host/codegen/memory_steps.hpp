@@ -31,25 +31,31 @@ template <class Source, int I>
 ASHLAR_INLINE void load(frame<Source>& f) {
   constexpr tile::instruction i = instruction_of<Source, I>;
   using T = scalar_of<i.type.element>;
-  constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
-  const T fill = tile::constant_value<T>(i.value);
-  const auto at = offsets<Source, I, 0>(f);
-  const auto b = block<const T, i.type, view_rank>::make(f.views[i.index], at);
   auto& to = f.template get<I>();
-  if constexpr (i.type.rank == 0) {
-    to.value = b.whole ? b.data[b.at] : fill;
-  } else if constexpr (facts<Source>::is_direct(I)) {
-    if (b.whole && b.unit()) [[likely]] {
-      to.data = b.data + b.at;
-      to.row = b.stride[0];
-    } else {
-      gather_block<i.type, view_rank>(to.copy, f.arguments[i.index], at, fill);
-      to.data = to.copy;
-      to.row = i.type.extent(1);
-    }
-    to.column = 1;
+  if constexpr (facts<Source>::is_staged_line(I)) {
+    const T* const from = reinterpret_cast<const T*>(f.lines[I]);
+    each_vector_in_loop<tile_value<T, i.type.size()>::packets>([&](
+        auto k) __attribute__((always_inline)) { to.part[k] = load_packet<T>(from + k * lanes); });
   } else {
-    load_block<i.type, view_rank, T>(to, b, f.arguments[i.index], at, fill);
+    constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
+    const T fill = tile::constant_value<T>(i.value);
+    const auto at = offsets<Source, I, 0>(f);
+    const auto b = block<const T, i.type, view_rank>::make(f.views[i.index], at);
+    if constexpr (i.type.rank == 0) {
+      to.value = b.whole ? b.data[b.at] : fill;
+    } else if constexpr (facts<Source>::is_direct(I)) {
+      if (b.whole && b.unit()) [[likely]] {
+        to.data = b.data + b.at;
+        to.row = b.stride[0];
+      } else {
+        gather_block<i.type, view_rank>(to.copy, f.arguments[i.index], at, fill);
+        to.data = to.copy;
+        to.row = i.type.extent(1);
+      }
+      to.column = 1;
+    } else {
+      load_block<i.type, view_rank, T>(to, b, f.arguments[i.index], at, fill);
+    }
   }
 }
 
@@ -58,16 +64,22 @@ ASHLAR_INLINE void store(frame<Source>& f) {
   constexpr tile::instruction i = instruction_of<Source, I>;
   constexpr tile::tile_type type = facts<Source>::code.type_of(facts<Source>::code.operand(I, 0));
   using T = scalar_of<type.element>;
-  constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
-  const auto at = offsets<Source, I, 1>(f);
-  const auto b = block<T, type, view_rank>::make(f.views[i.index], at);
   const auto& from = f.template operand<I, 0>();
-  if constexpr (type.rank == 0) {
-    if (b.whole) {
-      b.data[b.at] = from.value;
-    }
+  if constexpr (facts<Source>::is_staged_line(I)) {
+    T* const to = reinterpret_cast<T*>(f.lines[I]);
+    each_vector_in_loop<tile_value<T, type.size()>::packets>([&](
+        auto k) __attribute__((always_inline)) { store_packet<T>(to + k * lanes, from.part[k]); });
   } else {
-    store_block<type, view_rank, T>(from, b, f.arguments[i.index], at);
+    constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
+    const auto at = offsets<Source, I, 1>(f);
+    const auto b = block<T, type, view_rank>::make(f.views[i.index], at);
+    if constexpr (type.rank == 0) {
+      if (b.whole) {
+        b.data[b.at] = from.value;
+      }
+    } else {
+      store_block<type, view_rank, T>(from, b, f.arguments[i.index], at);
+    }
   }
 }
 

@@ -11,6 +11,7 @@
 #include "ashlar/chip/host/codegen/product.hpp"
 #include "ashlar/chip/host/codegen/reduce.hpp"
 #include "ashlar/chip/host/codegen/source.hpp"
+#include "ashlar/chip/host/codegen/staged_loop.hpp"
 #include "ashlar/chip/host/codegen/value.hpp"
 #include "ashlar/config.hpp"
 #include "ashlar/tile/program.hpp"
@@ -18,10 +19,6 @@
 
 /// Instructions with regions, and their results.
 namespace ashlar::chip::host_codegen::detail {
-
-/// The instructions from `Begin` to `End`, which is a `yield` or the end of the program.
-template <class Source, int Begin, int End>
-ASHLAR_INLINE void run_region(frame<Source>& f);
 
 /// Input `K` of the region that begins at `begin` is instruction `begin + K`.
 template <class Source, int I>
@@ -143,20 +140,9 @@ ASHLAR_INLINE void multiply(frame<Source>& f) {
       f.template operand<I, 2>().value);
 }
 
+/// The rounds of a loop, one by one.
 template <class Source, int I>
-ASHLAR_INLINE void loop(frame<Source>& f) {
-  // Small tiles stay in registers; for large ones memory is what counts.
-  constexpr product_loop product = facts<Source>::product_of(I);
-  if constexpr (product.found) {
-    constexpr tile::tile_type c = facts<Source>::code.type_of(I + 2);
-    if constexpr (c.size() > lanes * most_unrolled) {
-      if (f.template operand<I, 2>().value == facts<Source>::code.type_of(product.a).extent(1))
-          [[likely]] {
-        multiply<Source, I>(f);
-        return;
-      }
-    }
-  }
+ASHLAR_INLINE void rounds(frame<Source>& f) {
   constexpr int carried = facts<Source>::code.at(I).count - 3;
   constexpr int yield = facts<Source>::first_yield(I);
   [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
@@ -169,15 +155,42 @@ ASHLAR_INLINE void loop(frame<Source>& f) {
     throw tile::execution_error(tile::execution_error::loop_step, written_place<Source, I>,
                                 f.place);
   }
-  for (std::int64_t n = f.template operand<I, 0>().value; n < end;) {
-    f.template get<I + 1>().value = n;
-    run_region<Source, I + 1, yield>(f);
-    carry<Source, yield, I + 2>(f);
-    if (end - n <= step) {
-      break;
+  const std::int64_t begin = f.template operand<I, 0>().value;
+  if constexpr (facts<Source>::is_staged(I)) {
+    staged_loop<Source, I>(f, begin, end, step);
+  } else {
+    for (std::int64_t n = begin; n < end;) {
+      f.template get<I + 1>().value = n;
+      run_region<Source, I + 1, yield>(f);
+      carry<Source, yield, I + 2>(f);
+      if (end - n <= step) {
+        break;
+      }
+      n += step;
     }
-    n += step;
   }
+}
+
+template <class Source, int I>
+ASHLAR_INLINE void loop(frame<Source>& f) {
+  // Small tiles stay in registers; for large ones memory is what counts.
+  constexpr product_loop product = facts<Source>::product_of(I);
+  if constexpr (product.found) {
+    constexpr tile::tile_type c = facts<Source>::code.type_of(I + 2);
+    if constexpr (c.size() > lanes * most_unrolled) {
+      constexpr std::int64_t depth = facts<Source>::code.type_of(product.a).extent(1);
+      constexpr tile::instruction by = instruction_of<Source, facts<Source>::code.operand(I, 2)>;
+      if constexpr (by.op == opcode::constant && by.value == depth) {
+        multiply<Source, I>(f);
+      } else if (f.template operand<I, 2>().value == depth) [[likely]] {
+        multiply<Source, I>(f);
+      } else {
+        rounds<Source, I>(f);
+      }
+      return;
+    }
+  }
+  rounds<Source, I>(f);
 }
 
 template <class Source, int I>

@@ -228,6 +228,71 @@ struct facts {
     return o.op == tile::opcode::reduce ? t.without(o.index) : t;
   }
 
+  /// A load or store of a line whose offsets do not change in the loop around it, but for those
+  /// that are its counter.
+  static constexpr bool is_line_of(int owner, int i) {
+    const tile::instruction& x = code.at(i);
+    const bool store = x.op == tile::opcode::store;
+    const tile::tile_type t = store ? code.type_of(code.operand(i, 0)) : x.type;
+    const std::int64_t n = t.rank > 0 ? t.extent(t.rank - 1) : 0;
+    if (n != t.size() || n % lanes != 0 || is_direct(i)) {
+      return false;
+    }
+    for (int k = store ? 1 : 0; k < x.count; ++k) {
+      if (code.operand(i, k) >= owner && code.operand(i, k) != owner + 1) {
+        return false;
+      }
+    }
+    return true;
+  }
+  /// Whether the blocks that a loop reads and writes are found before its body runs: all are lines
+  /// (see `is_line_of`), nothing is read once something is written, and there are no regions.
+  static constexpr bool is_staged(int owner) {
+    if (owner < 0 || code.at(owner).op != tile::opcode::loop) {
+      return false;
+    }
+    bool lines = false;
+    bool written = false;
+    for (int i = owner + 2; i < first_yield(owner); ++i) {
+      const tile::opcode op = code.at(i).op;
+      const bool access = op == tile::opcode::load || op == tile::opcode::store;
+      const bool scalar = op == tile::opcode::load && code.at(i).type.rank == 0;
+      const bool reads_late = written && op == tile::opcode::load;
+      if (info(op).regions > 0 || reads_late || (!access && (info(op).effect || tile::reads(op))) ||
+          (access && !scalar && !is_line_of(owner, i))) {
+        return false;
+      }
+      lines = lines || (access && !scalar);
+      written = written || op == tile::opcode::store;
+    }
+    return lines;
+  }
+  /// A load or store whose loop has found its block.
+  static constexpr bool is_staged_line(int i) {
+    const tile::instruction& x = code.at(i);
+    return (x.op == tile::opcode::store || (x.op == tile::opcode::load && x.type.rank > 0)) &&
+           is_staged(tile::at(structure.owner, i));
+  }
+  template <int Owner>
+  static constexpr auto staged_lines = [] {
+    constexpr auto each = [](const auto& f) {
+      for (int i = Owner + 2; i < first_yield(Owner); ++i) {
+        if (is_staged_line(i)) {
+          f(i);
+        }
+      }
+    };
+    constexpr std::size_t n = [each] {
+      std::size_t lines = 0;
+      each([&](int) { ++lines; });
+      return lines;
+    }();
+    std::array<int, n> list{};
+    std::size_t k = 0;
+    each([&](int i) { list[k++] = i; });
+    return list;
+  }();
+
   /// A load that only `dot` uses, in packets of C's rows, before anything is written.
   static constexpr bool is_direct(int i) {
     const tile::instruction& l = code.at(i);
@@ -308,6 +373,7 @@ template <class Source>
 struct frame : detail::slots<Source, std::make_integer_sequence<int, facts<Source>::size>> {
   const tile::argument* arguments;
   view_in_frame views[static_cast<std::size_t>(std::max(facts<Source>::code.parameter_count, 1))];
+  std::byte* lines[static_cast<std::size_t>(facts<Source>::size)];  ///< of staged loads and stores
   tile::grid place;
   tile::grid grid;
 

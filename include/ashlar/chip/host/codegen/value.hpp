@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -35,6 +36,21 @@ inline constexpr int most_unrolled = 32;
 template <int N, class F>
 ASHLAR_INLINE void each_vector(const F& f) {
   if constexpr (N <= most_unrolled) {
+    unrolled<N>(f);
+  } else {
+    for (int k = 0; k < N; ++k) {
+      f(k);
+    }
+  }
+}
+
+/// The same for code that is long or stands in a loop that runs often: few registers are enough to
+/// keep the units busy, and a loop compiles in a fraction of the time.
+inline constexpr int most_in_loops = std::max(8 / simd::vec<float>::parts, 1);
+
+template <int N, class F>
+ASHLAR_INLINE void each_vector_in_loop(const F& f) {
+  if constexpr (N <= most_in_loops) {
     unrolled<N>(f);
   } else {
     for (int k = 0; k < N; ++k) {
