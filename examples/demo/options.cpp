@@ -138,7 +138,7 @@ std::optional<options> parse(int argc, char** argv, int& exit_code) {
       shrink("--layers", o.layers, 2);
       shrink("--heads", o.heads, 4);
       shrink("--vocabulary", o.vocabulary, 512);
-      shrink("--learning-rate", o.learning_rate, 5e-3);
+      shrink("--learning-rate", o.learning_rate, 2.5e-3);
     }
     if (o.kv_heads == 0) {
       o.kv_heads = o.heads % 2 == 0 ? o.heads / 2 : o.heads;
