@@ -74,6 +74,7 @@ void check_size_classes() {
     CHECK(r >= n);
     CHECK(r >= before);
     CHECK(S::rounded(r) == r);
+    CHECK(r % S::smallest == 0);
     return r;
   };
   std::size_t before = 0;
@@ -126,6 +127,8 @@ struct far_memory {
 
 /// Every size is a class of its own.
 struct exact_sizes {
+  using kind = memory::kinds::size_classes;
+  static constexpr std::size_t smallest = 1;
   static std::size_t rounded(std::size_t n) { return n; }
 };
 

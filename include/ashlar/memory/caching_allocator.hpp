@@ -2,104 +2,88 @@
 #pragma once
 #include <algorithm>
 #include <array>
-#include <bit>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
+#include <memory>
 #include <mutex>
 #include <type_traits>
 #include <vector>
 
+#include "ashlar/config.hpp"
+#include "ashlar/memory/detail/block_allocator.hpp"
+#include "ashlar/memory/detail/shard.hpp"
+#include "ashlar/memory/policies.hpp"
 #include "ashlar/memory/resource.hpp"
 
 namespace ashlar::memory {
 
-// ---- policies -----------------------------------------------------------------------------------
+/// A block as `caching_allocator::blocks` shows it.
+struct block_info {
+  enum class state : unsigned char { free, in_use, waiting };  ///< waiting: for other queues
+  std::uintptr_t address;
+  std::size_t bytes;
+  std::size_t requested;   ///< by whom it was cut for; 0 unless in use
+  std::uintptr_t segment;  ///< where its segment starts
+  std::size_t pool;
+  queue_id queue;
+  state is;
+  const char* label;
+};
 
-/// Maps a request to the size of the block that serves it.
+/// Keeps a chip's memory for the next request.
 ///
-/// `S::rounded(n) >= n`, monotone, and `S::rounded(S::rounded(n)) == S::rounded(n)`.
-/// Laws: tests/laws/memory.hpp.
-template <class S>
-concept SizeClasses = requires(std::size_t n) {
-  { S::rounded(n) } -> std::same_as<std::size_t>;
-};
-
-/// Size classes with four steps per power of two from 512 bytes: at most 25 % of a block is unused.
-struct binned {
-  static constexpr std::size_t smallest = 512;
-  static constexpr std::size_t rounded(std::size_t bytes) {
-    if (bytes <= smallest) {
-      return smallest;
-    }
-    const std::size_t step = std::max(std::bit_floor(bytes - 1) / 4, smallest);
-    return (bytes + step - 1) / step * step;
-  }
-};
-
-/// Every block starts at a multiple of `Bytes`.
-template <std::size_t Bytes>
-struct aligned {
-  static_assert(std::has_single_bit(Bytes),
-                "ashlar::memory::aligned<Bytes>: Bytes must be a power of two; round it up");
-  static constexpr std::size_t alignment = Bytes;
-};
-
-/// What the allocator has done so far.
-struct statistics {
-  std::size_t allocated = 0;       ///< bytes in blocks that callers hold
-  std::size_t peak_allocated = 0;  ///< largest value of `allocated`
-  std::size_t reserved = 0;        ///< bytes held from the chip: allocated and cached
-  std::uint64_t requests = 0;
-  std::uint64_t upstream_requests = 0;  ///< requests that the cache could not serve
-};
-
-namespace detail {
-template <class P>
-inline constexpr bool is_alignment = requires { P::alignment; };
-template <class Default, class... P>
-struct size_classes_of {
-  using type = Default;
-};
-template <class Default, class First, class... P>
-struct size_classes_of<Default, First, P...>
-    : std::conditional_t<SizeClasses<First>, std::type_identity<First>,
-                         size_classes_of<Default, P...>> {};
-}  // namespace detail
-
-// ---- the allocator ------------------------------------------------------------------------------
-
-/// Keeps freed blocks of a chip's memory for the next request of the same size class.
+/// Takes segments from the chip, cuts them into blocks and joins free neighbours again. When the
+/// chip has nothing left, climbs a `ladder` of measures before it throws `out_of_memory`; what was
+/// allocated before stays as it is, and the allocator stays usable.
 ///
-/// The driver is asked only for what the cache lacks; when the driver has nothing left, the cache
-/// is given back and the driver asked once more. Thread-safe. Cost: one uncontended lock and a
-/// search over the size classes in use, from the class asked for. Source: PyTorch's
-/// CUDACachingAllocator, with exact classes in place of split blocks.
+/// Every question that such an allocator has to answer is a policy (`policies.hpp`); a list of
+/// policies (`pytorch_policies`) answers many at once, and what stands before it overrides it:
+/// `caching_allocator<my_memory, aligned<2048>, pytorch_policies>`. Default: `default_policies`.
+///
+/// Cost: of a small block that waits for its size, one lock and a few instructions; else one lock
+/// and the policy's search.
+/// Source: PyTorch's CUDACachingAllocator; TLSF (Masmano et al., 2004).
 template <class Upstream, class... Policies>
 class caching_allocator final : public resource {
   static_assert(Memory<Upstream>,
                 "ashlar::memory::caching_allocator<Upstream, Policies...>: Upstream must model "
                 "ashlar::memory::Memory (allocate, free, copy_in, copy_out)");
+  using config = detail::configuration<Policies...>;
+  static_assert(SizeClasses<typename config::sizes>,
+                "ashlar::memory::caching_allocator: a policy of kind size_classes must model "
+                "SizeClasses (`smallest`, `rounded(n)`)");
+  static_assert(SegmentPolicy<typename config::segments>,
+                "ashlar::memory::caching_allocator: a policy of kind segments must model "
+                "SegmentPolicy (`pools`, `pool(n)`, `bytes(n)`)");
+  static_assert(FitPolicy<typename config::fit>,
+                "ashlar::memory::caching_allocator: a policy of kind fit must model FitPolicy (a "
+                "nested `index` with insert, erase, find, largest, for_each)");
   static_assert(
-      ((SizeClasses<Policies> || detail::is_alignment<Policies>)&&...),
-      "ashlar::memory::caching_allocator: a policy is neither size classes (`rounded(n)`) "
-      "nor an alignment (`aligned<N>`); remove it");
+      SplitPolicy<typename config::split>,
+      "ashlar::memory::caching_allocator: a policy of kind split must model SplitPolicy "
+      "(`max_split`, `small_are_exact`, `takes(wanted, block)`, `splits(pool, wanted, block)`)");
+  static_assert(PlacementPolicy<typename config::placement>,
+                "ashlar::memory::caching_allocator: a policy of kind placement must model "
+                "PlacementPolicy (`alignment`, `gap(address, bytes, count)`, `most(bytes)`)");
+
+  using core = detail::block_allocator<Upstream, config>;
+  static constexpr bool locks = config::threads::locks;
+  /// A block that waits for its own size is known by that size alone, so it must have just that;
+  /// and what is written down is written by the core, so nothing may pass beside it.
+  static constexpr bool quick =
+      config::quick::largest > 0 && config::record::actions == 0 && config::split::small_are_exact;
+  static constexpr std::size_t classes = quick ? config::quick::largest / config::granule : 1;
+  using shard = detail::shard<classes, std::max<std::size_t>(config::quick::depth, 1),
+                              std::conditional_t<locks, detail::spin_lock, detail::no_lock>>;
+  using mutex = std::conditional_t<locks, std::recursive_mutex, detail::no_lock>;
 
  public:
-  using size_classes = typename detail::size_classes_of<binned, Policies...>::type;
-  static constexpr std::size_t alignment = [] {
-    std::size_t largest = 1;
-    [[maybe_unused]] const auto take = [&]<class P>(std::type_identity<P>) {
-      if constexpr (detail::is_alignment<P>) {
-        largest = std::max(largest, P::alignment);
-      }
-    };
-    (take(std::type_identity<Policies>{}), ...);
-    return largest;
-  }();
+  /// Every block starts at a multiple of this.
+  static constexpr std::size_t alignment = config::placement::alignment;
   static_assert(alignment <= Upstream::alignment,
-                "ashlar::memory::caching_allocator: aligned<N> asks for more than "
-                "Upstream::alignment; let the chip's memory align its blocks to N");
+                "ashlar::memory::caching_allocator: the placement asks for more than "
+                "Upstream::alignment; let the chip's memory align its blocks, or use aligned_from");
 
   caching_allocator() = default;
   /// Gives everything back to the chip. Requires: no block is in use any more.
@@ -108,112 +92,256 @@ class caching_allocator final : public resource {
   /// The size of the block that serves a request.
   /// Throws: `out_of_memory` where no address range could be that long.
   [[nodiscard]] std::size_t block_size(std::size_t bytes) const {
-    if (bytes > std::numeric_limits<std::size_t>::max() / 4) {
-      throw out_of_memory(bytes, counts_.allocated, counts_.reserved);
+    if (bytes > no_limit / 4) {
+      const std::lock_guard hold(mutex_);
+      throw out_of_memory(bytes, core_.counts().allocated, core_.counts().reserved);
     }
-    return (size_classes::rounded(bytes) + alignment - 1) / alignment * alignment;
+    return core::block_size(bytes);
   }
 
+  /// Returns: at least `bytes` bytes for the default queue; nullptr for 0.
+  /// Throws: `out_of_memory`, what the chip's driver throws; nothing has changed then.
   std::byte* allocate(std::size_t bytes) override {
+    if constexpr (quick) {
+      if (bytes - 1 < config::quick::largest) [[likely]] {  // 0 is not
+        const std::size_t wanted = core::block_size(bytes);
+        if (wanted <= config::quick::largest) [[likely]] {
+          shard& s = mine();
+          const std::lock_guard hold(s.lock);
+          auto& stack = s.stacks[wanted / config::granule - 1];
+          if (stack.count != 0) [[likely]] {
+            s.waiting -= wanted;
+            s.requested += static_cast<std::ptrdiff_t>(bytes);
+            ++s.requests;
+            return stack.blocks[--stack.count];
+          }
+        }
+      }
+    }
+    return allocate(bytes, 0);
+  }
+
+  /// For queue `queue`; blocks that were freed on another queue do not serve.
+  [[gnu::noinline]] std::byte* allocate(std::size_t bytes, queue_id queue) {
     if (bytes == 0) {
       return nullptr;
     }
-    const std::lock_guard lock(mutex_);
-    const std::size_t size = block_size(bytes);
-    std::byte* p = nullptr;
-    if (auto* known = find(size); known != nullptr && !known->free.empty()) {
-      p = known->free.back();
-      known->free.pop_back();
-    } else {
-      add_bin(size);  // now, so that giving a block back can never need memory
-      p = from_upstream(size, bytes);
+    const std::size_t wanted = block_size(bytes);
+    typename core::outcome o;
+    {
+      const std::lock_guard hold(mutex_);
+      one_queue_ = one_queue_ && queue == 0;
+      o = core_.allocate(bytes, wanted, queue, label_scope::current(),
+                         [this] { return join_waiting(); });
+      if (o.found != nullptr) [[likely]] {
+        return o.found->address;
+      }
     }
-    ++counts_.requests;
-    counts_.allocated += size;
-    counts_.peak_allocated = std::max(counts_.peak_allocated, counts_.allocated);
-    return p;
+    fail(bytes, o);
   }
 
+  /// Requires: `p` came from `allocate(bytes)` of this allocator, or is null.
   void deallocate(std::byte* p, std::size_t bytes) noexcept override {
     if (p == nullptr) {
       return;
     }
-    const std::lock_guard lock(mutex_);
-    const std::size_t size = (size_classes::rounded(bytes) + alignment - 1) / alignment * alignment;
-    counts_.allocated -= size;
-    find(size)->free.push_back(p);  // within the capacity that `from_upstream` saw to
+    if constexpr (quick) {
+      const std::size_t wanted = core::block_size(bytes);
+      if (wanted <= config::quick::largest && one_queue_.load(std::memory_order_relaxed))
+          [[likely]] {
+        shard& s = mine();
+        const std::lock_guard hold(s.lock);
+        auto& stack = s.stacks[wanted / config::granule - 1];
+        if (stack.count < config::quick::depth) [[likely]] {
+          s.waiting += wanted;
+          s.requested -= static_cast<std::ptrdiff_t>(bytes);
+          stack.blocks[stack.count++] = p;
+          return;
+        }
+      }
+    }
+    give_back(p, bytes);
   }
 
-  /// Gives every cached block back to the chip.
+  /// Says that queue `by` uses `p` too: when `p` is given back, it serves again only after what is
+  /// on `by` by then has happened.
+  void record_use(std::byte* p, queue_id by)
+    requires HasEvents<Upstream>
+  {
+    const std::lock_guard hold(mutex_);
+    detail::block* b = core_.find(p);
+    ASHLAR_ASSERT(b != nullptr && b->used,
+                  "ashlar::memory::caching_allocator::record_use: not a block of this allocator");
+    one_queue_ = false;
+    core_.record_use(*b, by);
+  }
+
+  /// Gives every segment without a block in use back to the chip.
   void release_cached() noexcept {
-    const std::lock_guard lock(mutex_);
-    release_all();
+    const std::lock_guard hold(mutex_);
+    join_waiting();
+    core_.release_cached();
   }
 
+  /// Holds at most `bytes` from now on; from `collect_above` of that, a share, old blocks are given
+  /// back before the chip is asked for more (0: never).
+  void set_limit(std::size_t bytes, double collect_above = 0) {
+    const std::lock_guard hold(mutex_);
+    core_.set_limit(bytes, collect_above);
+  }
+
+  /// `run(with)` is asked to give blocks back where none is left, and says whether it did. It is
+  /// called while the allocator is locked; it must not ask for memory.
+  void on_low_memory(bool (*run)(void*), void* with) {
+    const std::lock_guard hold(mutex_);
+    core_.add_callback({run, with});
+  }
+  /// `run(error, with)` sees each failure before it is thrown; it may use the allocator.
+  void on_out_of_memory(void (*run)(const out_of_memory&, void*), void* with) {
+    const std::lock_guard hold(mutex_);
+    observers_.push_back({run, with});
+  }
+
+  /// `peak_allocated` counts blocks that wait for their own size as if they were in use.
   [[nodiscard]] statistics stats() const {
-    const std::lock_guard lock(mutex_);
-    return counts_;
+    const std::lock_guard hold(mutex_);
+    statistics s = core_.counts();
+    for (shard& each : *shards_) {
+      const std::lock_guard hold_shard(each.lock);
+      s.allocated -= each.waiting;
+      s.requested += static_cast<std::size_t>(each.requested);
+      s.requests += each.requests;
+    }
+    return s;
+  }
+
+  /// Every block by address, those that wait for their own size included (as in use).
+  [[nodiscard]] std::vector<block_info> blocks() const {
+    const std::lock_guard hold(mutex_);
+    std::vector<block_info> all;
+    core_.for_each_block([&](const detail::block& b) {
+      const detail::block* lowest = &b;
+      while (lowest->previous != nullptr) {
+        lowest = lowest->previous;
+      }
+      all.push_back({reinterpret_cast<std::uintptr_t>(b.address), b.size, b.requested,
+                     reinterpret_cast<std::uintptr_t>(lowest->address), b.pool->kind, b.pool->queue,
+                     b.used        ? block_info::state::in_use
+                     : b.is_free() ? block_info::state::free
+                                   : block_info::state::waiting,
+                     b.label});
+    });
+    std::sort(all.begin(), all.end(),
+              [](const block_info& a, const block_info& b) { return a.address < b.address; });
+    return all;
+  }
+
+  /// What was written down, oldest first. Requires: a policy `recorded<Count>`.
+  [[nodiscard]] std::vector<trace_entry> actions() const
+    requires(config::record::actions > 0)
+  {
+    const std::lock_guard hold(mutex_);
+    return core_.log().entries();
   }
 
  private:
-  struct bin {
-    std::size_t size;
-    std::size_t blocks;  ///< that exist, in use or free
-    std::vector<std::byte*> free;
+  struct observer {
+    void (*run)(const out_of_memory&, void*);
+    void* with;
   };
 
-  bin* find(std::size_t size) noexcept {
-    const auto at = std::lower_bound(bins_.begin(), bins_.end(), size,
-                                     [](const bin& b, std::size_t s) { return b.size < s; });
-    return at != bins_.end() && at->size == size ? &*at : nullptr;
-  }
-  void add_bin(std::size_t size) {
-    const auto at = std::lower_bound(bins_.begin(), bins_.end(), size,
-                                     [](const bin& b, std::size_t s) { return b.size < s; });
-    if (at == bins_.end() || at->size != size) {
-      bins_.insert(at, bin{size, 0, {}});
-    }
-  }
-  std::byte* from_upstream(std::size_t size, std::size_t bytes) {
-    bin& b = *find(size);
-    if (b.free.capacity() <= b.blocks) {
-      b.free.reserve(std::max<std::size_t>(8, b.blocks * 2));
-    }
-    std::byte* p = Upstream::allocate(size);
-    if (p == nullptr) {
-      release_all();
-      p = Upstream::allocate(size);
-    }
-    if (p == nullptr) {
-      throw out_of_memory(bytes, counts_.allocated, counts_.reserved);
-    }
-    ++b.blocks;
-    ++counts_.upstream_requests;
-    counts_.reserved += size;
-    return p;
-  }
-  void release_all() noexcept {
-    for (bin& b : bins_) {
-      for (std::byte* p : b.free) {
-        Upstream::free(p, b.size);
-        counts_.reserved -= b.size;
-        --b.blocks;
-      }
-      b.free.clear();
+  [[nodiscard]] shard& mine() const {
+    if constexpr (config::threads::shards == 1) {
+      return (*shards_)[0];
+    } else {
+      return (*shards_)[detail::thread_number() % config::threads::shards];
     }
   }
 
-  mutable std::mutex mutex_;
-  std::vector<bin> bins_;  ///< by size
-  statistics counts_;
+  [[gnu::noinline]] void give_back(std::byte* p, std::size_t bytes) noexcept {
+    const std::lock_guard hold(mutex_);
+    detail::block* b = core_.find(p);
+    ASHLAR_ASSERT(b != nullptr && b->used,
+                  "ashlar::memory::caching_allocator::deallocate: not a block of this allocator");
+    core_.free(*b, bytes);
+  }
+
+  /// Ends the wait of all blocks that wait for a request of their own size. Requires: `mutex_`.
+  bool join_waiting() noexcept {
+    bool any = false;
+    if constexpr (quick) {
+      for (shard& s : *shards_) {
+        const std::lock_guard hold(s.lock);
+        for (auto& stack : s.stacks) {
+          while (stack.count != 0) {
+            detail::block* b = core_.find(stack.blocks[--stack.count]);
+            core_.free(*b, 0);
+            any = true;
+          }
+        }
+        s.waiting = 0;
+      }
+    }
+    return any;
+  }
+
+  [[noreturn]] void fail(std::size_t bytes, const typename core::outcome& o) {
+    std::vector<observer> observers;
+    out_of_memory error = [&] {
+      const std::lock_guard hold(mutex_);
+      const statistics& now = core_.counts();
+      out_of_memory e(bytes, now.allocated, now.reserved);
+      e.free_in_pool = o.in->free_bytes;
+      e.largest_free = core_.largest_free(*o.in);
+      e.limit = core_.limit() == no_limit ? 0 : core_.limit();
+      e.tried = o.tried;
+      e.sites = largest_sites();
+      observers = observers_;
+      return e;
+    }();
+    for (const observer& each : observers) {
+      each.run(error, each.with);
+    }
+    throw error;
+  }
+
+  /// The five labels that hold most. Requires: `mutex_`.
+  [[nodiscard]] std::vector<allocation_site> largest_sites() const {
+    std::vector<allocation_site> sites;
+    core_.for_each_block([&](const detail::block& b) {
+      if (b.used && b.label != nullptr) {
+        auto at = std::find_if(sites.begin(), sites.end(),
+                               [&](const allocation_site& s) { return s.label == b.label; });
+        if (at == sites.end()) {
+          at = sites.insert(at, {b.label, 0, 0});
+        }
+        at->bytes += b.size;
+        ++at->blocks;
+      }
+    });
+    std::sort(sites.begin(), sites.end(), [](const allocation_site& a, const allocation_site& b) {
+      return a.bytes != b.bytes ? a.bytes > b.bytes : a.label < b.label;
+    });
+    sites.resize(std::min<std::size_t>(sites.size(), 5));
+    return sites;
+  }
+
+  mutable mutex mutex_;
+  core core_;
+  std::unique_ptr<std::array<shard, config::threads::shards>> shards_ =
+      std::make_unique<std::array<shard, config::threads::shards>>();
+  std::atomic<bool> one_queue_ = true;  ///< every block so far is of queue 0, and of it alone
+  std::vector<observer> observers_;
 };
 
-/// The allocator as a policy of a stack: `allocate<memory::caching<memory::binned>>`.
+/// The allocator as a policy of a stack: `allocate<memory::caching<memory::aligned<512>>>`.
 template <class... Policies>
 struct caching {
   template <class Upstream>
   using on = caching_allocator<Upstream, Policies...>;
 };
+/// The allocator with PyTorch's decisions.
+using pytorch = caching<pytorch_policies>;
 
 /// The allocator of a chip where nothing else was chosen; it lives as long as the program.
 template <class Upstream, class Policy = caching<>>

@@ -2,9 +2,13 @@
 #pragma once
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "ashlar/core/error.hpp"
+#include "ashlar/memory/detail/block.hpp"
 
 namespace ashlar::memory {
 
@@ -27,6 +31,15 @@ concept Memory =
 template <class M>
 concept HostAddressable = Memory<M> && M::host_addressable;
 
+/// A memory whose chip has several queues: `record(q)` marks the place that queue `q` has reached,
+/// `happened(e)` says whether the queue has come by, `wait(e)` returns when it has.
+template <class M>
+concept HasEvents = Memory<M> && requires(queue_id q, const typename M::event& e) {
+  { M::record(q) } noexcept -> std::same_as<typename M::event>;
+  { M::happened(e) } noexcept -> std::same_as<bool>;
+  { M::wait(e) } noexcept;
+};
+
 /// Where tensors get their elements from: what a context points to.
 ///
 /// An allocator behind one indirect call, so that a tensor can give its elements back to the
@@ -44,21 +57,80 @@ struct resource {
   ~resource() = default;
 };
 
-/// Neither the cache nor the chip has that much.
+/// What an allocator does before it gives up, in this order.
+enum class ladder : std::uint8_t {
+  events = 1,              ///< took back blocks that other queues were done with
+  quick_lists = 2,         ///< joined the blocks that waited for a request of their own size
+  callbacks = 4,           ///< asked others to free memory
+  collection = 8,          ///< gave back old blocks, because of `collect_above`
+  chip = 16,               ///< asked the chip
+  release_oversized = 32,  ///< gave back oversized blocks and asked again
+  release_all = 64,        ///< waited for events, gave back every whole segment and asked again
+};
+
+/// What the blocks of one label hold.
+struct allocation_site {
+  std::string label;
+  std::size_t bytes = 0;
+  std::size_t blocks = 0;
+};
+
+/// Neither the cache nor the chip has that much. Every earlier block is as it was.
 struct out_of_memory final : error {
-  std::size_t requested;  ///< bytes
-  std::size_t allocated;  ///< bytes in use by callers
-  std::size_t reserved;   ///< bytes held from the chip, in use or cached
+  std::size_t requested;               ///< bytes
+  std::size_t allocated;               ///< bytes in use by callers
+  std::size_t reserved;                ///< bytes held from the chip, in use or cached
+  std::size_t free_in_pool = 0;        ///< bytes that are cached where this request would look
+  std::size_t largest_free = 0;        ///< bytes of the largest block among them
+  std::size_t limit = 0;               ///< bytes that the allocator may hold; 0: no limit was set
+  unsigned tried = 0;                  ///< `ladder` bits
+  std::vector<allocation_site> sites;  ///< the largest ones, where labels are recorded
 
   out_of_memory(std::size_t wanted, std::size_t in_use, std::size_t held,
                 std::source_location at = std::source_location::current())
       : error(at), requested(wanted), allocated(in_use), reserved(held) {}
 
+  /// The share of cached bytes that lie outside the largest free block: 0 is one block.
+  [[nodiscard]] double fragmentation() const {
+    return free_in_pool == 0
+               ? 0
+               : 1 - static_cast<double>(largest_free) / static_cast<double>(free_in_pool);
+  }
+  /// What to do about it, in one sentence.
+  [[nodiscard]] std::string advice() const {
+    if (limit != 0 && requested <= limit && allocated + requested > limit) {
+      return "raise the limit of " + std::to_string(limit) + " bytes, or hold less";
+    }
+    if (limit != 0 && requested > limit) {
+      return "the request alone is over the limit of " + std::to_string(limit) + " bytes";
+    }
+    if (free_in_pool >= requested) {
+      return "enough is cached but in pieces: use larger segments, or split fewer large blocks";
+    }
+    return "hold less: smaller batches, recomputation, or give tensors back earlier";
+  }
+
  private:
   [[nodiscard]] std::string message() const override {
-    return "ashlar::memory: out of memory: " + std::to_string(requested) + " bytes requested, " +
-           std::to_string(allocated) + " in use, " + std::to_string(reserved) +
-           " held from the chip";
+    std::string text =
+        "ashlar::memory: out of memory: " + std::to_string(requested) + " bytes requested, " +
+        std::to_string(allocated) + " in use, " + std::to_string(reserved) +
+        " held from the chip, " + std::to_string(free_in_pool) + " of them free (largest block " +
+        std::to_string(largest_free) + ", " +
+        std::to_string(static_cast<int>(fragmentation() * 100 + 0.5)) + " % fragmented); tried:";
+    constexpr const char* steps[] = {" events",         " quick lists", " callbacks",
+                                     " collection",     " the chip",    " oversized blocks",
+                                     " the whole cache"};
+    for (unsigned i = 0; i < 7; ++i) {
+      if ((tried >> i & 1U) != 0) {
+        text += steps[i];
+      }
+    }
+    for (const allocation_site& s : sites) {
+      text += "; " + s.label + " holds " + std::to_string(s.bytes) + " in " +
+              std::to_string(s.blocks) + " blocks";
+    }
+    return text + "; " + advice();
   }
 };
 

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/memory/policies.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ashlar/memory/caching_allocator.hpp"
+#include "memory/upstreams.hpp"
+
+using namespace ashlar;
+
+namespace {
+
+constexpr std::size_t kib = memory::kib, mib = memory::mib;
+
+// What every list of policies is tried with. A `name` for messages.
+struct by_default {
+  using policies = memory::default_policies;
+};
+struct as_pytorch {
+  using policies = memory::pytorch_policies;
+};
+struct oversized {
+  using policies = memory::policy_list<memory::pytorch_split<20 * mib>, memory::pytorch_policies>;
+};
+struct divided {
+  using policies = memory::policy_list<memory::pytorch_sizes<8>, memory::pytorch_policies>;
+};
+struct first {
+  using policies = memory::policy_list<memory::first_fit, memory::unlocked>;
+};
+struct lowest {
+  using policies = memory::policy_list<memory::lowest_address, memory::quick_lists<0>>;
+};
+struct whole {
+  using policies = memory::whole_block_policies;
+};
+struct tolerant {
+  using policies = memory::tolerant_policies;
+};
+struct large_aligned {
+  using policies = memory::policy_list<memory::aligned_from<mib, 2 * mib>, memory::tail_slack<64>>;
+};
+struct banks {
+  using policies = memory::policy_list<memory::interleaved<16, 512>, memory::lowest_address>;
+};
+
+template <class Lists>
+using allocator = memory::caching_allocator<upstreams::paper<1>, typename Lists::policies>;
+
+/// An independent account of what is handed out: it sees overlaps, wrong places and wrong sums.
+class account {
+ public:
+  void take(std::byte* p, std::size_t bytes) {
+    const auto at = reinterpret_cast<std::uintptr_t>(p);
+    const auto above = held_.lower_bound(at);
+    wrong += above != held_.end() && above->first < at + bytes;
+    wrong += above != held_.begin() && std::prev(above)->first + std::prev(above)->second > at;
+    bool inside = false;
+    for (const auto& [start, size] : upstreams::paper<1>::segments) {
+      inside = inside || (at >= start && at + bytes <= start + size);
+    }
+    wrong += !inside;
+    held_[at] = bytes;
+    total += bytes;
+  }
+  void give(std::byte* p) {
+    const auto at = held_.find(reinterpret_cast<std::uintptr_t>(p));
+    total -= at->second;
+    held_.erase(at);
+  }
+  std::size_t total = 0;
+  int wrong = 0;
+
+ private:
+  std::map<std::uintptr_t, std::size_t> held_;
+};
+
+/// Blocks tile their segments, segments are those of the chip, neighbours that are free are one.
+template <class A>
+int disorder(const A& a) {
+  int wrong = 0;
+  std::map<std::uintptr_t, std::size_t> covered;
+  const std::vector<memory::block_info> all = a.blocks();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const memory::block_info& b = all[i];
+    wrong += b.address != b.segment + covered[b.segment];
+    covered[b.segment] += b.bytes;
+    if (i > 0 && all[i - 1].segment == b.segment) {
+      wrong += b.is == memory::block_info::state::free &&
+               all[i - 1].is == memory::block_info::state::free;
+    }
+  }
+  std::size_t reserved = 0;
+  for (const auto& [address, bytes] : covered) {
+    const auto at = upstreams::paper<1>::segments.find(address);
+    wrong += at == upstreams::paper<1>::segments.end() || at->second != bytes;
+    reserved += bytes;
+  }
+  return wrong + (a.stats().reserved != reserved) + (reserved != upstreams::paper<1>::used);
+}
+
+struct held {
+  std::byte* p;
+  std::size_t bytes;
+};
+
+[[nodiscard]] std::size_t some_size(std::mt19937& random) {
+  const unsigned magnitude = random() % 24;  // up to 16 MiB, small ones more often
+  return 1 + random() % (std::size_t{1} << magnitude);
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("memory/policies: no overlap, no leak and true sums over random requests", Lists,
+                   by_default, as_pytorch, oversized, divided, first, lowest, whole, tolerant,
+                   large_aligned, banks) {
+  using upstream = upstreams::paper<1>;
+  upstream::reset(200 * mib);
+  account books;
+  {
+    allocator<Lists> a;
+    std::mt19937 random(7);
+    std::vector<held> blocks;
+    int refused = 0;
+    for (int i = 0; i < 40000; ++i) {
+      const bool more = random() % 100 < (i / 5000 % 2 == 0 ? 60U : 40U);
+      if (blocks.empty() || more) {
+        const std::size_t bytes = some_size(random);
+        try {
+          std::byte* p = a.allocate(bytes);
+          books.take(p, bytes);
+          blocks.push_back({p, bytes});
+        } catch (const memory::out_of_memory& e) {
+          ++refused;
+          CHECK(e.requested == bytes);
+          CHECK(e.reserved <= upstream::used);
+        }
+      } else {
+        const std::size_t which = random() % blocks.size();
+        books.give(blocks[which].p);
+        a.deallocate(blocks[which].p, blocks[which].bytes);
+        blocks[which] = blocks.back();
+        blocks.pop_back();
+      }
+      if (i % 4000 == 0) {
+        CHECK(disorder(a) == 0);
+        CHECK(a.stats().requested == books.total);
+      }
+    }
+    CHECK(refused > 0);  // the limit was met
+    CHECK(books.wrong == 0);
+    CHECK(a.stats().requests + static_cast<std::uint64_t>(refused) > 10000);
+    for (const held& h : blocks) {
+      a.deallocate(h.p, h.bytes);
+    }
+    CHECK(a.stats().allocated == 0);
+    CHECK(a.stats().requested == 0);
+    a.release_cached();
+    CHECK(a.stats().reserved == 0);
+    CHECK(a.blocks().empty());
+  }
+  CHECK(upstream::used == 0);
+  CHECK(upstream::wrong == 0);
+}
+
+TEST_CASE_TEMPLATE("memory/policies: a chip that throws changes nothing", Lists, by_default,
+                   as_pytorch, whole, large_aligned) {
+  using upstream = upstreams::paper<1>;
+  // The same requests, with a failure at each call of the chip in turn.
+  for (int fault = 0;; ++fault) {
+    upstream::reset(64 * mib);
+    upstream::throws_at = fault;
+    std::mt19937 random(3);
+    std::vector<held> blocks;
+    bool threw = false;
+    {
+      allocator<Lists> a;
+      for (int i = 0; i < 300; ++i) {
+        if (blocks.empty() || random() % 3 != 0) {
+          const std::size_t bytes = some_size(random);
+          const memory::statistics before = a.stats();
+          try {
+            blocks.push_back({a.allocate(bytes), bytes});
+          } catch (const upstreams::refused&) {
+            threw = true;
+            CHECK(a.stats().allocated == before.allocated);
+            CHECK(a.stats().requested == before.requested);
+            CHECK(disorder(a) == 0);
+            blocks.push_back({a.allocate(1), 1});  // still usable
+          } catch (const memory::out_of_memory&) {
+            CHECK(a.stats().allocated == before.allocated);
+            CHECK(disorder(a) == 0);
+          }
+        } else {
+          a.deallocate(blocks.back().p, blocks.back().bytes);
+          blocks.pop_back();
+        }
+      }
+      for (const held& h : blocks) {
+        a.deallocate(h.p, h.bytes);
+      }
+    }
+    CHECK(upstream::used == 0);
+    if (!threw) {
+      CHECK(fault > 3);
+      break;
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("memory/policies: a block serves only after the queues that used it", Lists,
+                   by_default, as_pytorch, lowest) {
+  using upstream = upstreams::paper<1>;
+  upstream::reset();
+  {
+    allocator<Lists> a;
+    std::mt19937 random(11);
+    struct use {
+      std::uintptr_t from, to;
+      upstream::event until;
+    };
+    std::vector<use> uses;
+    struct shared : held {
+      memory::queue_id queue;
+      std::vector<memory::queue_id> users;
+    };
+    std::vector<shared> blocks;
+    int early = 0, met = 0;
+    for (int i = 0; i < 20000; ++i) {
+      switch (random() % 4) {
+        case 0:
+        case 1: {
+          const std::size_t bytes = 1 + random() % 100000;
+          const memory::queue_id q = random() % 3;
+          std::byte* p = a.allocate(bytes, q);
+          const auto at = reinterpret_cast<std::uintptr_t>(p);
+          for (const use& u : uses) {
+            early += at < u.to && u.from < at + bytes && !upstream::happened(u.until);
+            met += at < u.to && u.from < at + bytes;
+          }
+          blocks.push_back({{p, bytes}, q, {}});
+          for (memory::queue_id other = 0; other < 3; ++other) {
+            if (other != q && random() % 4 == 0) {
+              a.record_use(p, other);
+              blocks.back().users.push_back(other);
+            }
+          }
+          break;
+        }
+        case 2:
+          if (!blocks.empty()) {
+            const std::size_t which = random() % blocks.size();
+            const shared b = blocks[which];
+            const auto at = reinterpret_cast<std::uintptr_t>(b.p);
+            a.deallocate(b.p, b.bytes);
+            for (const memory::queue_id q : b.users) {
+              uses.push_back({at, at + b.bytes, {q, upstream::now[q].recorded}});
+            }
+            blocks[which] = blocks.back();
+            blocks.pop_back();
+          }
+          break;
+        default: {
+          upstream::clocks& c = upstream::now[random() % 3];
+          c.reached = std::min(c.recorded, c.reached + random() % 3);
+        }
+      }
+    }
+    CHECK(early == 0);
+    CHECK(met > 100);
+    for (const shared& b : blocks) {
+      a.deallocate(b.p, b.bytes);
+    }
+    for (auto& [q, c] : upstream::now) {
+      c.reached = c.recorded;
+    }
+    a.release_cached();
+    CHECK(a.stats().reserved == 0);
+  }
+  CHECK(upstream::used == 0);
+}
+
+TEST_CASE("memory/policies: large blocks lie at multiples of 2 MiB, also after a split") {
+  upstreams::paper<1>::reset();
+  allocator<large_aligned> a;
+  std::mt19937 random(5);
+  std::vector<held> blocks;
+  for (int i = 0; i < 2000; ++i) {
+    const std::size_t bytes = some_size(random);
+    std::byte* p = a.allocate(bytes);
+    const auto at = reinterpret_cast<std::uintptr_t>(p);
+    CHECK(at % (bytes + 64 > mib ? 2 * mib : 512) == 0);
+    blocks.push_back({p, bytes});
+    if (random() % 2 == 0) {
+      a.deallocate(blocks.front().p, blocks.front().bytes);
+      blocks.erase(blocks.begin());
+    }
+  }
+  for (const held& h : blocks) {
+    a.deallocate(h.p, h.bytes);
+  }
+}
+
+TEST_CASE("memory/policies: slack lies behind every block") {
+  upstreams::paper<1>::reset();
+  memory::caching_allocator<upstreams::paper<1>, memory::tail_slack<64>> a;
+  CHECK(a.block_size(512) == 1024);
+  CHECK(a.block_size(448) == 512);
+}
+
+TEST_CASE("memory/policies: blocks start in the banks in turns") {
+  upstreams::paper<1>::reset();
+  allocator<banks> a;
+  for (std::size_t i = 0; i < 64; ++i) {
+    std::byte* p = a.allocate(100 * kib);  // a multiple of all banks: else all would start in one
+    CHECK(reinterpret_cast<std::uintptr_t>(p) / 512 % 16 == i % 16);
+  }
+}
+
+TEST_CASE("memory/policies: the lowest address serves, not the best size") {
+  upstreams::paper<1>::reset();
+  allocator<lowest> a;
+  std::byte* low = a.allocate(8192);
+  a.allocate(512);
+  std::byte* high = a.allocate(1024);
+  a.allocate(512);
+  a.deallocate(high, 1024);
+  a.deallocate(low, 8192);
+  CHECK(a.allocate(1024) == low);
+  CHECK(a.allocate(1024) == low + 1024);
+}
+
+TEST_CASE("memory/policies: the block that was freed last serves first, in constant time") {
+  upstreams::paper<1>::reset();
+  memory::caching_allocator<upstreams::paper<1>, memory::first_fit, memory::quick_lists<0>> a;
+  std::byte* one = a.allocate(4096);
+  a.allocate(512);
+  std::byte* two = a.allocate(4096);
+  a.allocate(512);
+  a.deallocate(one, 4096);
+  a.deallocate(two, 4096);
+  CHECK(a.allocate(4096) == two);
+  CHECK(a.allocate(4096) == one);
+}
+
+TEST_CASE("memory/policies: a whole block serves sizes a little below its own") {
+  upstreams::paper<1>::reset();
+  allocator<tolerant> a;
+  std::byte* p = a.allocate(100 * kib);
+  a.deallocate(p, 100 * kib);
+  CHECK(a.allocate(60 * kib) != p);  // 40 KiB less: more than two pages of 16 KiB
+  CHECK(a.allocate(70 * kib) == p);
+}
+
+TEST_CASE("memory/policies: the failure says what holds the memory, and what was tried") {
+  upstreams::paper<1>::reset(4 * mib);
+  memory::caching_allocator<upstreams::paper<1>, memory::quick_lists<0>> a;
+  const memory::label_scope outer("weights");
+  a.allocate(mib);
+  std::byte* gap = a.allocate(mib);
+  {
+    const memory::label_scope inner("activations");
+    a.allocate(mib + 512 * kib);
+  }
+  a.deallocate(gap, mib);
+  int seen = 0;
+  a.on_out_of_memory([](const memory::out_of_memory&, void* with) { ++*static_cast<int*>(with); },
+                     &seen);
+  try {
+    a.allocate(mib + 512);
+    FAIL("must throw");
+  } catch (const memory::out_of_memory& e) {
+    CHECK(e.allocated == 2 * mib + 512 * kib);
+    CHECK(e.free_in_pool == mib + 512 * kib);
+    CHECK(e.largest_free == mib);
+    CHECK(e.fragmentation() == doctest::Approx(1.0 / 3));
+    CHECK(e.sites.size() == 2);
+    CHECK(e.sites.front().label == "activations");
+    const std::string text = e.what();
+    CHECK(text.find("activations holds 1572864 in 1 blocks") != std::string::npos);
+    CHECK(text.find("tried: the chip the whole cache") != std::string::npos);
+  }
+  CHECK(seen == 1);
+  CHECK(a.allocate(mib) == gap);  // nothing was lost
+}
+
+TEST_CASE("memory/policies: a limit advises to raise it") {
+  upstreams::paper<1>::reset();
+  memory::caching_allocator<upstreams::paper<1>> a;
+  a.set_limit(4 * mib);
+  a.allocate(3 * mib);
+  try {
+    a.allocate(2 * mib);
+    FAIL("must throw");
+  } catch (const memory::out_of_memory& e) {
+    CHECK(e.limit == 4 * mib);
+    CHECK(e.advice().find("raise the limit") != std::string::npos);
+  }
+  try {
+    a.allocate(5 * mib);
+    FAIL("must throw");
+  } catch (const memory::out_of_memory& e) {
+    CHECK(e.advice().find("the request alone") != std::string::npos);
+  }
+}
+
+TEST_CASE("memory/policies: actions are kept with who asked, the oldest are dropped") {
+  upstreams::paper<1>::reset();
+  memory::caching_allocator<upstreams::paper<1>, memory::recorded<4>> a;
+  const memory::label_scope here("here");
+  std::byte* p = a.allocate(100);
+  a.deallocate(p, 100);
+  a.allocate(100);
+  const std::vector<memory::trace_entry> all = a.actions();
+  REQUIRE(all.size() == 4);
+  CHECK(all[0].what == memory::action::alloc);
+  CHECK(all[0].number == 1);  // 0 was the segment
+  CHECK(all[0].label == std::string("here"));
+  CHECK(all[1].what == memory::action::free_requested);
+  CHECK(all[2].what == memory::action::free_completed);
+  CHECK(all[3].what == memory::action::alloc);
+}
