@@ -12,6 +12,7 @@ struct placement {};     ///< where in a block may a request start?
 struct slack {};         ///< how much may be read behind the end?
 struct quick {};         ///< which freed blocks wait, whole, for a request of their own size?
 struct threads {};       ///< who may call at the same time?
+struct trim {};          ///< when does the chip get cached memory back before it is asked for more?
 struct record {};        ///< what is written down?
 
 }  // namespace ashlar::memory::kinds

@@ -270,6 +270,22 @@ struct unlocked {
   static constexpr std::size_t shards = 1;
 };
 
+/// Before the chip is asked for more, it gets whole free segments back, the largest first, while
+/// what is held would be more than `Percent` above what is in use: growth is paid for with what
+/// lies idle.
+template <std::size_t Percent>
+struct trim_above {
+  using kind = kinds::trim;
+  static constexpr std::size_t allowed(std::size_t in_use) {
+    return in_use + in_use / 100 * Percent;
+  }
+};
+/// The chip gets memory back only when it has no more.
+struct keep_cached {
+  using kind = kinds::trim;
+  static constexpr std::size_t allowed(std::size_t) { return no_limit; }
+};
+
 /// Nothing is written down.
 struct unrecorded {
   using kind = kinds::record;
@@ -289,12 +305,14 @@ struct policy_list {};
 
 /// PyTorch's caching allocator: the same segments, splits and reuse for the same requests.
 /// Source: c10/cuda/CUDACachingAllocator.
-using pytorch_policies = policy_list<pytorch_sizes<>, pytorch_segments, best_fit, pytorch_split<>,
-                                     aligned<1>, tail_slack<0>, quick_lists<0>, sharded<1>>;
+using pytorch_policies =
+    policy_list<pytorch_sizes<>, pytorch_segments, best_fit, pytorch_split<>, aligned<1>,
+                tail_slack<0>, quick_lists<0>, sharded<1>, keep_cached>;
 
 /// For new chips: one pool, blocks cut to size, freed small blocks at hand for their own size.
-using default_policies = policy_list<exact<>, plain_segments<>, best_fit, always_split, aligned<1>,
-                                     tail_slack<0>, quick_lists<32 * kib>, sharded<8>, unrecorded>;
+using default_policies =
+    policy_list<exact<>, plain_segments<>, best_fit, always_split, aligned<1>, tail_slack<0>,
+                quick_lists<32 * kib>, sharded<8>, trim_above<10>, unrecorded>;
 
 /// Whole blocks that serve their own size class. Source: tinygrad's LRU allocator.
 using whole_block_policies = policy_list<binned, whole_segments, best_fit, never_split>;
@@ -353,6 +371,7 @@ struct configuration {
   using placement = policy<kinds::placement>;
   using quick = policy<kinds::quick>;
   using threads = policy<kinds::threads>;
+  using trim = policy<kinds::trim>;
   using record = policy<kinds::record>;
   static constexpr std::size_t slack = policy<kinds::slack>::slack;
   /// Sizes and places are multiples of this, of a cache line at least.

@@ -121,6 +121,7 @@ class block_allocator {
         }
         return given;
       };
+      trim(segments::bytes(wanted + most), wanted);
       took(ladder::chip);
       b = ask();
       if (b == nullptr && split::max_split != no_limit) {
@@ -416,6 +417,25 @@ class block_allocator {
     by_address_.erase(b.address);
     Upstream::free(b.address, b.size);
     blocks_.give(&b);
+  }
+
+  /// Makes up for a segment of `bytes` that serves `wanted`, as far as the policy asks for it.
+  void trim(std::size_t bytes, std::size_t wanted) noexcept {
+    const std::size_t allowed = Config::trim::allowed(counts_.allocated + wanted);
+    for (const auto& p : pools_) {
+      while (counts_.reserved + bytes > allowed) {
+        block* whole = nullptr;
+        p->free.for_each([&](block& b) {
+          if (!b.is_split() && (whole == nullptr || b.size > whole->size)) {
+            whole = &b;
+          }
+        });
+        if (whole == nullptr) {
+          break;
+        }
+        release(*whole);
+      }
+    }
   }
 
   /// Frees the oldest half of whole large blocks, by mean age, until enough is free or none is
