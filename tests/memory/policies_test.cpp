@@ -114,7 +114,8 @@ struct held {
 };
 
 [[nodiscard]] std::size_t some_size(std::mt19937& random) {
-  const unsigned magnitude = random() % 24;  // up to 16 MiB, small ones more often
+  const auto magnitude =
+      static_cast<unsigned>(random() % 24);  // up to 16 MiB, small ones more often
   return 1 + random() % (std::size_t{1} << magnitude);
 }
 
@@ -240,7 +241,7 @@ TEST_CASE_TEMPLATE("memory/policies: a block serves only after the queues that u
         case 0:
         case 1: {
           const std::size_t bytes = 1 + random() % 100000;
-          const memory::queue_id q = random() % 3;
+          const auto q = static_cast<memory::queue_id>(random() % 3);
           std::byte* p = a.allocate(bytes, q);
           const auto at = reinterpret_cast<std::uintptr_t>(p);
           for (const use& u : uses) {
@@ -270,7 +271,7 @@ TEST_CASE_TEMPLATE("memory/policies: a block serves only after the queues that u
           }
           break;
         default: {
-          upstream::clocks& c = upstream::now[random() % 3];
+          upstream::clocks& c = upstream::now[static_cast<memory::queue_id>(random() % 3)];
           c.reached = std::min(c.recorded, c.reached + random() % 3);
         }
       }

@@ -73,9 +73,9 @@ class caching_allocator final : public resource {
   /// and what is written down is written by the core, so nothing may pass beside it.
   static constexpr bool quick =
       config::quick::largest > 0 && config::record::actions == 0 && config::split::small_are_exact;
-  static constexpr std::size_t classes = quick ? config::quick::largest / config::granule : 1;
-  using shard = detail::shard<classes, std::max<std::size_t>(config::quick::depth, 1),
-                              std::conditional_t<locks, detail::spin_lock, detail::no_lock>>;
+  using shard =
+      detail::shard<config::granule, quick ? config::quick::largest : 0, config::quick::bytes,
+                    std::conditional_t<locks, detail::spin_lock, detail::no_lock>>;
   using mutex = std::conditional_t<locks, std::recursive_mutex, detail::no_lock>;
 
  public:
@@ -108,12 +108,11 @@ class caching_allocator final : public resource {
         if (wanted <= config::quick::largest) [[likely]] {
           shard& s = mine();
           const std::lock_guard hold(s.lock);
-          auto& stack = s.stacks[wanted / config::granule - 1];
-          if (stack.count != 0) [[likely]] {
+          if (std::byte* const p = s.take(wanted / config::granule - 1)) [[likely]] {
             s.waiting -= wanted;
             s.requested += static_cast<std::ptrdiff_t>(bytes);
             ++s.requests;
-            return stack.blocks[--stack.count];
+            return p;
           }
         }
       }
@@ -151,11 +150,9 @@ class caching_allocator final : public resource {
           [[likely]] {
         shard& s = mine();
         const std::lock_guard hold(s.lock);
-        auto& stack = s.stacks[wanted / config::granule - 1];
-        if (stack.count < config::quick::depth) [[likely]] {
+        if (s.put(wanted / config::granule - 1, p)) [[likely]] {
           s.waiting += wanted;
           s.requested -= static_cast<std::ptrdiff_t>(bytes);
-          stack.blocks[stack.count++] = p;
           return;
         }
       }
@@ -272,10 +269,9 @@ class caching_allocator final : public resource {
     if constexpr (quick) {
       for (shard& s : *shards_) {
         const std::lock_guard hold(s.lock);
-        for (auto& stack : s.stacks) {
-          while (stack.count != 0) {
-            detail::block* b = core_.find(stack.blocks[--stack.count]);
-            core_.free(*b, 0);
+        for (std::size_t c = 0; c < shard::classes; ++c) {
+          while (std::byte* const p = s.take(c)) {
+            core_.free(*core_.find(p), 0);
             any = true;
           }
         }
@@ -329,7 +325,7 @@ class caching_allocator final : public resource {
   mutable mutex mutex_;
   core core_;
   std::unique_ptr<std::array<shard, config::threads::shards>> shards_ =
-      std::make_unique<std::array<shard, config::threads::shards>>();
+      std::make_unique_for_overwrite<std::array<shard, config::threads::shards>>();
   std::atomic<bool> one_queue_ = true;  ///< every block so far is of queue 0, and of it alone
   std::vector<observer> observers_;
 };

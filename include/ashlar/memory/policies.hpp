@@ -244,13 +244,13 @@ struct tail_slack {
   static constexpr std::size_t slack = Bytes;
 };
 
-/// Freed blocks up to `Largest` bytes wait whole, `Depth` of a size, for a request of that size:
-/// neither cut nor joined until memory runs short. 0 waits for none.
-template <std::size_t Largest, std::size_t Depth = 16>
+/// Freed blocks up to `Largest` bytes wait whole, up to `Bytes` together of each size, for a
+/// request of that size: neither cut nor joined until memory runs short. 0 waits for none.
+template <std::size_t Largest, std::size_t Bytes = 128 * kib>
 struct quick_lists {
   using kind = kinds::quick;
   static constexpr std::size_t largest = Largest;
-  static constexpr std::size_t depth = Depth;
+  static constexpr std::size_t bytes = Bytes;
 };
 
 /// Any thread may call; quick lists lie in `Count` groups, shared by as few threads as possible.
@@ -375,8 +375,8 @@ struct configuration {
   using record = policy<kinds::record>;
   static constexpr std::size_t slack = policy<kinds::slack>::slack;
   /// Sizes and places are multiples of this, of a cache line at least.
-  static constexpr std::size_t granule = std::max(
-      {std::size_t{sizes::smallest}, std::size_t{placement::alignment}, std::size_t{64}});
+  static constexpr std::size_t granule =
+      std::max({std::size_t{sizes::smallest}, std::size_t{placement::alignment}, std::size_t{64}});
 };
 
 }  // namespace detail
