@@ -315,10 +315,11 @@ using default_policies =
                 quick_lists<32 * kib>, sharded<8>, trim_above<10>, unrecorded>;
 
 /// Whole blocks that serve their own size class. Source: tinygrad's LRU allocator.
-using whole_block_policies = policy_list<binned, whole_segments, best_fit, never_split>;
+using whole_block_policies =
+    policy_list<binned, whole_segments, best_fit, never_split, keep_cached>;
 
 /// Whole blocks that serve sizes a little below their own. Source: MLX's buffer cache.
-using tolerant_policies = policy_list<exact<>, whole_segments, best_fit, tolerant<>>;
+using tolerant_policies = policy_list<exact<>, whole_segments, best_fit, tolerant<>, keep_cached>;
 
 template <class P>
 concept AllocatorPolicy = requires { typename P::kind; };
