@@ -55,6 +55,23 @@ static_assert(on_helped["exp"].how == found::fallback && on_helped["exp"].where 
 static_assert(on_helped["mul"].how == found::direct && on_helped.chip == "helped");
 static_assert(on_helped.count(found::fallback) == on_lone.count(found::missing));
 
+/// Chips that fall back to chips that fall back, to the host or to nothing.
+struct far : lone {
+  static constexpr al::chip_description description{.name = "far"};
+  using kernels = al::kernels<>;
+  using falls_back_to = helped;
+};
+struct lost : far {
+  static constexpr al::chip_description description{.name = "lost"};
+  using falls_back_to = lone;
+};
+constexpr auto on_far = al::coverage<far>();
+static_assert(on_far["mul"].how == found::fallback && on_far["mul"].where == "helped");
+static_assert(on_far["exp"].how == found::fallback && on_far["exp"].where == "host");
+constexpr auto on_lost = al::coverage<lost>();
+static_assert(on_lost["mul"].how == found::fallback && on_lost["mul"].where == "lone");
+static_assert(on_lost["exp"].how == found::missing && on_lost["exp"].where.empty());
+
 static_assert(al::coverage<al::chip::meta>().count(found::missing) == 0);
 
 }  // namespace
@@ -88,6 +105,12 @@ TEST_CASE("ops/coverage: as text, a line says how many operators a rule answers 
         "1 own kernel          mul\n"
         "1 view                transpose\n"
         "2 fallback to host    linear_bias exp\n");
+  constexpr auto chain =
+      al::coverage<far, al::ops::operators<al::ops::exp, al::ops::mul, al::ops::log>>();
+  CHECK(chain.text() ==
+        "far: 3 operators\n"
+        "2 fallback to host    exp log\n"
+        "1 fallback to helped  mul\n");
   const std::string missing = on_lone.text();
   CHECK(missing.find(" missing ") != std::string::npos);
   std::size_t begin = 0;

@@ -34,7 +34,7 @@ struct coverage_table {
   [[nodiscard]] constexpr const coverage_row& operator[](std::string_view name) const {
     return *std::ranges::find(rows, name, &coverage_row::name);
   }
-  /// A line for each rule that answers any: the rule, how many, which.
+  /// A line for each rule and chip that answer any: the rule, how many, which.
   [[nodiscard]] std::string text() const;
 };
 
@@ -70,23 +70,17 @@ constexpr std::string_view rule_text(found how) {
   }
 }
 
-template <class Chip>
-constexpr std::string_view fallback_name() {
-  if constexpr (requires { typename Chip::falls_back_to; }) {
-    return Chip::falls_back_to::description.name;
-  } else {
-    return "elsewhere";  // a fallback that the user wrote
-  }
-}
-
 template <class Op, class Chip>
 constexpr coverage_row row_of() {
   constexpr found rule = ashlar::rule<Op, keys::backend<Chip>>();
   constexpr found how = rule == found::fallthrough ? found::missing : rule;
   if constexpr (how == found::missing) {
     return {short_name<Op>(), how, {}};
+  } else if constexpr (how == found::fallback && requires { typename Chip::falls_back_to; }) {
+    constexpr coverage_row there = row_of<Op, typename Chip::falls_back_to>();
+    return {there.name, there.how == found::missing ? there.how : how, there.where};
   } else if constexpr (how == found::fallback) {
-    return {short_name<Op>(), how, fallback_name<Chip>()};
+    return {short_name<Op>(), how, "elsewhere"};  // a fallback that the user wrote
   } else {
     return {short_name<Op>(), how, Chip::description.name};
   }
@@ -123,31 +117,40 @@ std::string coverage_table<N>::text() const {
   constexpr std::size_t first_column = 22;
   constexpr std::size_t width = 100;
   std::string all = std::string(chip) + ": " + std::to_string(N) + " operators\n";
-  for (const found how : {found::direct, found::tile, found::composite, found::view,
-                          found::fallback, found::missing}) {
-    const std::size_t n = count(how);
-    if (n == 0) {
-      continue;
+  const auto write = [&](const coverage_row& first) {
+    const auto is_like = [&](const coverage_row& r) {
+      return r.how == first.how && r.where == first.where;
+    };
+    if (&*std::ranges::find_if(rows, is_like) != &first) {
+      return;  // written with the first of its kind
     }
-    std::string line = std::to_string(n) + ' ' + std::string(detail::rule_text(how));
-    bool begun = false;
+    std::string line = std::to_string(std::ranges::count_if(rows, is_like));
+    line.append(1, ' ').append(detail::rule_text(first.how));
+    if (first.how == found::fallback) {
+      line.append(" to ").append(first.where);
+    }
+    line.resize(std::max(line.size() + 1, first_column), ' ');
     for (const coverage_row& r : rows) {
-      if (r.how != how) {
+      if (!is_like(r)) {
         continue;
       }
-      if (!begun) {
-        line += how == found::fallback ? " to " + std::string(r.where) : std::string();
-        line.resize(std::max(line.size() + 1, first_column), ' ');
-        begun = true;
-      } else if (line.size() + 1 + r.name.size() > width) {
-        all += line + '\n';
+      if (line.size() + r.name.size() > width) {
+        line.back() = '\n';
+        all += line;
         line.assign(first_column, ' ');
-      } else {
-        line += ' ';
       }
-      line += r.name;
+      line.append(r.name).append(1, ' ');
     }
-    all += line + '\n';
+    line.back() = '\n';
+    all += line;
+  };
+  for (const found how : {found::direct, found::tile, found::composite, found::view,
+                          found::fallback, found::missing}) {
+    for (const coverage_row& r : rows) {
+      if (r.how == how) {
+        write(r);
+      }
+    }
   }
   return all;
 }
