@@ -71,6 +71,9 @@ TEST_CASE("ops/norm: several outputs are not recorded, and are written without t
   al::op_function<al::ops::layer_norm_backward_weight> f;
   CHECK_THROWS_AS(f.out(both, x, x, 1e-3), al::not_recordable);
   CHECK_FALSE(std::get<0>(both));
+  std::tuple<leaf, leaf> wanted{al::zeros<leaf>({2}), al::zeros<leaf>({2})};
+  al::require_grad(std::get<1>(wanted));
+  CHECK_THROWS_AS(f.out(wanted, al::detach(x), al::detach(x), 1e-3), al::not_recordable);
   const al::no_grad off;
   f.out(both, x, x, 1e-3);
   check_same(al::without<al::keys::autograd>(std::get<1>(both)),

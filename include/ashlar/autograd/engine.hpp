@@ -24,7 +24,7 @@ struct capture {
 /// as early as possible: communication can start while the rest of the pass goes on.
 /// Requires: no other pass runs over the same nodes at the same time.
 /// Throws: `shape_error` naming the node whose hook gave a gradient of another shape; whatever a
-/// node or hook throws. The graph stays usable.
+/// node or hook throws. The graph stays usable, but for what nodes that ran have released.
 class backward_pass {
  public:
   void run(node& root, tensor_handle seed, bool retain_graph, std::span<const capture> captures) {

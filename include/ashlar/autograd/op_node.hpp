@@ -89,6 +89,11 @@ template <class A>
     return false;
   }
 }
+/// Of several outputs: whether one of them does.
+template <class... X>
+[[nodiscard]] bool wants_gradient(const std::tuple<X...>& outs) {
+  return std::apply([](const auto&... x) { return (wants_gradient(x) || ...); }, outs);
+}
 
 }  // namespace detail
 
