@@ -6,6 +6,7 @@
 #include <span>
 #include <string_view>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -102,11 +103,17 @@ struct kernel<ops::cat, keys::backend<chip::host>> {
 inline constexpr struct cat_function : spelled_function<cat_function> {
   template <Tensor X, class... Rest>
   static auto spell(auto to, const X& first, const Rest&... rest) {
-    const auto all = std::tie(first, rest...);
-    return [&]<std::size_t... I>(std::index_sequence<I...>) {
-      return to(op_function<ops::cat>{}, std::get<I>(all)...,
-                static_cast<std::int64_t>(std::get<sizeof...(Rest)>(all)));
-    }(std::make_index_sequence<sizeof...(Rest)>{});
+    constexpr std::size_t tensors = sizeof...(Rest);
+    constexpr bool has_axis =
+        std::is_convertible_v<std::tuple_element_t<tensors, std::tuple<X, Rest...>>, std::int64_t>;
+    static_assert(has_axis, "ashlar::cat: the axis stands after the tensors; give one");
+    if constexpr (has_axis) {
+      const auto all = std::tie(first, rest...);
+      return [&]<std::size_t... I>(std::index_sequence<I...>) {
+        return to(op_function<ops::cat>{}, std::get<I>(all)...,
+                  static_cast<std::int64_t>(std::get<tensors>(all)));
+      }(std::make_index_sequence<tensors>{});
+    }
   }
   template <Tensor X>
   static auto spell(auto to, std::span<const X> tensors, std::int64_t axis) {
