@@ -3,9 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
+#include <cstdint>
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "ashlar/ops/arithmetic.hpp"
@@ -67,6 +70,18 @@ struct narrow_mul {
   static constexpr al::dtype element(al::dtype d) {
     return std::is_same_v<Op, al::ops::mul> ? al::dtype::float32 : d;
   }
+};
+
+/// Several results without a kernel: two views.
+struct halves {
+  static constexpr std::string_view name = "halves";
+  static constexpr std::array arguments{al::argument{"self"}};
+  struct composite {
+    auto operator()(auto& x) const {
+      const std::int64_t half = x.extent(0) / 2;
+      return std::tuple(al::narrow(x, 0, 0, half), al::narrow(x, 0, half, half));
+    }
+  };
 };
 
 }  // namespace
@@ -209,4 +224,25 @@ TEST_CASE("dispatch/call: resolution is decided by the rules in their order") {
   static_assert(rule<al::ops::add, al::keys::backend<al::chip::host>>() == found::tile);
   static_assert(rule<al::ops::add, quiet>() == found::fallthrough);
   CHECK(true);
+}
+
+TEST_CASE("dispatch/call: out= of a composite with several results writes all or none") {
+  const al::op_function<halves> f;
+  const auto x = of<real>({4}, {1, 2, 3, 4});
+  std::tuple<real, real> both;
+  std::get<1>(both) = of<real>({2}, {7, 7});
+  const real kept = std::get<1>(both);
+  f.out(both, x);
+  CHECK(std::get<0>(both).data()[1] == 2.0f);
+  CHECK(kept.data()[0] == 3.0f);
+  CHECK(std::get<0>(both).body() != x.body());
+
+  std::get<1>(both) = of<real>({3}, {7, 7, 7});
+  std::get<0>(both) = kept;
+  CHECK_THROWS_AS(f.out(both, x), al::output_error);
+  std::get<1>(both) = kept;
+  CHECK_THROWS_AS(f.out(both, x), al::overlap_error);
+  std::get<0>(both) = al::narrow(x, 0, 2, 2);  // what the second result would show
+  CHECK_THROWS_AS(f.out(both, x), al::overlap_error);
+  CHECK(kept.data()[0] == 3.0f);
 }

@@ -45,6 +45,21 @@ TEST_CASE("ops/host_fallback: what lies between an output's elements stays") {
   check_elements(room, [](std::int64_t i) { return i % 2 == 0 ? 1.0 : 7.0; });
 }
 
+TEST_CASE(
+    "ops/host_fallback: outputs that share elements or do not fit are refused and untouched") {
+  const auto x = numbers<real>({2, 3}, 1);
+  const al::op_function<al::ops::layer_norm_backward_weight> f;
+  std::tuple<real, real> both;
+  std::get<0>(both) = al::full<real>({3}, 7.0);
+  std::get<1>(both) = std::get<0>(both);
+  CHECK_THROWS_AS(f.out(both, x, x, 1e-5), al::overlap_error);
+  std::get<1>(both) = al::zeros<real>({4});
+  CHECK_THROWS_AS(f.out(both, x, x, 1e-5), al::output_error);
+  check_elements(std::get<0>(both), [](std::int64_t) { return 7.0; });
+  real none = al::zeros<real>({0, 3});
+  CHECK_THROWS_AS(al::cat.in_place(none, x, 0), al::output_error);
+}
+
 TEST_CASE("ops/host_fallback: an operator that writes to its arguments writes them at home") {
   const real keys = al::zeros<real>({2, 1, 3, 2});
   const real values = al::zeros<real>({2, 1, 2, 3});

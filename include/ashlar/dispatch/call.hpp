@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -34,11 +35,13 @@ consteval bool takes() {
     using run = std::conditional_t<how == found::direct, kernel<Op, key>,
                                    tile_kernel<Op, typename key::chip>>;
     using out = typename result<Op, form::functional, Set, A...>::type;
-    if constexpr (Tensor<out>) {
-      return requires(context<typename key::chip>& ctx, const out& x, const A&... args) {
-        run::impl(ctx, x.view(), view_of(args)...);
+    using outs = std::conditional_t<Tensor<out>, std::type_identity<std::tuple<out>>,
+                                    std::type_identity<out>>;
+    return []<class... X>(std::type_identity<std::tuple<X...>>) {
+      return requires(context<typename key::chip>& ctx, const X&... x, const A&... args) {
+        run::impl(ctx, x.view()..., view_of(args)...);
       };
-    }
+    }(outs{});
   }
   return true;
 }
@@ -60,7 +63,10 @@ consteval bool answered() {
   static_assert(
       on_one_chip<Set>,
       "ashlar::call: the tensors of a call must be on one chip; move one with to<Chip>(x)");
-  if constexpr (on_one_chip<Set>) {
+  static_assert(FitsMeta<Op, A...>,
+                "ashlar::call: these are not the arguments of Op; give the tensors that "
+                "Op::arguments names, then the attributes that Op::meta takes");
+  if constexpr (on_one_chip<Set> && FitsMeta<Op, A...>) {
     using key = typename unanswered<Op, Set>::key;
     static_assert(
         has_kernel<Op, key>,
@@ -174,10 +180,12 @@ struct op_function {
     static_assert(has_forms,
                   "ashlar::call: this operator writes to its arguments and has no out= form; call "
                   "the function");
+    constexpr bool writable = !std::is_const_v<Out>;
+    static_assert(writable, "ashlar::call: the output is const; give a handle that is not");
     static_assert(std::is_same_v<call_keys<Out>, set>,
                   "ashlar::call: the output must carry the keys of the arguments; make it a tensor "
                   "of the same stack");
-    if constexpr (has_forms && detail::answered<Op, set, A...>()) {
+    if constexpr (has_forms && writable && detail::answered<Op, set, A...>()) {
       if (!(detail::is_defined(args) && ...)) [[unlikely]] {
         throw undefined_tensor(Op::name);
       }
@@ -194,16 +202,19 @@ struct op_function {
 
   /// Writes to the first argument.
   /// Throws: as `out`.
-  template <class Self, class... A>
+  template <Tensor Self, class... A>
   Self& in_place(Self& self, const A&... args) const {
     using set = call_keys<Self, A...>;
     constexpr bool has_forms = Structured<Op> && !View<Op>;
     static_assert(has_forms,
                   "ashlar::call: a view, or what writes to its arguments anyway, has no in-place "
                   "form; call the function");
+    constexpr bool writable = !std::is_const_v<Self>;
+    static_assert(writable,
+                  "ashlar::call: what is changed in place is const; give a handle that is not");
     static_assert(std::is_same_v<call_keys<Self>, set>,
                   "ashlar::call: what is changed in place must carry the keys of the arguments");
-    if constexpr (has_forms && detail::answered<Op, set, Self, A...>()) {
+    if constexpr (has_forms && writable && detail::answered<Op, set, Self, A...>()) {
       if (!(detail::is_defined(args) && ...) || !self) [[unlikely]] {
         throw undefined_tensor(Op::name);
       }
@@ -233,16 +244,26 @@ struct op_function {
 namespace detail {
 template <form F, class Out, class X>
 Out& put(std::string_view op, Out& to, const X& value) {
-  const bool fits = to && same_shape(to.spec(), value.spec());
-  if constexpr (F == form::out) {
-    if (to && to.size() != 0 && !fits) {
-      throw output_error(op, value.shape(), to.shape());
+  if constexpr (!Tensor<Out>) {  // all are looked at before one is written
+    each_result(to, value, [&](const auto& one, const auto& from) {
+      if (!is_missing<F>(op, one, from.spec())) {
+        std::apply(
+            [&](const auto&... each) {
+              (require_no_overlap(op, one, each, "an argument", false), ...);
+            },
+            value);
+      }
+    });
+    require_apart(op, to);
+    each_result(to, value, [&](auto& one, const auto& from) { put<F>(op, one, from); });
+    return to;
+  } else if constexpr (F == form::out) {
+    if (!is_missing<F>(op, to, value.spec())) {
+      require_no_overlap(op, to, value, "an argument", true);
     }
     return op_function<ops::clone>{}.out(to, value);
   } else {
-    if (!fits) {
-      throw output_error(op, value.shape(), to.shape());
-    }
+    static_cast<void>(is_missing<F>(op, to, value.spec()));
     if (&to.body()->root() != &value.body()->root()) {
       return op_function<ops::copy>{}.in_place(to, value);
     }

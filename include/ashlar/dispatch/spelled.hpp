@@ -62,6 +62,10 @@ struct to_first {
   }
 };
 
+/// Whether `D` spells a call that goes where `To` says.
+template <class D, class To, class... A>
+concept SpelledBy = requires(const To& to, const A&... args) { D::spell(to, args...); };
+
 }  // namespace detail
 
 /// A function and its forms from one spelling: `Derived::spell(to, args...)`, which ends in
@@ -74,6 +78,7 @@ struct to_first {
 template <class Derived>
 struct spelled_function {
   template <class... A>
+    requires detail::SpelledBy<Derived, detail::to_result, A...>
   ASHLAR_INLINE auto operator()(const A&... args) const {
     return Derived::spell(detail::to_result{}, args...);
   }
@@ -84,6 +89,7 @@ struct spelled_function {
 
   /// As `op_function::out`.
   template <class Out, class... A>
+    requires detail::SpelledBy<Derived, detail::to_output<Out>, A...>
   Out& out(Out& output, const A&... args) const {
     Derived::spell(detail::to_output<Out>{output}, args...);
     return output;
@@ -95,12 +101,13 @@ struct spelled_function {
   }
 
   /// As `op_function::in_place`.
-  template <class Self, class... A>
+  template <Tensor Self, class... A>
+    requires detail::SpelledBy<Derived, detail::to_first<Self>, Self, A...>
   Self& in_place(Self& self, const A&... args) const {
     Derived::spell(detail::to_first<Self>{self}, std::as_const(self), args...);
     return self;
   }
-  template <class Self, class... A>
+  template <Tensor Self, class... A>
   Self& in_place(Self& self, std::initializer_list<std::int64_t> list, const A&... rest) const {
     return in_place(self, shape(list), rest...);
   }

@@ -83,6 +83,11 @@ consteval dtype call_type(key_set<K...>) {
   return d;
 }
 
+/// Whether these are the arguments of `Op`.
+template <class Op, class... A>
+concept FitsMeta =
+    !Structured<Op> || Composite<Op> || requires(const A&... args) { Op::meta(spec_of(args)...); };
+
 /// What `meta` returns for these arguments: one spec, or an array of them.
 template <class Op, class... A>
 using meta_type = decltype(Op::meta(spec_of(std::declval<const A&>())...));
@@ -117,20 +122,22 @@ struct result<Op, form::functional, Full, A...> {
       return std::type_identity<typename Op::result>{};
     } else if constexpr (Composite<Op>) {
       return std::type_identity<decltype(typename Op::composite{}(std::declval<A&>()...))>{};
+    } else if constexpr (!FitsMeta<Op, A...>) {
+      return std::type_identity<void>{};  // `op_function` says so
     } else {
       return functional_result<Op, Full, meta_type<Op, A...>, A...>{};
     }
   }())::type;
 };
 
-/// `f(tensor, spec)` for the one result of a call, or for each of several.
+/// `f(tensor, meta)` for the one result of a call, or for each of several.
 template <class Out, class Meta, class F>
 ASHLAR_INLINE void each_result(Out& out, const Meta& meta, const F& f) {
   if constexpr (Tensor<Out>) {
     f(out, meta);
   } else {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      (f(std::get<I>(out), meta[I]), ...);
+      (f(std::get<I>(out), std::get<I>(meta)), ...);
     }(std::make_index_sequence<std::tuple_size_v<Out>>{});
   }
 }
@@ -147,6 +154,38 @@ inline void require_no_overlap(std::string_view op, const tensor_handle& out,
       geometry::may_overlap(out.spec(), in.spec())) [[unlikely]] {
     throw overlap_error(op, in_name);
   }
+}
+
+/// Several outputs share nothing.
+template <class... Out>
+void require_apart(std::string_view op, const std::tuple<Out...>& outs) {
+  const auto check = [&](const auto&... each) {
+    const std::array<const tensor_handle*, sizeof...(each)> all{&each...};
+    for (std::size_t j = 1; j < all.size(); ++j) {
+      for (std::size_t i = 0; i < j; ++i) {
+        if (*all[i] && *all[j]) {
+          require_no_overlap(op, *all[i], *all[j], "another output", false);
+        }
+      }
+    }
+  };
+  std::apply(check, outs);
+}
+
+/// Whether there is no output yet. Refuses one that does not fit.
+template <form F>
+[[nodiscard]] ASHLAR_INLINE bool is_missing(std::string_view op, const tensor_handle& out,
+                                            const tensor_spec& meta) {
+  if (!out || (F == form::out && out.size() == 0 && !same_shape(meta, out.spec()))) {
+    return true;
+  }
+  if (!same_shape(meta, out.spec())) {
+    throw output_error(op, meta.shape(), out.shape());
+  }
+  if (geometry::repeats_elements(out.spec())) {
+    throw overlap_error(op, "itself");
+  }
+  return false;
 }
 
 }  // namespace detail
@@ -240,7 +279,12 @@ struct step {
   template <class Run, class Out, class... A>
   static Out& write(auto& ctx, Out& out, const A&... args) {
     const auto meta = Op::meta(detail::spec_of(args)...);
-    detail::each_result(out, meta, [&](auto& one, const tensor_spec& m) { prepare(ctx, one, m); });
+    const auto prepare = [&](auto& one, const tensor_spec& m) __attribute__((always_inline)) {
+      if (detail::is_missing<F>(Op::name, one, m)) {
+        one = allocate_tensor<std::remove_reference_t<decltype(one)>>(ctx, m);
+      }
+    };
+    detail::each_result(out, meta, prepare);
     if constexpr (F == form::in_place && !Elementwise<Op>) {
       // The kernel may read an element after it wrote its neighbour: compute beside, then copy.
       const Out beside = make<Run, Out>(ctx, args...);
@@ -250,29 +294,13 @@ struct step {
       if constexpr (Tensor<Out>) {
         Run::impl(ctx, out.view(), detail::view_of(args)...);
       } else {
-        std::apply(
-            [&](auto&... each) {
-              apart(each...);
-              Run::impl(ctx, each.view()..., detail::view_of(args)...);
-            },
-            out);
+        detail::require_apart(Op::name, out);
+        std::apply([&](auto&... each) { Run::impl(ctx, each.view()..., detail::view_of(args)...); },
+                   out);
       }
       detail::each_result(out, meta, [](auto& one, const auto&) { ++one.body()->root().version; });
     }
     return out;
-  }
-  /// Makes an output where there is none, and refuses one that does not fit.
-  template <class Out>
-  ASHLAR_INLINE static void prepare(auto& ctx, Out& out, const tensor_spec& meta) {
-    if (!out || (F == form::out && out.size() == 0 && !same_shape(meta, out.spec()))) {
-      out = allocate_tensor<Out>(ctx, meta);
-    }
-    if (!same_shape(meta, out.spec())) {
-      throw output_error(Op::name, meta.shape(), out.shape());
-    }
-    if (geometry::repeats_elements(out.spec())) {
-      throw overlap_error(Op::name, "itself");
-    }
   }
   template <class Out, class... A>
   ASHLAR_INLINE static void separate(const Out& out, const A&... args) {
@@ -284,14 +312,6 @@ struct step {
       ++place;
     };
     (check(args), ...);
-  }
-  /// Several outputs share nothing.
-  template <class First, class... Rest>
-  static void apart(const First& first, const Rest&... rest) {
-    (detail::require_no_overlap(Op::name, first, rest, "another output", false), ...);
-    if constexpr (sizeof...(Rest) > 1) {
-      apart(rest...);
-    }
   }
 };
 

@@ -83,9 +83,9 @@ struct fallback<Key> {
         }(std::make_index_sequence<std::tuple_size_v<returned>>{});
       }
     } else if constexpr (Step::kind == form::in_place) {
-      return write<op>(std::get<0>(std::tie(args...)), args...);
+      return write<Step>(std::get<0>(std::tie(args...)), args...);
     } else {
-      return [](auto& out, auto&... in) -> auto& { return write<op>(out, in...); }(args...);
+      return [](auto& out, auto&... in) -> auto& { return write<Step>(out, in...); }(args...);
     }
   }
 
@@ -118,30 +118,28 @@ struct fallback<Key> {
     ++here.body()->root().version;
   }
 
-  template <class Op, class Out, class... A>
+  template <class Step, class Out, class... A>
   static Out& write(Out& out, A&... args) {
-    const auto there = call<Op>(detail::brought<other>(args)...);
-    if constexpr (Tensor<Out>) {
-      place<Op>(out, there);
-    } else {
-      [&]<std::size_t... I>(std::index_sequence<I...>) {
-        (place<Op>(std::get<I>(out), std::get<I>(there)), ...);
-      }(std::make_index_sequence<std::tuple_size_v<Out>>{});
+    using op = typename Step::op;
+    const auto is_missing = [](const auto& here, const auto& there) {
+      return detail::is_missing<Step::kind>(op::name, here, there.spec());
+    };
+    const auto there = call<op>(detail::brought<other>(args)...);
+    if constexpr (!Tensor<Out>) {  // all are looked at before one is written
+      detail::each_result(out, there, is_missing);
+      detail::require_apart(op::name, out);
     }
+    detail::each_result(out, there, [&]<class One>(One& one, const auto& from) {
+      if (is_missing(one, from)) {
+        one = detail::carried<One>(from);
+      } else {
+        place(one, from);
+      }
+    });
     return out;
   }
-  template <class Op, class Out, class There>
+  template <class Out, class There>
   static void place(Out& out, const There& there) {
-    if (!out || (out.size() == 0 && !same_shape(out.spec(), there.spec()))) {
-      out = detail::carried<Out>(there);
-      return;
-    }
-    if (!same_shape(out.spec(), there.spec())) {
-      throw output_error(Op::name, there.shape(), out.shape());
-    }
-    if (geometry::repeats_elements(out.spec())) {
-      throw overlap_error(Op::name, "itself");
-    }
     // What lies between the elements of a strided output must survive: read, change, write back.
     auto whole = detail::brought<other>(out);
     copy.in_place(whole, there);
