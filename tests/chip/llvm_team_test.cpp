@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -46,6 +47,19 @@ launch functions(const char* name, double most, std::int64_t n) {
       .add(random_view<T>{{kernel::rows, n}})
       .done();
 }
+
+/// Each function where its value is exact.
+template <class T>
+struct edges {
+  static constexpr auto name = "edges";
+  constexpr void operator()(tile::scope&, tile::in<T, 1> x, tile::out<T, 2> y) const {
+    const auto a = tile::load<8>(x, 0);
+    tile::store(y, exp(a), 0, 0);
+    tile::store(y, log(a), 1, 0);
+    tile::store(y, tanh(a), 2, 0);
+    tile::store(y, erf(a), 3, 0);
+  }
+};
 
 /// Stops where an element is 0.
 struct picky {
@@ -135,4 +149,20 @@ TEST_CASE("chip/llvm: exp, log, tanh and erf of nvptx64 are near the C library's
                           functions<double>("functions of double", 8, 20011),
                           functions<double>("functions of double", 760, 20011)},
                          16);
+}
+
+TEST_CASE("chip/llvm: exp, log, tanh and erf of nvptx64 keep zeros, their signs, and infinities") {
+  if (!llvm_test::can_compile()) {
+    return;
+  }
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  const auto at_edges = [&]<class T>(std::type_identity<T>, const char* name) {
+    return launch_maker(name, tile::program_of<edges<T>>, {1, 1, 1})
+        .add(random_view<T>{
+            {6}, {}, 0, 1, {0, -0.0, infinity, -infinity, infinity - infinity, -1e30}})
+        .add(random_view<T>{{4, 6}})
+        .done();
+  };
+  llvm_test::check_teams({at_edges(std::type_identity<float>(), "edges of float"),
+                          at_edges(std::type_identity<double>(), "edges of double")});
 }

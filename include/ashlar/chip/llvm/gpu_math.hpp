@@ -220,7 +220,7 @@ class gpu_math {
     for (int k = 44; k > 0; --k) {
       sum = fma(mul(z, n(2.0 / (2 * k + 1))), sum, n(1));
     }
-    const std::string small = mul(mul(n(0x1.20dd750429b6dp0), b), mul(e, sum));
+    const std::string small = mul(mul(n(0x1.20dd750429b6dp0), "%x"), mul(e, sum));  // -0 stays
     std::string p = b;
     std::string q = n(1);
     for (int k = 26; k > 0; --k) {
@@ -228,8 +228,9 @@ class gpu_math {
       q = p;
       p = next;
     }
-    const std::string large = sub(n(1), mul(mul(n(0x1.20dd750429b6dp-1), e), div(q, p)));
-    const std::string y = with_sign_of("%x", when("fcmp olt", a, n(2.5), small, large));
+    const std::string rest = mul(mul(n(0x1.20dd750429b6dp-1), e), div(q, p));
+    const std::string large = with_sign_of("%x", sub(n(1), rest));
+    const std::string y = when("fcmp olt", a, n(2.5), small, large);
     return when("fcmp uno", "%x", "%x", "%x", y);
   }
 
