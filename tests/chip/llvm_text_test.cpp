@@ -200,6 +200,9 @@ TEST_CASE("chip/llvm: an access takes as many elements as its place and its view
   promised(std::integral_constant<int, 1>(), "4");
   promised(std::integral_constant<int, 4>(), "16");
   promised(std::integral_constant<int, 40>(), "32");
+  // Multiples of 24 are multiples of 8, not of 16.
+  CHECK(has(text_of(tile::program_of<shifted<0>>, x86.with_view_alignment(24)),
+            "load p0: 16 at once, align 8\n"));
 
   CHECK(has(text_of(tile::program_of<picked_rows<1>>, x86), "gather p0: 16 at once, align 4\n"));
   CHECK(!has(text_of(tile::program_of<picked_rows<2>>, x86), "gather p0"));
@@ -207,16 +210,28 @@ TEST_CASE("chip/llvm: an access takes as many elements as its place and its view
 
 TEST_CASE("chip/llvm: launches on views that are not aligned as promised are refused") {
   const std::vector<float> x(64);
-  const auto check = [&](const float* first, std::int64_t stride, std::int64_t step) {
-    code::expect_aligned(chip::llvm_x86_64.with_view_alignment(16),
-                         std::array{tile::argument(first, std::array<std::int64_t, 2>{2, 3},
-                                                   std::array<std::int64_t, 2>{stride, step})});
+  const auto check = [&](const float* first, std::int64_t stride, std::int64_t step,
+                         std::array<std::int64_t, 2> extents = {2, 3}) {
+    code::expect_aligned(
+        chip::llvm_x86_64.with_view_alignment(16),
+        std::array{tile::argument(first, extents, std::array<std::int64_t, 2>{stride, step})});
   };
   const auto* aligned = x.data() + (16 - reinterpret_cast<std::uintptr_t>(x.data()) % 16) % 16 / 4;
   CHECK_NOTHROW(check(aligned, 4, 1));
   CHECK_THROWS_AS(check(aligned + 1, 4, 1), tile::launch_error);
   CHECK_THROWS_AS(check(aligned, 5, 1), tile::launch_error);
   CHECK_THROWS_AS(check(aligned, 8, 2), tile::launch_error);
+  CHECK_NOTHROW(check(aligned + 32, -8, 1));
+  CHECK_THROWS_AS(check(aligned + 32, -5, 1), tile::launch_error);
+  CHECK_THROWS_AS(check(aligned + 32, 4, -1), tile::launch_error);
+  CHECK_NOTHROW(check(aligned, 0, 1));
+  CHECK_THROWS_AS(check(aligned, 4, 0), tile::launch_error);
+  // Strides of one element lead nowhere; of an empty view nothing is reached.
+  CHECK_NOTHROW(check(aligned, 5, 1, {1, 3}));
+  CHECK_NOTHROW(check(aligned, 4, 7, {2, 1}));
+  CHECK_THROWS_AS(check(aligned + 1, 5, 7, {1, 1}), tile::launch_error);
+  CHECK_NOTHROW(check(aligned + 1, 5, 2, {2, 0}));
+  CHECK_NOTHROW(check(nullptr, 5, 2, {0, 3}));
 }
 
 TEST_CASE("chip/llvm: threads load and store four floats at once where views are aligned") {

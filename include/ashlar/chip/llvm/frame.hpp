@@ -84,7 +84,8 @@ struct frame {
   [[nodiscard]] int aligned_width(int access, int bytes) const {
     const tile::instruction& i = code.at(access);
     const dtype d = (tile::reads(i.op) ? i.type : type_of(code.operand(access, 0))).element;
-    const int most = std::min(bytes, target.view_alignment) / static_cast<int>(size_of(d));
+    const int power = target.view_alignment & -target.view_alignment;  // of two: 24 is 3 times 8
+    const int most = std::min(bytes, power) / static_cast<int>(size_of(d));
     return tile::access_width(code, facts, access, std::max(most, 1));
   }
 

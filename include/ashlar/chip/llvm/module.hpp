@@ -76,18 +76,19 @@ inline void expect_aligned(const llvm_target& target, std::span<const tile::argu
   for (std::size_t k = 0; target.view_alignment > 0 && k < given.size(); ++k) {
     const tile::argument& a = given[k];
     const auto bytes = static_cast<std::int64_t>(size_of(a.element));
-    bool aligned = a.rank <= 0 || a.data == nullptr ||
-                   reinterpret_cast<std::uintptr_t>(a.data) %
-                           static_cast<std::uintptr_t>(target.view_alignment) ==
-                       0;
+    bool aligned = a.rank <= 0 || reinterpret_cast<std::uintptr_t>(a.data) %
+                                          static_cast<std::uintptr_t>(target.view_alignment) ==
+                                      0;
+    bool empty = false;  // of which nothing is read or written
     for (int axis = 0; axis < a.rank; ++axis) {
       const auto u = static_cast<std::size_t>(axis);
+      empty = empty || a.extents[u] == 0;
       aligned =
           aligned && (a.extents[u] <= 1 ||
                       (axis + 1 == a.rank ? a.strides[u] == 1
                                           : a.strides[u] * bytes % target.view_alignment == 0));
     }
-    if (!aligned) {
+    if (!aligned && !empty) {
       throw tile::launch_error(static_cast<int>(k), "the view is not aligned as the code expects");
     }
   }
