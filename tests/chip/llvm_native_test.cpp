@@ -80,7 +80,7 @@ TEST_CASE("chip/llvm: print writes what the interpreter does, once somebody list
   if (!can_compile()) {
     return;
   }
-  tile::builder b("speaking");
+  tile::builder b("print");  // a name that nothing else in the module may have
   const tile::value_id place = b.emit({.op = tile::opcode::program_id, .type = tile::index_type});
   const tile::value_id third = b.emit({.op = tile::opcode::constant,
                                        .value = tile::constant_bits(al::bfloat16(0.1F)),

@@ -33,7 +33,7 @@ inline constexpr std::string_view team_machine = R"(
 #include <string.h>
 #include <ucontext.h>
 enum { most = 256, stack = 1 << 16 };
-char ashlar_shared[48 * 1024] __attribute__((aligned(64)));
+char __ashlar_shared[48 * 1024] __attribute__((aligned(64)));
 static char stacks[most][stack] __attribute__((aligned(64)));
 static ucontext_t fibers[most], machine;
 static int thread, ended[most];
@@ -65,7 +65,7 @@ int32_t team_run(kernel* k, const void* arguments, void* memory, int64_t scratch
   for (place[2] = 0; place[2] < size[2]; ++place[2])
     for (place[1] = 0; place[1] < size[1]; ++place[1])
       for (place[0] = 0; place[0] < size[0]; ++place[0]) {
-        memset(ashlar_shared, 255, sizeof ashlar_shared);
+        memset(__ashlar_shared, 255, sizeof __ashlar_shared);
         for (int t = 0; t < threads; ++t) {
           getcontext(&fibers[t]);
           fibers[t].uc_stack.ss_sp = stacks[t];
@@ -93,8 +93,8 @@ inline std::string as_team(std::string text) {
   const std::pair<std::string_view, std::string_view> others[] = {
       {"nvptx64-nvidia-cuda", chip::llvm_x86_64.triple()},
       {"external addrspace(3) global", "external global"},
-      {"addrspacecast ptr addrspace(3) @ashlar_shared to ptr",
-       "getelementptr i8, ptr @ashlar_shared, i64 0"},
+      {"addrspacecast ptr addrspace(3) @__ashlar_shared to ptr",
+       "getelementptr i8, ptr @__ashlar_shared, i64 0"},
       {"@llvm.nvvm.read.ptx.sreg.tid.x", "@team_tid"},
       {"@llvm.nvvm.read.ptx.sreg.ctaid.", "@team_place_"},
       {"@llvm.nvvm.read.ptx.sreg.nctaid.", "@team_grid_"},

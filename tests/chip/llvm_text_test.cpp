@@ -182,6 +182,47 @@ TEST_CASE("chip/llvm: what is written passes the verifier of every LLVM for ever
   }
 }
 
+TEST_CASE("chip/llvm: a kernel may have the name of what its module brings with it") {
+  const std::string opt = code::find_tool("opt");
+  if (opt.empty()) {
+    MESSAGE("SKIPPED: no opt 14 to 19 in PATH or ASHLAR_LLVM_BIN");
+    return;
+  }
+  const code::temporary_folder folder;
+  for (const char* name : {"exp", "expf", "log", "logf", "tanh", "erf", "shared", "print",
+                           "print_to", "_exp", "__ashlar_exp"}) {
+    CAPTURE(name);
+    tile::builder b(name);
+    const int out = b.add_parameter({dtype::float64, 1, true});
+    const value_id x = b.constant(dtype::float64, 0.5);
+    const value_id y = b.cast(b.constant(dtype::float32, 0.5F), dtype::float64);
+    value_id sum = b.binary(opcode::add, x, y);
+    for (const opcode op : {opcode::exp, opcode::log, opcode::tanh, opcode::erf}) {
+      sum = b.binary(opcode::add, sum, b.unary(op, x));
+      sum = b.binary(opcode::add, sum,
+                     b.cast(b.unary(op, b.cast(y, dtype::float32)), dtype::float64));
+    }
+    b.emit({.op = opcode::print}, {sum});
+    tile::tile_type one = tile::scalar_type(dtype::float64);
+    one.rank = 1;
+    one.extents[0] = 1;
+    b.emit({.op = opcode::store, .index = out}, {b.broadcast(sum, one), b.index(0)});
+    const tile::program program = b.finish();
+    for (const chip::llvm_target& target : {chip::llvm_x86_64, chip::llvm_nvptx64}) {
+      CAPTURE(target.triple());
+      code::write_file(folder / "module.ll", code::emit(std::array{program}, target).text);
+      std::vector<std::string> command{opt, "-passes=verify", "-disable-output",
+                                       folder / "module.ll"};
+      for (const std::string& word : code::pointer_switch(opt)) {
+        command.push_back(word);
+      }
+      const code::run_result r = code::run_program(command);
+      CAPTURE(r.output);
+      CHECK(r.status == 0);
+    }
+  }
+}
+
 TEST_CASE("chip/llvm: an access takes as many elements as its place and its view allow") {
   const chip::llvm_target x86 = chip::llvm_x86_64;
   const std::string plain = text_of(tile::program_of<shifted<0>>, x86);
@@ -261,7 +302,7 @@ TEST_CASE("chip/llvm: an elementwise kernel becomes PTX") {
   code::write_file(folder / "module.ll", m.text);
   const std::string ptx = compiled_to_ptx(compilers.front(), folder);
   CHECK(has(ptx, ".visible .entry ashlar_scaled("));
-  CHECK(has(ptx, "ashlar_expf"));
+  CHECK(has(ptx, "__ashlar_expf"));
   CHECK(has(ptx, ".reqntid " + std::to_string(m.functions[0].threads) + ","));
   CHECK(!has(ptx, ".extern .func"));  // nothing to link with
 }

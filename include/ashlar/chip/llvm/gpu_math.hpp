@@ -14,12 +14,12 @@
 /// exp, log, tanh and erf for targets without a C library, as LLVM IR.
 namespace ashlar::chip::llvm_codegen {
 
-/// The name of a function that `gpu_math` writes: `@ashlar_expf`, `@ashlar_log` ...
+/// The name of a function that `gpu_math` writes: `@__ashlar_expf`, `@__ashlar_log` ...
 inline std::string gpu_function(std::string_view name, dtype d) {
-  return cat("@ashlar_", name, d == dtype::float32 ? "f" : "");
+  return cat("@__ashlar_", name, d == dtype::float32 ? "f" : "");
 }
 
-/// `float @ashlar_expf(float)`, within 2 ulp of exp.
+/// `float @__ashlar_expf(float)`, within 2 ulp of exp.
 ///
 /// exp(x) = 2^n 2^(r / ln 2) with n = round(x / ln 2) and |r| <= ln 2 / 2; both powers are the
 /// machine's, which is exact for the first and within 2^-22 for the second. What 2^n lacks above
@@ -27,7 +27,7 @@ inline std::string gpu_function(std::string_view name, dtype d) {
 inline constexpr std::string_view gpu_expf = R"(
 declare float @llvm.nvvm.ex2.approx.f(float)
 
-define internal float @ashlar_expf(float %x) #0 {
+define internal float @__ashlar_expf(float %x) #0 {
   %low = fcmp olt float %x, -1.100000e+02
   %a = select i1 %low, float -1.100000e+02, float %x
   %high = fcmp ogt float %a, 1.100000e+02

@@ -68,7 +68,7 @@ class lowering {
                  "  %team_x = mul i64 %team_z, %grid0\n  %team = add i64 %team_x, %place0\n",
                  "  %team_offset = mul i64 %team, ", f_.scratch_used,
                  "\n  %team_scratch = getelementptr i8, ptr %scratch, i64 %team_offset\n",
-                 "  %shared = addrspacecast ptr addrspace(3) @ashlar_shared to ptr\n");
+                 "  %shared = addrspacecast ptr addrspace(3) @__ashlar_shared to ptr\n");
     // As integers: LLVM 14 stops at kernels that take opaque pointers. Through address space 1, so
     // that LLVM knows where they point. Other threads write scratch memory, too: it is not
     // `noalias`.
@@ -472,11 +472,11 @@ class lowering {
       return;
     }
     f_.t.declared.insert(
-        {"@ashlar_print = weak global ptr null", "@ashlar_print_to = weak global ptr null"});
-    const std::string listener = f_.t.let("load ptr, ptr @ashlar_print");
+        {"@__ashlar_print = weak global ptr null", "@__ashlar_print_to = weak global ptr null"});
+    const std::string listener = f_.t.let("load ptr, ptr @__ashlar_print");
     f_.t.when(f_.t.let("icmp ne ptr ", listener, ", null"), [&] {
       const std::string elements = f_.array_of(f_.code.operand(at, 0));
-      const std::string to = f_.t.let("load ptr, ptr @ashlar_print_to");
+      const std::string to = f_.t.let("load ptr, ptr @__ashlar_print_to");
       f_.t.line("call void ", listener, "(ptr ", to, ", i32 ", number_, ", i32 ", at, ", ptr ",
                 elements, ", i64 %place0, i64 %place1, i64 %place2)");
     });

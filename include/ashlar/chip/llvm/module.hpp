@@ -39,8 +39,8 @@ static_assert(sizeof(llvm_argument) == 80 && sizeof(void*) == 8);
 using llvm_function = std::int32_t (*)(const llvm_argument*, void*, std::int64_t, std::int64_t,
                                        std::int64_t, std::int64_t, std::int64_t, std::int64_t);
 
-/// Who listens to `print`: a module that has one exports the pointers `ashlar_print`, to such a
-/// function, and `ashlar_print_to`, which is given to it. Both are null at first: nobody listens.
+/// Who listens to `print`: a module that has one exports the pointers `__ashlar_print`, to such a
+/// function, and `__ashlar_print_to`, which is given to it. Both are null at first: nobody listens.
 ///
 /// `function` and `instruction` say which `print` it is, `elements` lie in row-major order.
 using llvm_listener = void (*)(void* to, std::int32_t function, std::int32_t instruction,
@@ -61,7 +61,8 @@ struct llvm_module {
 
 namespace llvm_codegen {
 
-/// A C identifier: the program's name, and its number where there are several.
+/// A C identifier: the program's name, and its number where there are several. What else a module
+/// has begins with `__ashlar_`, so that a kernel may have any name.
 inline std::string symbol_of(const tile::program& p, std::size_t number, std::size_t count) {
   std::string symbol = "ashlar_";
   for (const char c : p.name()) {
@@ -122,7 +123,7 @@ inline llvm_module emit(std::span<const tile::program> programs, const llvm_targ
   }
   m.text = cat("target triple = \"", target.triple(), "\"\n");
   if (target.in_teams()) {
-    m.text += "\n@ashlar_shared = external addrspace(3) global [0 x i8], align 64\n";
+    m.text += "\n@__ashlar_shared = external addrspace(3) global [0 x i8], align 64\n";
     m.text += gpu_functions(bodies, declared);
   }
   m.text += bodies + "\n";

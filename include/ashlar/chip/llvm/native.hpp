@@ -83,9 +83,9 @@ class native_library {
   /// Requires: no program runs.
   void print_to(std::ostream* out) {
     printer_->out = out;
-    if (void* const listener = ::dlsym(library_.get(), "ashlar_print"); listener != nullptr) {
+    if (void* const listener = ::dlsym(library_.get(), "__ashlar_print"); listener != nullptr) {
       *static_cast<llvm_listener*>(listener) = out == nullptr ? nullptr : &listen;
-      *static_cast<void**>(::dlsym(library_.get(), "ashlar_print_to")) = printer_.get();
+      *static_cast<void**>(::dlsym(library_.get(), "__ashlar_print_to")) = printer_.get();
     }
   }
 
