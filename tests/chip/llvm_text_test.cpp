@@ -112,6 +112,18 @@ tile::program stopping(opcode how) {
   return b.finish();
 }
 
+/// Passes remove what nobody reads before the second `require`.
+tile::program with_dead_code() {
+  tile::builder b("with_dead_code");
+  const int n = b.add_parameter({dtype::int64, -1, false});
+  const value_id given = b.emit({.op = opcode::argument, .index = n, .type = tile::index_type});
+  b.emit({.op = opcode::require, .index = 5}, {b.binary(opcode::less, b.index(-9), given)});
+  b.binary(opcode::mul, given, b.index(3));
+  b.binary(opcode::sub, given, b.index(4));
+  b.emit({.op = opcode::require, .index = 5}, {b.binary(opcode::less, b.index(0), given)});
+  return b.finish();
+}
+
 /// Sets an environment variable as long as it lives.
 class environment {
  public:
@@ -364,6 +376,16 @@ TEST_CASE("chip/llvm: a program that stops says where, and launches are checked"
     } catch (const tile::execution_error& e) {
       CHECK(e.number == 5);
       CHECK(e.instruction == 3);
+    }
+    const tile::program longer = with_dead_code();
+    REQUIRE(code::optimised(longer).size < longer.size);
+    try {
+      native::codegen::run(on, longer, {1, 1, 1}, std::array{tile::argument(std::int64_t{0})});
+      FAIL("it ran");
+    } catch (const tile::execution_error& e) {
+      CHECK(e.number == 5);
+      CHECK(e.instruction == longer.size - 1);  // where the program as written has it
+      CHECK(e.reason == tile::execution_error::requirement);
     }
     run(opcode::loop, 3);
     CHECK_THROWS_AS(run(opcode::loop, 0), tile::execution_error);

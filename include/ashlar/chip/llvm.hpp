@@ -36,7 +36,7 @@ struct runs<Target, true> {
     template <class Context>
     static void run(Context&, const tile::program& program, const tile::grid& grid,
                     std::span<const tile::argument> arguments) {
-      compiled(program, Target).run(0, grid, arguments);
+      run_compiled(program, Target, grid, arguments);
     }
   };
 };

@@ -63,6 +63,32 @@ struct execution_error final : error {
   }
 };
 
+/// Where instruction `i` of what passes made of a program, a loop or one that speaks, stands in the
+/// program as it was written.
+///
+/// Passes keep the order of those. So the k-th here is the k-th there if they are as many; -1 where
+/// they are not and several could be meant.
+constexpr int written_place(const program& made, int i, const program& written) {
+  const auto same = [&](const instruction& a) {
+    return a.op == made.at(i).op && a.index == made.at(i).index;
+  };
+  int here = 0;
+  int before = 0;
+  for (int k = 0; k < made.size; ++k) {
+    here += same(made.at(k)) ? 1 : 0;
+    before += k < i && same(made.at(k)) ? 1 : 0;
+  }
+  int there = 0;
+  int found = -1;
+  for (int k = 0; k < written.size; ++k) {
+    if (same(written.at(k))) {
+      found = there == before || found < 0 ? k : found;
+      ++there;
+    }
+  }
+  return there == here || there == 1 ? found : -1;
+}
+
 /// What a kernel is run with: a view in memory, or a scalar. Owns nothing.
 struct argument {
   std::byte* data = nullptr;  ///< of a view: its element at (0, 0 ...)

@@ -78,6 +78,8 @@ class native_library {
     }
   }
 
+  [[nodiscard]] const tile::program& program(std::size_t k) const { return printer_->programs[k]; }
+
   /// What programs print goes there from now on, as the interpreter writes it; nowhere if null.
   ///
   /// Requires: no program runs.
@@ -119,8 +121,8 @@ class native_library {
         if (failed != 0) {
           const tile::instruction& i = p.at(failed - 1);
           throw tile::execution_error(
-              i.op == tile::opcode::require ? "what the kernel requires does not hold"
-              : i.op == tile::opcode::loop  ? "loop: the step must be above 0"
+              i.op == tile::opcode::require ? tile::execution_error::requirement
+              : i.op == tile::opcode::loop  ? tile::execution_error::loop_step
                                             : "repeat: more rounds than the limit allows",
               failed - 1, at, i.op == tile::opcode::require ? i.index : 0);
         }
@@ -185,6 +187,21 @@ inline const native_library& compiled(const tile::program& p, const llvm_target&
                      ->second;
   made.library.print_to(&std::cerr);
   return made.library;
+}
+
+/// Compiles a program where it has not been yet, and runs it.
+///
+/// Throws: `launch_error`; `execution_error`, which names an instruction of `p`, not of what the
+///         passes made of it.
+inline void run_compiled(const tile::program& p, const llvm_target& target, const tile::grid& grid,
+                         std::span<const tile::argument> arguments) {
+  const native_library& library = compiled(p, target);
+  try {
+    library.run(0, grid, arguments);
+  } catch (const tile::execution_error& e) {
+    throw tile::execution_error(e.reason, tile::written_place(library.program(0), e.instruction, p),
+                                e.place, e.number);
+  }
 }
 
 }  // namespace ashlar::chip::llvm_codegen

@@ -392,31 +392,10 @@ template <class Source, int I>
 inline constexpr tile::instruction instruction_of = facts<Source>::code.at(I);
 
 /// Where instruction `I`, a loop or one that speaks, stands in the program as it was written.
-///
-/// Passes keep the order of those. So the k-th here is the k-th there if they are as many; -1 where
-/// they are not and several could be meant.
 template <class Source, int I>
 inline constexpr int written_place = [] {
   if constexpr (requires { Source::written; }) {
-    const auto same = [](const tile::instruction& a) {
-      constexpr tile::instruction b = instruction_of<Source, I>;
-      return a.op == b.op && a.index == b.index;
-    };
-    int here = 0;
-    int before = 0;
-    for (int k = 0; k < facts<Source>::code.size; ++k) {
-      here += same(facts<Source>::code.at(k)) ? 1 : 0;
-      before += k < I && same(facts<Source>::code.at(k)) ? 1 : 0;
-    }
-    int there = 0;
-    int found = -1;
-    for (int k = 0; k < Source::written.size; ++k) {
-      if (same(Source::written.at(k))) {
-        found = there == before || found < 0 ? k : found;
-        ++there;
-      }
-    }
-    return there == here || there == 1 ? found : -1;
+    return tile::written_place(facts<Source>::code, I, Source::written);
   } else {
     return I;
   }
