@@ -50,7 +50,7 @@ TEST_CASE("chip/llvm: random programs with every operation give the interpreter'
   if (!can_compile()) {
     return;
   }
-  std::vector<launch> all = llvm_test::long_random_launches(40, true);
+  std::vector<launch> all = llvm_test::long_random_launches(48, true);
   std::array<bool, tile::opcode_count> seen{};
   for (const std::vector<launch>& some : {all, llvm_test::kernel_launches()}) {
     for (const launch& l : some) {
