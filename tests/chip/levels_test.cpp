@@ -35,7 +35,7 @@ using ashlar::bfloat16;
 // clang-format off
 using frame = chip::host_codegen::frame<source>;
 static_assert(std::is_same_v<value_of<frame, 15>, chip::host_codegen::tile_value<float, 64 * 128>>);
-static_assert(std::is_same_v<value_of<frame, 13>, chip::host_codegen::tile_value<bfloat16, 64 * 64>>);
+static_assert(std::is_same_v<value_of<frame, 13>, chip::host_codegen::direct_tile<bfloat16, 64 * 64>>);
 static_assert(std::is_same_v<value_of<frame, 6>, chip::host_codegen::scalar_value<std::int64_t>>);
 // clang-format on
 
