@@ -56,8 +56,10 @@ class size_bins {
   }
   template <class F>
   void for_each(F&& f) const {
-    for (const List& list : lists_) {
-      list.for_each(f);
+    for (std::size_t word = 0; word < bits_.size(); ++word) {
+      for (std::uint64_t bits = bits_[word]; bits != 0; bits &= bits - 1) {
+        lists_[word * 64 + static_cast<std::size_t>(std::countr_zero(bits))].for_each(f);
+      }
     }
   }
 
