@@ -48,10 +48,22 @@ void check_on_every_chip();
 /// The operators that `begin` has named.
 const std::vector<std::string>& seen();
 
-/// Whether the host's code generator takes part: kernels of 32-bit floats and integers.
+/// Whether the host's code generator takes part: kernels of 32-bit floats and integers; of products
+/// and attention those of up to 64 channels, as the wider ones are the same source and take a
+/// compiler a quarter of a minute each.
 template <tile::Kernel K>
 consteval bool on_host() {
   const tile::program& p = tile::program_of<K>;
+  for (int i = 0; i < p.size; ++i) {
+    if (p.at(i).op == tile::opcode::dot) {
+      const tile::tile_type& sum = p.type_of(i);
+      for (int axis = 0; axis < sum.rank; ++axis) {
+        if (sum.extent(axis) > 64) {
+          return false;
+        }
+      }
+    }
+  }
   for (int k = 0; k < p.parameter_count; ++k) {
     const al::dtype e = p.parameter_at(k).element;
     if (al::is_floating(e) && e != al::dtype::float32) {
