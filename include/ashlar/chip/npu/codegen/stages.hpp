@@ -23,7 +23,7 @@ struct round_cost {
     return {a.channel + b.channel, a.vector + b.vector, a.matrix + b.matrix, a.latency + b.latency};
   }
   /// Of either: whichever takes longer.
-  friend round_cost max(const round_cost& a, const round_cost& b) {
+  friend round_cost larger(const round_cost& a, const round_cost& b) {
     return {std::max(a.channel, b.channel), std::max(a.vector, b.vector),
             std::max(a.matrix, b.matrix), std::max(a.latency, b.latency)};
   }
@@ -67,7 +67,7 @@ inline std::vector<round_cost> costs_of(const chip_program& c) {
       }
       for (const int inner : s.regions) {
         if (inner >= 0) {
-          cost = max(cost, all[static_cast<std::size_t>(inner)]);
+          cost = larger(cost, all[static_cast<std::size_t>(inner)]);
         }
       }
       all[r] = all[r] + cost;
