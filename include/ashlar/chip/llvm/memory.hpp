@@ -115,7 +115,9 @@ inline void copy_block(frame& f, int at, const tile::tile_type& tile, const std:
   const auto axis = [&](const auto& self, int a, const std::string& here,
                         const std::string& there) -> void {
     const std::string step = f.stride_of(i.index, a + skip);
-    const auto& [low, high] = b.ranges[static_cast<std::size_t>(a)];
+    // By name: clang 16 with OpenMP captures no structured bindings.
+    const auto& low = b.ranges[static_cast<std::size_t>(a)].first;
+    const auto& high = b.ranges[static_cast<std::size_t>(a)].second;
     std::int64_t inner = 1;
     for (int k = a + 1; k < tile.rank; ++k) {
       inner *= tile.extent(k);
@@ -283,12 +285,13 @@ inline void write_places(frame& f, int at) {
     return to;
   };
   const auto one = [&](const std::string& n) {
-    const auto [there, inside] = place(n, 1);
+    const auto found = place(n, 1);
+    const auto& there = found.first;
     const std::string here = f.t.at(d, array, n);
     if (reads) {
       e.store(d, e.constant(d, i.value), here);
     }
-    f.t.when(inside, [&] {
+    f.t.when(found.second, [&] {
       const std::string where = f.t.at(d, data, there);
       if (reads || i.op == tile::opcode::scatter) {
         f.move(d, 1, reads ? where : here, reads ? here : where);

@@ -85,9 +85,11 @@ void each_piece(frame& f, const tile::tile_type& type, int width, F&& inside) {
 template <class F>
 void each_piece_there(frame& f, const tile::tile_type& type, int width, F&& inside) {
   for (int k = 0; k < f.pieces_of(type); k += width) {
-    const auto [element, may_lack] = nth_element(f, type, k);
+    // By name: clang 16 with OpenMP captures no structured bindings.
+    const auto nth = nth_element(f, type, k);
+    const auto& element = nth.first;
     const auto body = [&] { inside(static_cast<std::size_t>(k), element); };
-    if (may_lack) {
+    if (nth.second) {
       f.t.when(f.t.let("icmp slt i64 ", element, ", ", type.size()), body);
     } else {
       body();
