@@ -36,7 +36,9 @@ inline constexpr int block_side = 16;
 inline constexpr std::int64_t block_bytes = 1024;
 
 /// True where registers have these instructions (AVX512_BF16, AVX512_VNNI).
-#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+// clang 16 crashes while it makes code for a broadcast of bfloat16 pairs.
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && \
+    !(defined(__clang__) && __clang_major__ < 17)
 #define ASHLAR_DETAIL_BF16_GROUPS 1
 #else
 #define ASHLAR_DETAIL_BF16_GROUPS 0
