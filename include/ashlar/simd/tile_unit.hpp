@@ -69,18 +69,7 @@ struct tile_operands {
   group_sum<T>* c;
   std::int64_t c_row;  ///< in elements
   bool from_zero;      ///< else from what C holds
-  /// How far ahead blocks are fetched, in bytes, if at all: a tile that comes from beyond the
-  /// first-level cache keeps the unit waiting.
-  std::int64_t ahead_a = 0, ahead_b = 0;
 };
-
-namespace detail {
-ASHLAR_INLINE void fetch_block(const std::byte* p) {
-  for (int i = 0; i < block_side; ++i) {
-    __builtin_prefetch(p + 64 * i);
-  }
-}
-}  // namespace detail
 
 /// `C = C + A B` for `Panels` x `Units` blocks of C: 1 x 1 to 1 x 4, 2 x 1 and 2 x 2.
 ///
@@ -122,21 +111,11 @@ inline void tile_product(const tile_operands<T>& o) {
       _tile_loadd(4, a, 64);
       _tile_loadd(6, b, 64);
       ASHLAR_DETAIL_TILE_DOT(0, 4, 6)
-      if (o.ahead_b != 0) {
-        detail::fetch_block(b + o.ahead_b);
-      }
       _tile_loadd(5, a + o.a_panel, 64);
       ASHLAR_DETAIL_TILE_DOT(2, 5, 6)
-      if (o.ahead_a != 0) {
-        detail::fetch_block(a + o.ahead_a);
-        detail::fetch_block(a + o.a_panel + o.ahead_a);
-      }
       if constexpr (Units == 2) {
         _tile_loadd(7, b + o.b_unit, 64);
         ASHLAR_DETAIL_TILE_DOT(1, 4, 7)
-        if (o.ahead_b != 0) {
-          detail::fetch_block(b + o.b_unit + o.ahead_b);
-        }
         ASHLAR_DETAIL_TILE_DOT(3, 5, 7)
       }
     }
