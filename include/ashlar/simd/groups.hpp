@@ -162,6 +162,45 @@ ASHLAR_INLINE void pack_block_b(const T* p, std::ptrdiff_t row, std::ptrdiff_t c
   detail::turn_block(turned, to);
 }
 
+/// Columns of a line of 64 bytes, in blocks of B.
+template <Grouped T>
+inline constexpr int line_blocks = step_size<T> / block_side;
+
+/// Fills `line_blocks<T>` blocks of B, `apart` bytes apart, from a whole step of whole lines: each
+/// line is read once.
+template <Grouped T>
+ASHLAR_INLINE void pack_line_of_blocks_b(const T* p, std::ptrdiff_t row, std::byte* to,
+                                         std::int64_t apart) {
+  const auto line = [&](int i) { return _mm512_loadu_si512(p + i * row); };
+  for (int g = 0; g < block_side; ++g, p += group_size<T> * row, to += 64) {
+    if constexpr (std::same_as<T, bfloat16>) {
+      // Pairs of columns 8 l to 8 l + 3, and 8 l + 4 to 8 l + 7, in part l.
+      const __m512i x = _mm512_unpacklo_epi16(line(0), line(1));
+      const __m512i y = _mm512_unpackhi_epi16(line(0), line(1));
+      const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+      const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+      _mm512_store_si512(to, _mm512_permutex2var_epi64(x, first, y));
+      _mm512_store_si512(to + apart, _mm512_permutex2var_epi64(x, second, y));
+    } else {
+      const __m512i x = _mm512_unpacklo_epi8(line(0), line(1));
+      const __m512i y = _mm512_unpacklo_epi8(line(2), line(3));
+      const __m512i z = _mm512_unpackhi_epi8(line(0), line(1));
+      const __m512i w = _mm512_unpackhi_epi8(line(2), line(3));
+      // Fours of columns 16 l + 4 q to 16 l + 4 q + 3 in part l of register q.
+      const __m512i q[4] = {_mm512_unpacklo_epi16(x, y), _mm512_unpackhi_epi16(x, y),
+                            _mm512_unpacklo_epi16(z, w), _mm512_unpackhi_epi16(z, w)};
+      const __m512i a = _mm512_shuffle_i32x4(q[0], q[1], 0x44);
+      const __m512i b = _mm512_shuffle_i32x4(q[2], q[3], 0x44);
+      const __m512i c = _mm512_shuffle_i32x4(q[0], q[1], 0xee);
+      const __m512i d = _mm512_shuffle_i32x4(q[2], q[3], 0xee);
+      _mm512_store_si512(to, _mm512_shuffle_i32x4(a, b, 0x88));
+      _mm512_store_si512(to + apart, _mm512_shuffle_i32x4(a, b, 0xdd));
+      _mm512_store_si512(to + 2 * apart, _mm512_shuffle_i32x4(c, d, 0x88));
+      _mm512_store_si512(to + 3 * apart, _mm512_shuffle_i32x4(c, d, 0xdd));
+    }
+  }
+}
+
 /// `acc + sum of A's group times B's groups`, for a register of columns.
 ///
 /// bfloat16: one rounding (to nearest even) per product that is added; numbers below the normal

@@ -73,6 +73,7 @@ struct tile_operands {
 
 /// `C = C + A B` for `Panels` x `Units` blocks of C: 1 x 1 to 1 x 4, 2 x 1 and 2 x 2.
 ///
+/// B is read as data that is not used again soon, so that A stays in the first-level cache.
 /// Requires: a `tile_unit_scope`.
 template <Grouped T, int Panels, int Units>
 inline void tile_product(const tile_operands<T>& o) {
@@ -101,28 +102,36 @@ inline void tile_product(const tile_operands<T>& o) {
       }
     } else {
       _tile_loadd(0, c, row);
-      _tile_loadd(2, below, row);
       if constexpr (Units == 2) {
         _tile_loadd(1, c + 64, row);
+      }
+      _tile_loadd(2, below, row);
+      if constexpr (Units == 2) {
         _tile_loadd(3, below + 64, row);
       }
     }
     for (std::int64_t k = o.steps; k > 0; --k, a += block_bytes, b += block_bytes) {
+      _tile_stream_loadd(6, b, 64);
+      if constexpr (Units == 2) {
+        _tile_stream_loadd(7, b + o.b_unit, 64);
+      }
       _tile_loadd(4, a, 64);
-      _tile_loadd(6, b, 64);
-      ASHLAR_DETAIL_TILE_DOT(0, 4, 6)
       _tile_loadd(5, a + o.a_panel, 64);
+      ASHLAR_DETAIL_TILE_DOT(0, 4, 6)
+      if constexpr (Units == 2) {
+        ASHLAR_DETAIL_TILE_DOT(1, 4, 7)
+      }
       ASHLAR_DETAIL_TILE_DOT(2, 5, 6)
       if constexpr (Units == 2) {
-        _tile_loadd(7, b + o.b_unit, 64);
-        ASHLAR_DETAIL_TILE_DOT(1, 4, 7)
         ASHLAR_DETAIL_TILE_DOT(3, 5, 7)
       }
     }
     _tile_stored(0, c, row);
-    _tile_stored(2, below, row);
     if constexpr (Units == 2) {
       _tile_stored(1, c + 64, row);
+    }
+    _tile_stored(2, below, row);
+    if constexpr (Units == 2) {
       _tile_stored(3, below + 64, row);
     }
   } else {  // C(0, u) is tile u
@@ -145,18 +154,18 @@ inline void tile_product(const tile_operands<T>& o) {
     }
     for (std::int64_t k = o.steps; k > 0; --k, a += block_bytes, b += block_bytes) {
       _tile_loadd(4, a, 64);
-      _tile_loadd(5, b, 64);
+      _tile_stream_loadd(5, b, 64);
       ASHLAR_DETAIL_TILE_DOT(0, 4, 5)
       if constexpr (Units > 1) {
-        _tile_loadd(6, b + o.b_unit, 64);
+        _tile_stream_loadd(6, b + o.b_unit, 64);
         ASHLAR_DETAIL_TILE_DOT(1, 4, 6)
       }
       if constexpr (Units > 2) {
-        _tile_loadd(7, b + 2 * o.b_unit, 64);
+        _tile_stream_loadd(7, b + 2 * o.b_unit, 64);
         ASHLAR_DETAIL_TILE_DOT(2, 4, 7)
       }
       if constexpr (Units > 3) {
-        _tile_loadd(5, b + 3 * o.b_unit, 64);
+        _tile_stream_loadd(5, b + 3 * o.b_unit, 64);
         ASHLAR_DETAIL_TILE_DOT(3, 4, 5)
       }
     }

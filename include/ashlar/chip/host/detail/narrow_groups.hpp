@@ -112,21 +112,37 @@ void narrow_pack_b(const gemm_args<T, R>& g, std::int64_t step0, std::int64_t st
   if constexpr (Biased) {
     std::fill_n(bias, units * side, 0);
   }
-  const auto pack = [&](std::int64_t s, std::int64_t u) {
-    const std::int64_t k = (step0 + s) * depth;
-    const std::int64_t column = (unit0 + u) * side;
-    std::byte* const block = to + (u * steps + s) * simd::block_bytes;
-    simd::pack_block_b(g.b + k * g.b_row + column * g.b_col, g.b_row, g.b_col,
-                       std::min(depth, g.k - k), std::min(side, g.n - column), block);
+  const auto block = [&](std::int64_t s, std::int64_t u) {
+    return to + (u * steps + s) * simd::block_bytes;
+  };
+  const auto first = [&](std::int64_t s, std::int64_t u) {
+    return g.b + (step0 + s) * depth * g.b_row + (unit0 + u) * side * g.b_col;
+  };
+  const auto add_bias = [&](std::int64_t s, std::int64_t u) {
     if constexpr (Biased) {
       std::int32_t* const sums = bias + u * side;
-      simd::reg_store(sums, simd::add_bias_of_block(block, simd::reg_load(sums)));
+      simd::reg_store(sums, simd::add_bias_of_block(block(s, u), simd::reg_load(sums)));
     }
+  };
+  const auto pack = [&](std::int64_t s, std::int64_t u) {
+    simd::pack_block_b(first(s, u), g.b_row, g.b_col, std::min(depth, g.k - (step0 + s) * depth),
+                       std::min(side, g.n - (unit0 + u) * side), block(s, u));
+    add_bias(s, u);
   };
   // In the order in which B lies in memory.
   if (g.b_col == 1) {
+    constexpr std::int64_t wide = simd::line_blocks<T>;
     for (std::int64_t s = 0; s < steps; ++s) {
-      for (std::int64_t u = 0; u < units; ++u) {
+      // Of this step, what has whole lines; none where the step itself is not whole.
+      const std::int64_t whole = (step0 + s + 1) * depth > g.k ? 0 : g.n / side - unit0;
+      std::int64_t u = 0;
+      for (; u + wide <= std::min(units, whole); u += wide) {
+        simd::pack_line_of_blocks_b(first(s, u), g.b_row, block(s, u), steps * simd::block_bytes);
+        for (std::int64_t q = u; q < u + wide; ++q) {
+          add_bias(s, q);
+        }
+      }
+      for (; u < units; ++u) {
         pack(s, u);
       }
     }
@@ -180,9 +196,10 @@ struct tile_unit {
   static constexpr bool biased = false;
   static constexpr int rows = simd::block_side;
   static constexpr int units = 4;
-  /// Of 90 settings the fastest: C is read and written with its own stride once in 1024 of K, which
-  /// costs more than operands from the second-level cache do. Fetching ahead made every one slower.
-  static constexpr narrow_blocking blocking{.steps = 32};
+  /// Two panels of A fill two thirds of the first-level cache and stay there, because B streams
+  /// past it from the second level, of which it takes half. C is read and written with its own
+  /// stride, once in 512 of K: deeper blocks lose more by A than they save by C.
+  static constexpr narrow_blocking blocking{.steps = 16, .units = 64};
 
   static constexpr int units_for(std::int64_t panels) { return panels == 1 ? 4 : 2; }
 
