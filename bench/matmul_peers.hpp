@@ -2,7 +2,9 @@
 #pragma once
 #include <benchmark/benchmark.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <new>
 #include <random>
 #include <string>
 #include <type_traits>
@@ -32,10 +34,21 @@ struct problem {
   bool weights;  ///< B is stored as N rows of K, as the weights of a linear layer are
 };
 
+/// Memory as every framework hands it out: where registers and cache lines begin.
+template <class T>
+struct aligned {
+  using value_type = T;
+  static constexpr std::align_val_t alignment{64};
+
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), alignment)); }
+  void deallocate(T* p, std::size_t) { ::operator delete(p, alignment); }
+  bool operator==(const aligned&) const = default;
+};
+
 template <class T, class R = T>
 struct operands {
-  std::vector<T> a, b;
-  std::vector<R> c;
+  std::vector<T, aligned<T>> a, b;
+  std::vector<R, aligned<R>> c;
 
   explicit operands(const problem& p)
       : a(static_cast<std::size_t>(p.m * p.k)),
