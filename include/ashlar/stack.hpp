@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <array>
+#include <cstddef>
 #include <type_traits>
 #include <utility>
 
@@ -130,14 +132,22 @@ class stack {
   using inference = typename detail::strip<kinds::differentiate, stack<>, P...>::type;
 
   /// The allocator of the stack's policy; it lives as long as the program.
-  static memory::resource& allocator() {
+  static memory::resource& allocator(int device = 0) {
     using policy_type = typename policy<kinds::allocate, allocate<memory::caching<>>>::type;
-    return memory::shared_allocator<typename chip::memory, policy_type>();
+    return memory::shared_allocator<typename chip::memory, policy_type, device_count<chip>>(device);
   }
 
   /// This thread's tensors come from the stack's allocator for as long as it lives.
   struct session {
-    typename context<chip>::use_allocator allocations{allocator()};
+    session() : session(std::make_integer_sequence<int, device_count<chip>>{}) {}
+
+   private:
+    template <int... Device>
+    explicit session(std::integer_sequence<int, Device...>)
+        : allocations{{{allocator(Device), Device}...}} {}
+
+    std::array<typename context<chip>::use_allocator, static_cast<std::size_t>(device_count<chip>)>
+        allocations;
   };
 };
 

@@ -10,12 +10,16 @@
 #include "ashlar/config.hpp"
 #include "ashlar/core/geometry.hpp"
 #include "ashlar/dispatch/allocate.hpp"
+#include "ashlar/dispatch/device.hpp"
 #include "ashlar/dispatch/errors.hpp"
 #include "ashlar/dispatch/op.hpp"
 #include "ashlar/fwd.hpp"
 
 /// One level of a call: the types that it works on, and what happens at the key whose turn it is.
 namespace ashlar {
+
+template <class Op, form F, class Full, class Remaining = Full>
+struct step;
 
 // ---- types of a call ----------------------------------------------------------------------------
 
@@ -130,6 +134,21 @@ struct result<Op, form::functional, Full, A...> {
   }())::type;
 };
 
+/// A decomposition in the place of a kernel. Defined in `decomposed.hpp`.
+template <class Op>
+struct decomposed;
+/// What computes an operator on a chip.
+template <class Op, class Key, found How>
+using backend_kernel = std::conditional_t<
+    How == found::direct, kernel<Op, Key>,
+    std::conditional_t<How == found::tile, tile_kernel<Op, typename Key::chip>, decomposed<Op>>>;
+/// What a key does with an operator in which it interposes.
+template <class Op, class Key, class Set, found How>
+using interposed_kernel = std::conditional_t<
+    How == found::fallback, fallback<Key>,
+    std::conditional_t<exists<kernel_on<Op, Key, typename last_key<Set>::type>>,
+                       kernel_on<Op, Key, typename last_key<Set>::type>, kernel<Op, Key>>>;
+
 /// `f(tensor, meta)` for the one result of a call, or for each of several.
 template <class Out, class Meta, class F>
 ASHLAR_INLINE void each_result(Out& out, const Meta& meta, const F& f) {
@@ -188,48 +207,25 @@ template <form F>
   return false;
 }
 
-}  // namespace detail
-
 // ---- the call -----------------------------------------------------------------------------------
 
-/// The rest of a call: the keys in `Remaining` have not had their turn.
-///
-/// `Full` is the set that the call began with; results carry it, so no level has to convert.
-template <class Op, form F, class Full, class Remaining = Full>
-struct step {
-  using op = Op;
-  using keys = Full;
-  static constexpr form kind = F;
+/// What happens to a call of `Op` at one key, however the key was found. `Full` is the set that the
+/// call began with; results carry it, so no level has to convert.
+template <class Op, form F, class Full>
+struct level {
   template <class... A>
   using result = typename detail::result<Op, F, Full, A...>::type;
 
-  template <class... A>
-  ASHLAR_INLINE result<A...> operator()(A&... args) const {
-    using here = resolution<Op, Remaining>;
-    using key = typename here::key;
-    if constexpr (Excludable<key>) {
-      if (detail::excluded<key>) {
-        return step<Op, F, Full, typename here::below>{}(args...);
-      }
-    }
-    if constexpr (here::how == found::composite || here::how == found::view) {
-      if constexpr (F == form::functional) {
-        return value<here::how>(args...);
-      } else if constexpr (F == form::in_place) {
-        return detail::put<F>(Op::name, first(args...), value<here::how>(args...));
-      } else {
-        return [](auto& out, auto&... in) -> auto& {
-          return detail::put<F>(Op::name, out, value<here::how>(in...));
-        }(args...);
-      }
-    } else if constexpr (!BackendKey<key> || here::how == found::fallback) {
-      using run = std::conditional_t<here::how == found::direct, kernel<Op, key>, fallback<key>>;
-      return run::impl(step<Op, F, Full, typename here::below>{}, args...);
+  /// By the rule `How` of `Key`; `next` goes on below it.
+  template <class Key, found How, class Next, class... A>
+  ASHLAR_INLINE static result<A...> answer(const Next& next, A&... args) {
+    if constexpr (How == found::composite || How == found::view) {
+      return without_kernel<How>(args...);
+    } else if constexpr (!BackendKey<Key> || How == found::fallback) {
+      return interposed_kernel<Op, Key, Full, How>::impl(next, args...);
     } else {
-      using chip = typename key::chip;
-      using run =
-          std::conditional_t<here::how == found::direct, kernel<Op, key>, tile_kernel<Op, chip>>;
-      auto& ctx = context<chip>::current();
+      using run = backend_kernel<Op, Key, How>;
+      auto& ctx = context<typename Key::chip>::current();
       if constexpr (!Structured<Op>) {
         return run::impl(ctx, args...);
       } else if constexpr (F == form::functional) {
@@ -240,6 +236,19 @@ struct step {
         return
             [&](auto& out, auto&... in) -> auto& { return write<run>(ctx, out, in...); }(args...);
       }
+    }
+  }
+  /// A view or a composite: the result is made without a kernel, then taken where it should go.
+  template <found How, class... A>
+  ASHLAR_INLINE static result<A...> without_kernel(A&... args) {
+    if constexpr (F == form::functional) {
+      return value<How>(args...);
+    } else if constexpr (F == form::in_place) {
+      return detail::put<F>(Op::name, first(args...), value<How>(args...));
+    } else {
+      return [](auto& out, auto&... in) -> auto& {
+        return detail::put<F>(Op::name, out, value<How>(in...));
+      }(args...);
     }
   }
 
@@ -312,6 +321,48 @@ struct step {
       ++place;
     };
     (check(args), ...);
+  }
+};
+
+}  // namespace detail
+
+/// The rest of a call: the keys in `Remaining` have not had their turn.
+template <class Op, form F, class Full, class Remaining>
+struct step {
+  using op = Op;
+  using keys = Full;
+  static constexpr form kind = F;
+  template <class... A>
+  using result = typename detail::result<Op, F, Full, A...>::type;
+
+  template <class... A>
+  ASHLAR_INLINE result<A...> operator()(A&... args) const {
+    if constexpr (std::is_same_v<Full, Remaining> && detail::has_devices<Full>) {
+      using chip = chip_of<Full>;
+      const on_device<chip> there(detail::ordinal_of_call<chip>(detail::name_of<Op>(), args...));
+      return run(args...);
+    } else {
+      return run(args...);
+    }
+  }
+  /// The operator's composite in the place of what is below: the parts are calls of their own.
+  template <class... A>
+  result<A...> composed(A&... args) const {
+    return detail::level<Op, F, Full>::template without_kernel<found::composite>(args...);
+  }
+
+ private:
+  template <class... A>
+  ASHLAR_INLINE result<A...> run(A&... args) const {
+    using here = resolution<Op, Remaining>;
+    using key = typename here::key;
+    constexpr step<Op, F, Full, typename here::below> next;
+    if constexpr (Excludable<key>) {
+      if (detail::excluded<key>) {
+        return next(args...);
+      }
+    }
+    return detail::level<Op, F, Full>::template answer<key, here::how>(next, args...);
   }
 };
 
