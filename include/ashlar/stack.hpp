@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
@@ -24,9 +25,17 @@ struct policy_of_type {
 };
 }  // namespace detail
 
-/// The chip that the stack runs on.
-template <class Chip>
-struct on : detail::policy_of_type<kinds::chip, Chip> {};
+/// The chip that the stack runs on, and others that its run-time tensors may be on.
+template <class Chip, class... Others>
+struct on : detail::policy_of_type<kinds::chip, Chip> {
+  using chips = chip_list<Chip, Others...>;
+};
+/// The element types of run-time tensors (`any_tensor`).
+template <class... T>
+struct elements {
+  using kind = kinds::elements;
+  using list = element_list<T...>;
+};
 /// Where tensors get their elements from: `memory::caching<...>`.
 template <class Policy>
 struct allocate : detail::policy_of_type<kinds::allocate, Policy> {};
@@ -121,12 +130,17 @@ class stack {
   static constexpr bool has = given<Kind, P...>;
 
   using chip = typename policy<kinds::chip, on<ashlar::chip::meta>>::type;
+  using chips = typename policy<kinds::chip, on<ashlar::chip::meta>>::chips;
+  using element_types =
+      typename policy<kinds::elements, elements<float, std::int32_t, std::int64_t, bool>>::list;
   using keys = std::conditional_t<given<kinds::differentiate, P...>,
                                   make_key_set<ashlar::keys::backend<chip>, ashlar::keys::autograd>,
                                   make_key_set<ashlar::keys::backend<chip>>>;
 
   template <class T>
   using tensor = ashlar::tensor<T, keys>;
+  /// A tensor whose element type, chip and keys are values; see `ashlar/dispatch/any.hpp`.
+  using any = any_tensor<stack>;
 
   /// The same policies without the tape: what serving instantiates.
   using inference = typename detail::strip<kinds::differentiate, stack<>, P...>::type;

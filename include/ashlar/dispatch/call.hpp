@@ -90,6 +90,17 @@ consteval bool answered() {
 template <class T>
 T unreachable();
 
+template <class A>
+inline constexpr bool is_any = false;
+template <class Stack>
+inline constexpr bool is_any<any_tensor<Stack>> = true;
+/// Whether a call has an argument whose type is a value.
+template <class... A>
+concept CallsAny = (is_any<A> || ...);
+/// A call whose kernel is picked at run time. Defined in `any.hpp`.
+template <class Op, form F, class... A>
+struct any_call;
+
 /// Whether a result of type `From` may be written to a `To`: tensors differ at most in their keys.
 template <class From, class To>
 inline constexpr bool goes_to = std::is_same_v<From, To>;
@@ -107,9 +118,19 @@ template <class A>
 
 }  // namespace detail
 
+namespace detail {
+template <class Op, bool AtRunTime, class... A>
+struct called {
+  using type = typename step<Op, form::functional, call_keys<A...>>::template result<const A...>;
+};
 template <class Op, class... A>
-using call_result =
-    typename step<Op, form::functional, call_keys<A...>>::template result<const A...>;
+struct called<Op, true, A...> {
+  using type = typename any_call<Op, form::functional, A...>::result_type;
+};
+}  // namespace detail
+
+template <class Op, class... A>
+using call_result = typename detail::called<Op, detail::CallsAny<A...>, A...>::type;
 
 template <class Op>
 struct op_function;
@@ -159,13 +180,26 @@ template <class Op>
 struct op_function {
   template <class... A>
   ASHLAR_INLINE call_result<Op, A...> operator()(const A&... args) const {
-    if constexpr (!detail::answered<Op, call_keys<A...>, A...>()) {
+    if constexpr (detail::CallsAny<A...>) {
+      return detail::any_call<Op, form::functional, A...>::run(args...);
+    } else if constexpr (!detail::answered<Op, call_keys<A...>, A...>()) {
       return detail::unreachable<call_result<Op, A...>>();
     } else if constexpr (Structured<Op> && !Composite<Op>) {
       return invoke<Op, call_result<Op, A...>>(args...);
     } else {
       return step<Op, form::functional, call_keys<A...>>{}(args...);
     }
+  }
+
+  template <class Stack, class... A>
+  any_tensor<Stack>& out(any_tensor<Stack>& output, const A&... args) const {
+    detail::any_call<Op, form::out, A...>::run(output, args...);
+    return output;
+  }
+  template <class Stack, class... A>
+  any_tensor<Stack>& in_place(any_tensor<Stack>& self, const A&... args) const {
+    detail::any_call<Op, form::in_place, any_tensor<Stack>, A...>::run(self, args...);
+    return self;
   }
 
   /// Writes to `output`, which keeps its elements' place; an empty one is made. For an operator

@@ -28,6 +28,12 @@ struct on_chip;
 struct undefined {};
 }  // namespace keys
 
+/// Chips and element types as lists, in the order in which run-time tensors number them.
+template <class... C>
+struct chip_list {};
+template <class... T>
+struct element_list {};
+
 /// A key is a type with a `priority`; the highest one in a call's set has the first turn. No two
 /// keys of a set have the same one; backends have 0.
 /// Optional: `state`, kept in every tensor that carries the key; `element<Op>(dtype)`, a rule for

@@ -96,31 +96,32 @@ concept FitsMeta =
 template <class Op, class... A>
 using meta_type = decltype(Op::meta(spec_of(std::declval<const A&>())...));
 
-template <class Op, class Full, class Meta, class... A>
+template <class Op, class Full, class Rules, class Meta, class... A>
 struct functional_result {
   static constexpr dtype element = [] {
     if constexpr (requires { Op::result_type; }) {
       return Op::result_type;
     } else {
-      return call_type<Op, A...>(Full{});
+      return call_type<Op, A...>(Rules{});
     }
   }();
   using type = tensor<scalar_of<element>, Full>;
 };
-template <class Op, class Full, std::size_t N, class... A>
-struct functional_result<Op, Full, std::array<tensor_spec, N>, A...> {
-  using one = typename functional_result<Op, Full, tensor_spec, A...>::type;
+template <class Op, class Full, class Rules, std::size_t N, class... A>
+struct functional_result<Op, Full, Rules, std::array<tensor_spec, N>, A...> {
+  using one = typename functional_result<Op, Full, Rules, tensor_spec, A...>::type;
   using type = decltype([]<std::size_t... I>(std::index_sequence<I...>) {
     return std::tuple<std::conditional_t<I + 1 != 0, one, void>...>{};
   }(std::make_index_sequence<N>{}));
 };
 
-template <class Op, form F, class Full, class... A>
-struct result {
+/// The type of a call's result; of `Rules` come the element rules.
+template <class Op, form F, class Full, class Rules, class... A>
+struct result_by {
   using type = std::tuple_element_t<0, std::tuple<A...>>&;  // out= and in place
 };
-template <class Op, class Full, class... A>
-struct result<Op, form::functional, Full, A...> {
+template <class Op, class Full, class Rules, class... A>
+struct result_by<Op, form::functional, Full, Rules, A...> {
   using type = typename decltype([] {
     if constexpr (!Structured<Op>) {
       return std::type_identity<typename Op::result>{};
@@ -129,10 +130,12 @@ struct result<Op, form::functional, Full, A...> {
     } else if constexpr (!FitsMeta<Op, A...>) {
       return std::type_identity<void>{};  // `op_function` says so
     } else {
-      return functional_result<Op, Full, meta_type<Op, A...>, A...>{};
+      return functional_result<Op, Full, Rules, meta_type<Op, A...>, A...>{};
     }
   }())::type;
 };
+template <class Op, form F, class Full, class... A>
+using result = result_by<Op, F, Full, Full, A...>;
 
 /// A decomposition in the place of a kernel. Defined in `decomposed.hpp`.
 template <class Op>
@@ -211,10 +214,10 @@ template <form F>
 
 /// What happens to a call of `Op` at one key, however the key was found. `Full` is the set that the
 /// call began with; results carry it, so no level has to convert.
-template <class Op, form F, class Full>
+template <class Op, form F, class Full, class Rules = Full>
 struct level {
   template <class... A>
-  using result = typename detail::result<Op, F, Full, A...>::type;
+  using result = typename detail::result_by<Op, F, Full, Rules, A...>::type;
 
   /// By the rule `How` of `Key`; `next` goes on below it.
   template <class Key, found How, class Next, class... A>
@@ -262,7 +265,7 @@ struct level {
     if constexpr (How == found::composite) {
       return typename Op::composite{}(args...);
     } else {
-      return alias<typename detail::result<Op, form::functional, Full, A...>::type>(args...);
+      return alias<typename detail::result_by<Op, form::functional, Full, Rules, A...>::type>(args...);
     }
   }
   template <class Result, class First, class... A>
