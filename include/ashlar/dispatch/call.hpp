@@ -59,13 +59,14 @@ consteval bool promotes() {
 /// mistake is one error, two frames below the user's line.
 template <class Op, class Set, class... A>
 consteval bool answered() {
+  constexpr bool placed = on_one_chip<Set> || (std::is_same_v<Set, key_set<>> && Composite<Op>);
   static_assert(
-      on_one_chip<Set>,
+      placed || on_one_chip<Set>,
       "ashlar::call: the tensors of a call must be on one chip; move one with to<Chip>(x)");
   static_assert(FitsMeta<Op, A...>,
                 "ashlar::call: these are not the arguments of Op; give the tensors that "
                 "Op::arguments names, then the attributes that Op::meta takes");
-  if constexpr (on_one_chip<Set> && FitsMeta<Op, A...>) {
+  if constexpr (placed && FitsMeta<Op, A...>) {
     using key = typename unanswered<Op, Set>::key;
     static_assert(
         has_kernel<Op, key>,
@@ -75,7 +76,7 @@ consteval bool answered() {
       constexpr bool as_it_is = []<std::size_t... I>(std::index_sequence<I...>) {
         return !(promotes<Op, call_type<Op, A...>(Set{}), I, A>() || ...);
       }(std::index_sequence_for<A...>{});
-      if constexpr (Structured<Op> && as_it_is) {
+      if constexpr (Structured<Op> && on_one_chip<Set> && as_it_is) {
         static_assert(takes<Op, Set, A...>(),
                       "ashlar::call: this kernel<Op, Key> has no `impl` for these element types; "
                       "add an overload or cast<T>(x) first");
