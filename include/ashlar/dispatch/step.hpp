@@ -227,18 +227,21 @@ struct level {
     } else if constexpr (!BackendKey<Key> || How == found::fallback) {
       return interposed_kernel<Op, Key, Full, How>::impl(next, args...);
     } else {
-      using run = backend_kernel<Op, Key, How>;
-      auto& ctx = context<typename Key::chip>::current();
-      if constexpr (!Structured<Op>) {
-        return run::impl(ctx, args...);
-      } else if constexpr (F == form::functional) {
-        return make<run, result<A...>>(ctx, args...);
-      } else if constexpr (F == form::in_place) {
-        return write<run>(ctx, first(args...), args...);
-      } else {
-        return
-            [&](auto& out, auto&... in) -> auto& { return write<run>(ctx, out, in...); }(args...);
-      }
+      return run<backend_kernel<Op, Key, How>, typename Key::chip>(args...);
+    }
+  }
+  /// By a kernel that computes on a chip: meta and allocation are done here.
+  template <class Run, class Chip, class... A>
+  ASHLAR_INLINE static result<A...> run(A&... args) {
+    auto& ctx = context<Chip>::current();
+    if constexpr (!Structured<Op>) {
+      return Run::impl(ctx, args...);
+    } else if constexpr (F == form::functional) {
+      return make<Run, result<A...>>(ctx, args...);
+    } else if constexpr (F == form::in_place) {
+      return write<Run>(ctx, first(args...), args...);
+    } else {
+      return [&](auto& out, auto&... in) -> auto& { return write<Run>(ctx, out, in...); }(args...);
     }
   }
   /// A view or a composite: the result is made without a kernel, then taken where it should go.
@@ -265,7 +268,8 @@ struct level {
     if constexpr (How == found::composite) {
       return typename Op::composite{}(args...);
     } else {
-      return alias<typename detail::result_by<Op, form::functional, Full, Rules, A...>::type>(args...);
+      return alias<typename detail::result_by<Op, form::functional, Full, Rules, A...>::type>(
+          args...);
     }
   }
   template <class Result, class First, class... A>
