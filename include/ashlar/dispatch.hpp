@@ -2,9 +2,12 @@
 #pragma once
 #include "ashlar/dispatch/allocate.hpp"
 #include "ashlar/dispatch/call.hpp"
+#include "ashlar/dispatch/decomposed.hpp"
 #include "ashlar/dispatch/derivative.hpp"
+#include "ashlar/dispatch/device.hpp"
 #include "ashlar/dispatch/errors.hpp"
 #include "ashlar/dispatch/keys.hpp"
 #include "ashlar/dispatch/op.hpp"
+#include "ashlar/dispatch/resolve.hpp"
 #include "ashlar/dispatch/spelled.hpp"
 #include "ashlar/dispatch/step.hpp"

@@ -11,6 +11,8 @@ template <class T>
 struct view;
 template <class Chip>
 class context;
+template <class Stack>
+class any_tensor;
 
 namespace chip {
 struct host;
@@ -37,6 +39,7 @@ struct fill;
 /// What a policy is about. A policy names its kind: `using kind = kinds::chip;`.
 namespace kinds {
 struct chip {};
+struct elements {};
 struct allocate {};
 struct differentiate {};
 struct cache {};

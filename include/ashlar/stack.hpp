@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 
@@ -22,9 +25,17 @@ struct policy_of_type {
 };
 }  // namespace detail
 
-/// The chip that the stack runs on.
-template <class Chip>
-struct on : detail::policy_of_type<kinds::chip, Chip> {};
+/// The chip that the stack runs on, and others that its run-time tensors may be on.
+template <class Chip, class... Others>
+struct on : detail::policy_of_type<kinds::chip, Chip> {
+  using chips = chip_list<Chip, Others...>;
+};
+/// The element types of run-time tensors (`any_tensor`).
+template <class... T>
+struct elements {
+  using kind = kinds::elements;
+  using list = element_list<T...>;
+};
 /// Where tensors get their elements from: `memory::caching<...>`.
 template <class Policy>
 struct allocate : detail::policy_of_type<kinds::allocate, Policy> {};
@@ -119,25 +130,38 @@ class stack {
   static constexpr bool has = given<Kind, P...>;
 
   using chip = typename policy<kinds::chip, on<ashlar::chip::meta>>::type;
+  using chips = typename policy<kinds::chip, on<ashlar::chip::meta>>::chips;
+  using element_types =
+      typename policy<kinds::elements, elements<float, std::int32_t, std::int64_t, bool>>::list;
   using keys = std::conditional_t<given<kinds::differentiate, P...>,
                                   make_key_set<ashlar::keys::backend<chip>, ashlar::keys::autograd>,
                                   make_key_set<ashlar::keys::backend<chip>>>;
 
   template <class T>
   using tensor = ashlar::tensor<T, keys>;
+  /// A tensor whose element type, chip and keys are values; see `ashlar/dispatch/any.hpp`.
+  using any = any_tensor<stack>;
 
   /// The same policies without the tape: what serving instantiates.
   using inference = typename detail::strip<kinds::differentiate, stack<>, P...>::type;
 
   /// The allocator of the stack's policy; it lives as long as the program.
-  static memory::resource& allocator() {
+  static memory::resource& allocator(int device = 0) {
     using policy_type = typename policy<kinds::allocate, allocate<memory::caching<>>>::type;
-    return memory::shared_allocator<typename chip::memory, policy_type>();
+    return memory::shared_allocator<typename chip::memory, policy_type, device_count<chip>>(device);
   }
 
   /// This thread's tensors come from the stack's allocator for as long as it lives.
   struct session {
-    typename context<chip>::use_allocator allocations{allocator()};
+    session() : session(std::make_integer_sequence<int, device_count<chip>>{}) {}
+
+   private:
+    template <int... Device>
+    explicit session(std::integer_sequence<int, Device...>)
+        : allocations{{{allocator(Device), Device}...}} {}
+
+    std::array<typename context<chip>::use_allocator, static_cast<std::size_t>(device_count<chip>)>
+        allocations;
   };
 };
 

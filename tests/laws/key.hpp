@@ -29,9 +29,10 @@ consteval bool key_laws() {
   return std::is_same_v<make_key_set<K, Other, K>, make_key_set<Other, K>> &&
          std::is_same_v<set_union<with, key_set<K>>, with> && semilattice<key_set<K>, A, B>() &&
          semilattice<with, key_set<K, Other>, B>() &&
-         // The higher priority has the first turn; of equal ones always the same.
+         // The higher priority has the first turn; of two backends always the same.
          before<K, Other> != before<Other, K> &&
-         (K::priority == Other::priority || before<K, Other> == (K::priority > Other::priority)) &&
+         (K::priority == Other::priority ? BackendKey<K> && BackendKey<Other>
+                                         : before<K, Other> == (K::priority > Other::priority)) &&
          // What is excluded is gone, and nothing else.
          contains<with, K> && !contains<exclude<with, K>, K> &&
          std::is_same_v<exclude<exclude<with, K>, K>, exclude<with, K>> &&

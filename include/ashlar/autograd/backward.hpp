@@ -126,6 +126,7 @@ template <class Root>
     throw shape_error("backward", root.shape(), ashlar::shape{}.span(),
                       "without a seed the root must have one element");
   }
+  [[maybe_unused]] const auto there = beside(root);
   Root seed = empty<Root>(ashlar::shape(root.shape()));
   const no_grad off;
   op_function<ops::fill>{}.in_place(seed, 1.0);

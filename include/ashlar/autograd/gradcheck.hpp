@@ -82,6 +82,7 @@ template <class F, Recorded... In>
   };
 
   const auto y = f(inputs...);
+  [[maybe_unused]] const auto there = beside(y);
   auto seed = empty<std::remove_cvref_t<decltype(y)>>(shape(y.shape()));
   for (std::int64_t i = 0; i < y.size(); ++i) {
     write(seed, i, weight_of(i));

@@ -22,6 +22,7 @@ namespace ashlar::keys {
 /// Calls whose arguments want a gradient are recorded, on whatever chip.
 struct autograd {
   static constexpr int priority = 100;
+  static constexpr bool records = true;
   struct state {
     ref<ashlar::autograd::node> gradient;  ///< where the gradient goes; null: none is wanted
     std::uint32_t epoch = 0;               ///< which of the base's histories `gradient` belongs to

@@ -121,7 +121,9 @@ struct fallback<keys::autograd> {
       return next(args...);
     } else {
       const bool record = grad_enabled() && (autograd::detail::wants_gradient(args) || ...);
-      if constexpr (Step::kind != form::functional) {
+      if constexpr (Composite<op>) {  // the chip's own kernel has no derivative, the parts have
+        return record ? next.composed(args...) : next(args...);
+      } else if constexpr (Step::kind != form::functional) {
         if (record) {
           refuse<op>(args...);
         }

@@ -58,7 +58,8 @@ struct tensor_body {
   std::atomic<std::uint32_t> references{1};
   std::uint32_t version = 0;      ///< in-place writes so far; counted in the base
   std::uint32_t epoch = 0;        ///< recorded in-place writes so far; counted in the base
-  std::uint32_t block_bytes = 0;  ///< of the block that holds this body
+  std::uint16_t block_bytes = 0;  ///< of the block that holds this body
+  std::uint16_t ordinal = 0;      ///< the device of the chip that has the elements
   const body_type* type;
   std::byte* data = nullptr;  ///< an address on the chip, not always one the host may read
   std::size_t bytes = 0;      ///< of the elements; 0 in a view
@@ -68,7 +69,7 @@ struct tensor_body {
   ref<counted> history;   ///< what recorded the last in-place write
   tensor_spec spec;
 
-  tensor_body(const body_type& t, const tensor_spec& s, std::uint32_t block)
+  tensor_body(const body_type& t, const tensor_spec& s, std::uint16_t block)
       : block_bytes(block), type(&t), spec(s) {}
   tensor_body(const tensor_body&) = delete;
   tensor_body& operator=(const tensor_body&) = delete;
@@ -97,10 +98,11 @@ struct body_of<key_set<Keys...>> final : tensor_body, key_state<Keys>... {
     return ::new (detail::object_pool::take(sizeof(body_of))) body_of(s, sizeof(body_of));
   }
   /// A body with room for `bytes` bytes of elements behind it: one block in place of two.
+  /// Requires: `bytes` is at most 32 KiB.
   static body_of* make_with_elements(const tensor_spec& s, std::size_t bytes) {
     constexpr std::size_t start = (sizeof(body_of) + 63) / 64 * 64;
     void* block = detail::object_pool::take(start + bytes);
-    auto* body = ::new (block) body_of(s, static_cast<std::uint32_t>(start + bytes));
+    auto* body = ::new (block) body_of(s, start + bytes);
     body->data = static_cast<std::byte*>(block) + start;
     body->bytes = bytes;
     return body;
@@ -109,6 +111,7 @@ struct body_of<key_set<Keys...>> final : tensor_body, key_state<Keys>... {
   static body_of* alias(const tensor_spec& s, tensor_body& of, std::size_t element_bytes) {
     body_of* b = make(s);
     b->base = ref<tensor_body>::share(&of.root());
+    b->ordinal = of.ordinal;
     if (b->base->data != nullptr) {  // a chip without memory has no elements to point to
       b->data = b->base->data + s.offset * static_cast<std::ptrdiff_t>(element_bytes);
     }
@@ -118,7 +121,7 @@ struct body_of<key_set<Keys...>> final : tensor_body, key_state<Keys>... {
 
  private:
   body_of(const tensor_spec& s, std::size_t block)
-      : tensor_body(runtime_type, s, static_cast<std::uint32_t>(block)) {}
+      : tensor_body(runtime_type, s, static_cast<std::uint16_t>(block)) {}
 
   template <class Key>
   void take_state(tensor_body& of) {
@@ -160,6 +163,8 @@ class tensor_handle {
   [[nodiscard]] std::int64_t extent(int axis) const { return body_->spec[axis]; }
   [[nodiscard]] std::int64_t size() const { return body_->spec.size; }
   [[nodiscard]] int rank() const { return body_->spec.rank; }
+  /// Which device of its chip has the elements.
+  [[nodiscard]] int ordinal() const { return body_->ordinal; }
   [[nodiscard]] bool contiguous() const { return body_->spec.contiguous; }
 
  private:

@@ -44,18 +44,25 @@ template <class Result>
   constexpr std::size_t inline_bytes = 256;
 
   const std::size_t bytes = static_cast<std::size_t>(detail::reach(spec)) * element;
+  const auto place = [&](const Result& x) {
+    if constexpr (device_count<chip_of<typename Result::keys>> > 1) {
+      x.body()->ordinal = static_cast<std::uint16_t>(ctx.ordinal);
+    }
+  };
   if constexpr (memory::HostAddressable<chip_memory>) {
     if (bytes <= inline_bytes) [[likely]] {
       Result x(body::make_with_elements(spec, bytes));
       if (spec.type != dtype_of<typename Result::value_type>) {
         x.body()->spec.type = dtype_of<typename Result::value_type>;
       }
+      place(x);
       return x;
     }
   }
   Result x(body::make(spec));
   x.body()->spec.type = dtype_of<typename Result::value_type>;
   x.body()->bytes = bytes;
+  place(x);
   if constexpr (!requires { chip_memory::allocates_nothing; }) {
     memory::resource& from = ctx.allocator();
     x.body()->data = from.allocate(bytes);

@@ -32,8 +32,7 @@ consteval bool takes() {
   using key = typename backend_of<Set>::key;
   constexpr found how = rule<Op, key>();
   if constexpr (Structured<Op> && (how == found::direct || how == found::tile)) {
-    using run = std::conditional_t<how == found::direct, kernel<Op, key>,
-                                   tile_kernel<Op, typename key::chip>>;
+    using run = backend_kernel<Op, key, how>;
     using out = typename result<Op, form::functional, Set, A...>::type;
     using outs = std::conditional_t<Tensor<out>, std::type_identity<std::tuple<out>>,
                                     std::type_identity<out>>;
@@ -60,13 +59,14 @@ consteval bool promotes() {
 /// mistake is one error, two frames below the user's line.
 template <class Op, class Set, class... A>
 consteval bool answered() {
+  constexpr bool placed = on_one_chip<Set> || (std::is_same_v<Set, key_set<>> && Composite<Op>);
   static_assert(
-      on_one_chip<Set>,
+      placed || on_one_chip<Set>,
       "ashlar::call: the tensors of a call must be on one chip; move one with to<Chip>(x)");
   static_assert(FitsMeta<Op, A...>,
                 "ashlar::call: these are not the arguments of Op; give the tensors that "
                 "Op::arguments names, then the attributes that Op::meta takes");
-  if constexpr (on_one_chip<Set> && FitsMeta<Op, A...>) {
+  if constexpr (placed && FitsMeta<Op, A...>) {
     using key = typename unanswered<Op, Set>::key;
     static_assert(
         has_kernel<Op, key>,
@@ -76,7 +76,7 @@ consteval bool answered() {
       constexpr bool as_it_is = []<std::size_t... I>(std::index_sequence<I...>) {
         return !(promotes<Op, call_type<Op, A...>(Set{}), I, A>() || ...);
       }(std::index_sequence_for<A...>{});
-      if constexpr (Structured<Op> && as_it_is) {
+      if constexpr (Structured<Op> && on_one_chip<Set> && as_it_is) {
         static_assert(takes<Op, Set, A...>(),
                       "ashlar::call: this kernel<Op, Key> has no `impl` for these element types; "
                       "add an overload or cast<T>(x) first");
@@ -90,6 +90,17 @@ consteval bool answered() {
 
 template <class T>
 T unreachable();
+
+template <class A>
+inline constexpr bool is_any = false;
+template <class Stack>
+inline constexpr bool is_any<any_tensor<Stack>> = true;
+/// Whether a call has an argument whose type is a value.
+template <class... A>
+concept CallsAny = (is_any<A> || ...);
+/// A call whose kernel is picked at run time. Defined in `any.hpp`.
+template <class Op, form F, class... A>
+struct any_call;
 
 /// Whether a result of type `From` may be written to a `To`: tensors differ at most in their keys.
 template <class From, class To>
@@ -108,9 +119,19 @@ template <class A>
 
 }  // namespace detail
 
+namespace detail {
+template <class Op, bool AtRunTime, class... A>
+struct called {
+  using type = typename step<Op, form::functional, call_keys<A...>>::template result<const A...>;
+};
 template <class Op, class... A>
-using call_result =
-    typename step<Op, form::functional, call_keys<A...>>::template result<const A...>;
+struct called<Op, true, A...> {
+  using type = typename any_call<Op, form::functional, A...>::result_type;
+};
+}  // namespace detail
+
+template <class Op, class... A>
+using call_result = typename detail::called<Op, detail::CallsAny<A...>, A...>::type;
 
 template <class Op>
 struct op_function;
@@ -160,13 +181,26 @@ template <class Op>
 struct op_function {
   template <class... A>
   ASHLAR_INLINE call_result<Op, A...> operator()(const A&... args) const {
-    if constexpr (!detail::answered<Op, call_keys<A...>, A...>()) {
+    if constexpr (detail::CallsAny<A...>) {
+      return detail::any_call<Op, form::functional, A...>::run(args...);
+    } else if constexpr (!detail::answered<Op, call_keys<A...>, A...>()) {
       return detail::unreachable<call_result<Op, A...>>();
     } else if constexpr (Structured<Op> && !Composite<Op>) {
       return invoke<Op, call_result<Op, A...>>(args...);
     } else {
       return step<Op, form::functional, call_keys<A...>>{}(args...);
     }
+  }
+
+  template <class Stack, class... A>
+  any_tensor<Stack>& out(any_tensor<Stack>& output, const A&... args) const {
+    detail::any_call<Op, form::out, A...>::run(output, args...);
+    return output;
+  }
+  template <class Stack, class... A>
+  any_tensor<Stack>& in_place(any_tensor<Stack>& self, const A&... args) const {
+    detail::any_call<Op, form::in_place, any_tensor<Stack>, A...>::run(self, args...);
+    return self;
   }
 
   /// Writes to `output`, which keeps its elements' place; an empty one is made. For an operator

@@ -20,11 +20,25 @@ struct backend {
   static constexpr int priority = 0;
   using chip = Chip;
 };
+/// In the place of a key: what `Key` does on one chip. `kernel<Op, keys::on_chip<Key, Chip>>` goes
+/// before `kernel<Op, Key>`, which is for all chips.
+template <class Key, class Chip>
+struct on_chip;
+/// In the place of a key: a call without tensors.
+struct undefined {};
 }  // namespace keys
 
-/// A key is a type with a `priority`; the highest one in a call's set has the first turn.
+/// Chips and element types as lists, in the order in which run-time tensors number them.
+template <class... C>
+struct chip_list {};
+template <class... T>
+struct element_list {};
+
+/// A key is a type with a `priority`; the highest one in a call's set has the first turn. No two
+/// keys of a set have the same one; backends have 0.
 /// Optional: `state`, kept in every tensor that carries the key; `element<Op>(dtype)`, a rule for
-/// the element type in which calls happen; `excludable`, see `excluding`.
+/// the element type in which calls happen; `excludable`, see `excluding`; `records`, see
+/// `RecordingKey`.
 template <class K>
 concept Key = requires {
   { K::priority } -> std::convertible_to<int>;
@@ -34,6 +48,15 @@ concept BackendKey = Key<K> && requires { typename K::chip; };
 /// A key that a scope may switch off: `static constexpr bool excludable = true;`.
 template <class K>
 concept Excludable = Key<K> && !BackendKey<K> && requires { requires K::excludable; };
+/// A key that writes down calls to undo them: `static constexpr bool records = true;`. It sees the
+/// parts of a composite where the chip has nothing better, as the alias key Autograd in PyTorch.
+template <class K>
+concept RecordingKey = Key<K> && !BackendKey<K> && requires { requires K::records; };
+
+/// For messages: whether two keys can be in one set. Backends can, though no call takes two.
+template <class A, class B>
+inline constexpr bool priorities_differ =
+    std::is_same_v<A, B> || A::priority != B::priority || (BackendKey<A> && BackendKey<B>);
 
 namespace detail {
 
@@ -42,7 +65,7 @@ constexpr std::string_view type_name() {
   return __PRETTY_FUNCTION__;
 }
 
-/// Insertion sort of keys by (priority, name); the name makes the order total, equal ones are one.
+/// Insertion sort of keys by (priority, name); the name orders backends, equal ones are one.
 /// Cost: 1.7 ms of compile time per new set; a sort of types takes nine times that.
 template <class... K>
 struct canonical {
@@ -67,6 +90,23 @@ struct canonical {
     }
     return p;
   }();
+  /// Two neighbours of one priority, or one key twice.
+  static constexpr std::array<std::size_t, 2> tie = [] {
+    constexpr std::array<int, sizeof...(K)> priority{K::priority...};
+    constexpr std::array<bool, sizeof...(K)> backend{BackendKey<K>...};
+    for (std::size_t i = 1; i < sorted.size; ++i) {
+      const std::size_t a = sorted.index[i - 1];
+      const std::size_t b = sorted.index[i];
+      if (priority[a] == priority[b] && !(backend[a] && backend[b])) {
+        return std::array{a, b};
+      }
+    }
+    return std::array<std::size_t, 2>{};
+  }();
+  static_assert(priorities_differ<std::tuple_element_t<tie[0], std::tuple<K...>>,
+                                  std::tuple_element_t<tie[1], std::tuple<K...>>>,
+                "ashlar::key_set: two keys have the same priority, so no rule says whose turn it "
+                "is; change one (only backends have 0)");
   template <std::size_t... I>
   static auto list(std::index_sequence<I...>)
       -> key_set<std::tuple_element_t<sorted.index[I], std::tuple<K...>>...>;
@@ -154,32 +194,64 @@ using chip_of = typename backend_of<Keys>::key::chip;
 namespace detail {
 template <class K>
 inline constinit thread_local bool excluded = false;
+template <class K>
+inline constinit thread_local bool included = false;
+
+/// Sets a flag for as long as it lives. Takes back what it set and nothing else, so scopes may end
+/// in any order.
+class flag_scope {
+ public:
+  explicit flag_scope(bool& flag) noexcept : set_(std::exchange(flag, true) ? nullptr : &flag) {}
+  ~flag_scope() {
+    if (set_ != nullptr) {
+      *set_ = false;
+    }
+  }
+  flag_scope(const flag_scope&) = delete;
+  flag_scope& operator=(const flag_scope&) = delete;
+
+ private:
+  bool* set_;
+};
 }  // namespace detail
 
 /// Calls on this thread pass by `K` for as long as it lives: what is below has the turn.
 ///
-/// Types stay as they are, so a key's `element` rule goes on. Scopes nest.
+/// Types stay as they are, so a key's `element` rule goes on where types decide. Scopes nest.
 /// Cost: keys that are `excludable` read a flag in each call; all others cost nothing.
 template <class K>
-class excluding {
+class excluding : detail::flag_scope {
   static_assert(Excludable<K>,
                 "ashlar::excluding: the key does not let scopes switch it off; give it `static "
                 "constexpr bool excludable = true;`, or leave it by type with without<Key>(x)");
 
  public:
-  excluding() noexcept : before_(std::exchange(detail::excluded<K>, true)) {}
-  ~excluding() { detail::excluded<K> = before_; }
-  excluding(const excluding&) = delete;
-  excluding& operator=(const excluding&) = delete;
+  excluding() noexcept : flag_scope(detail::excluded<K>) {}
+};
 
- private:
-  bool before_;
+/// Calls with an `any_tensor` on this thread have `K` in their set for as long as it lives, whether
+/// their tensors carry it or not; where `K` is excluded too, it is not.
+///
+/// Calls by type say it by type: `with<Key>(x)`.
+template <class K>
+class including : detail::flag_scope {
+  static_assert(Excludable<K>,
+                "ashlar::including: the key does not let scopes switch it; give it `static "
+                "constexpr bool excludable = true;`, or add it by type with with<Key>(x)");
+
+ public:
+  including() noexcept : flag_scope(detail::included<K>) {}
 };
 
 /// The same elements without a key, by type: `without<keys::autograd>(x)` leaves the tape.
 template <class Key, class T, class K>
 [[nodiscard]] tensor<T, exclude<K, Key>> without(const tensor<T, K>& x) {
   return tensor<T, exclude<K, Key>>(static_cast<const tensor_handle&>(x));
+}
+/// The same elements with one more key, by type; its state starts empty.
+template <class Key, class T, class K>
+[[nodiscard]] tensor<T, set_union<K, key_set<Key>>> with(const tensor<T, K>& x) {
+  return tensor<T, set_union<K, key_set<Key>>>(x);
 }
 
 }  // namespace ashlar

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <array>
 #include <concepts>
 #include <cstddef>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "ashlar/dispatch/keys.hpp"
+#include "ashlar/dispatch/resolve.hpp"
 
 /// What is written about an operator and its kernels, and the rules that pick one.
 namespace ashlar {
@@ -67,6 +71,13 @@ struct fallback : missing {};
 template <class Op, class Chip>
 struct tile_kernel : missing {};
 
+/// An operator in terms of others: `decomposition<Op>{}(args...)` takes what the operator takes.
+///
+/// It is differentiable as its parts are, whether `Op` says a derivative or not. A backend uses it
+/// where `decomposition<Op>::answers<Key>` holds.
+template <class Op>
+struct decomposition : missing {};
+
 /// Has a schema and a `meta`; all forms follow from them and one kernel.
 template <class Op>
 concept Structured = requires {
@@ -87,44 +98,150 @@ template <class Op>
 concept Elementwise = requires { Op::elementwise; };
 
 enum class form { functional, out, in_place };
-/// Which rule answers an operator under a key.
-enum class found { direct, view, tile, composite, fallback, fallthrough, missing };
 
-/// The rules in their order.
+namespace detail {
+template <class Kernel>
+consteval found unless_fallthrough(found how) {
+  return std::is_base_of_v<fallthrough, Kernel> ? found::fallthrough : how;
+}
 template <class Op, class Key>
-consteval found rule() {
-  if (exists<kernel<Op, Key>>) {
-    return std::is_base_of_v<fallthrough, kernel<Op, Key>> ? found::fallthrough : found::direct;
+consteval bool decomposes() {
+  if constexpr (exists<decomposition<Op>>) {
+    return decomposition<Op>::template answers<Key>;
   }
+  return false;
+}
+
+/// What computes `Op` on a chip before anything is taken apart; or missing.
+template <class Op, class Key>
+consteval found own_rule() {
   if constexpr (BackendKey<Key>) {
+    if (exists<kernel<Op, Key>>) {
+      return unless_fallthrough<kernel<Op, Key>>(found::direct);
+    }
     if (View<Op>) {
       return found::view;
     }
     if (exists<tile_kernel<Op, typename Key::chip>>) {
       return found::tile;
     }
-  }
-  if (Composite<Op>) {
-    return found::composite;
-  }
-  if (exists<fallback<Key>>) {
-    return std::is_base_of_v<fallthrough, fallback<Key>> ? found::fallthrough : found::fallback;
+    if (decomposes<Op, Key>()) {
+      return found::decomposition;
+    }
   }
   return found::missing;
 }
 
+/// The kernel of `Key` for `Op` on one chip; missing without a chip.
+template <class Op, class Key, class Backend>
+struct kernel_on : missing {};
+template <class Op, class Key, BackendKey Backend>
+  requires(!BackendKey<Key>)
+struct kernel_on<Op, Key, Backend> : kernel<Op, keys::on_chip<Key, typename Backend::chip>> {};
+}  // namespace detail
+
+/// The rules in their order, for a key of a set whose backend is `Backend`:
+///
+/// | | a backend | a key that records | any other key | no tensor |
+/// |---|---|---|---|---|
+/// | 1 | `kernel<Op, Key>` | `kernel<Op, on_chip<Key, Chip>>` | as beside | |
+/// | 2 | view, tile program, decomposition | | | |
+/// | 3 | composite | composite, if the backend has nothing of rows 1 and 2 | | composite |
+/// | 4 | | `kernel<Op, Key>` | as beside | |
+/// | 5 | `fallback<Key>` | `fallback<Key>` | `fallback<Key>` | |
+///
+/// A kernel or fallback that derives from `fallthrough` takes the key out of the call.
+template <class Op, class Key, class Backend = void>
+consteval found rule() {
+  if constexpr (std::is_same_v<Key, keys::undefined>) {
+    return Composite<Op> ? found::composite : found::missing;
+  } else {
+    if constexpr (BackendKey<Key>) {
+      if (detail::own_rule<Op, Key>() != found::missing) {
+        return detail::own_rule<Op, Key>();
+      }
+      if (Composite<Op>) {
+        return found::composite;
+      }
+    } else {
+      using here = detail::kernel_on<Op, Key, Backend>;
+      if (exists<here>) {
+        return detail::unless_fallthrough<here>(found::direct);
+      }
+      if (RecordingKey<Key> && Composite<Op> && detail::own_rule<Op, Backend>() == found::missing) {
+        return found::composite;
+      }
+      if (exists<kernel<Op, Key>>) {
+        return detail::unless_fallthrough<kernel<Op, Key>>(found::direct);
+      }
+    }
+    if (exists<fallback<Key>>) {
+      return detail::unless_fallthrough<fallback<Key>>(found::fallback);
+    }
+    return found::missing;
+  }
+}
+
+namespace detail {
+template <class Set>
+struct rules_of;
+template <class... K>
+struct rules_of<key_set<K...>> {
+  template <class Op, class Backend>
+  static consteval auto row() {
+    return rule_row<sizeof...(K)>({rule<Op, K, Backend>()...});
+  }
+};
+template <>
+struct rules_of<key_set<>> {
+  template <class Op, class>
+  static consteval auto row() {
+    return rule_row<1>({rule<Op, keys::undefined>()});
+  }
+};
+template <class Set>
+struct last_key {
+  using type = void;
+};
+template <class First, class... K>
+struct last_key<key_set<First, K...>> {
+  using type = std::tuple_element_t<sizeof...(K), std::tuple<First, K...>>;
+};
+
+template <class Set, std::size_t From>
+struct keys_after;
+template <class... K, std::size_t From>
+struct keys_after<key_set<K...>, From> {
+  template <std::size_t... I>
+  static auto list(std::index_sequence<I...>)
+      -> key_set<std::tuple_element_t<From + I, std::tuple<K...>>...>;
+  using type = decltype(list(std::make_index_sequence<sizeof...(K) - From>{}));
+};
+}  // namespace detail
+
+/// An operator's row of the table over the keys of a set.
+template <class Op, class Set>
+inline constexpr auto rules =
+    detail::rules_of<Set>::template row<Op, typename detail::last_key<Set>::type>();
+
 /// The key that answers `Op` under a set, by which rule, and the keys below it.
 template <class Op, class Set>
 struct resolution;
-template <class Op, class K, class... Rest>
-struct resolution<Op, key_set<K, Rest...>> {
-  static constexpr found how = rule<Op, K>();
-  using key = K;
-  using below = key_set<Rest...>;
+template <class Op>
+struct resolution<Op, key_set<>> {
+  static constexpr found how = rules<Op, key_set<>>.resolve(1).how;
+  using key = keys::undefined;
+  using below = key_set<>;
 };
-template <class Op, class K, class... Rest>
-  requires(rule<Op, K>() == found::fallthrough)
-struct resolution<Op, key_set<K, Rest...>> : resolution<Op, key_set<Rest...>> {};
+template <class Op, class First, class... K>
+struct resolution<Op, key_set<First, K...>> {
+  using set = key_set<First, K...>;
+  static constexpr kernel_id id = rules<Op, set>.resolve(~key_bits{0});
+  static constexpr found how = id.how;
+  static constexpr std::size_t place = id.key < sizeof...(K) ? id.key : sizeof...(K);
+  using key = std::tuple_element_t<place, std::tuple<First, K...>>;
+  using below = typename detail::keys_after<set, place + 1>::type;
+};
 
 /// The first key on a call's way that has no answer, or void: all levels are checked at once.
 template <class Op, class Set>

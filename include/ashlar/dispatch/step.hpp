@@ -10,12 +10,16 @@
 #include "ashlar/config.hpp"
 #include "ashlar/core/geometry.hpp"
 #include "ashlar/dispatch/allocate.hpp"
+#include "ashlar/dispatch/device.hpp"
 #include "ashlar/dispatch/errors.hpp"
 #include "ashlar/dispatch/op.hpp"
 #include "ashlar/fwd.hpp"
 
 /// One level of a call: the types that it works on, and what happens at the key whose turn it is.
 namespace ashlar {
+
+template <class Op, form F, class Full, class Remaining = Full>
+struct step;
 
 // ---- types of a call ----------------------------------------------------------------------------
 
@@ -92,31 +96,32 @@ concept FitsMeta =
 template <class Op, class... A>
 using meta_type = decltype(Op::meta(spec_of(std::declval<const A&>())...));
 
-template <class Op, class Full, class Meta, class... A>
+template <class Op, class Full, class Rules, class Meta, class... A>
 struct functional_result {
   static constexpr dtype element = [] {
     if constexpr (requires { Op::result_type; }) {
       return Op::result_type;
     } else {
-      return call_type<Op, A...>(Full{});
+      return call_type<Op, A...>(Rules{});
     }
   }();
   using type = tensor<scalar_of<element>, Full>;
 };
-template <class Op, class Full, std::size_t N, class... A>
-struct functional_result<Op, Full, std::array<tensor_spec, N>, A...> {
-  using one = typename functional_result<Op, Full, tensor_spec, A...>::type;
+template <class Op, class Full, class Rules, std::size_t N, class... A>
+struct functional_result<Op, Full, Rules, std::array<tensor_spec, N>, A...> {
+  using one = typename functional_result<Op, Full, Rules, tensor_spec, A...>::type;
   using type = decltype([]<std::size_t... I>(std::index_sequence<I...>) {
     return std::tuple<std::conditional_t<I + 1 != 0, one, void>...>{};
   }(std::make_index_sequence<N>{}));
 };
 
-template <class Op, form F, class Full, class... A>
-struct result {
+/// The type of a call's result; of `Rules` come the element rules.
+template <class Op, form F, class Full, class Rules, class... A>
+struct result_by {
   using type = std::tuple_element_t<0, std::tuple<A...>>&;  // out= and in place
 };
-template <class Op, class Full, class... A>
-struct result<Op, form::functional, Full, A...> {
+template <class Op, class Full, class Rules, class... A>
+struct result_by<Op, form::functional, Full, Rules, A...> {
   using type = typename decltype([] {
     if constexpr (!Structured<Op>) {
       return std::type_identity<typename Op::result>{};
@@ -125,10 +130,27 @@ struct result<Op, form::functional, Full, A...> {
     } else if constexpr (!FitsMeta<Op, A...>) {
       return std::type_identity<void>{};  // `op_function` says so
     } else {
-      return functional_result<Op, Full, meta_type<Op, A...>, A...>{};
+      return functional_result<Op, Full, Rules, meta_type<Op, A...>, A...>{};
     }
   }())::type;
 };
+template <class Op, form F, class Full, class... A>
+using result = result_by<Op, F, Full, Full, A...>;
+
+/// A decomposition in the place of a kernel. Defined in `decomposed.hpp`.
+template <class Op>
+struct decomposed;
+/// What computes an operator on a chip.
+template <class Op, class Key, found How>
+using backend_kernel = std::conditional_t<
+    How == found::direct, kernel<Op, Key>,
+    std::conditional_t<How == found::tile, tile_kernel<Op, typename Key::chip>, decomposed<Op>>>;
+/// What a key does with an operator in which it interposes.
+template <class Op, class Key, class Set, found How>
+using interposed_kernel = std::conditional_t<
+    How == found::fallback, fallback<Key>,
+    std::conditional_t<exists<kernel_on<Op, Key, typename last_key<Set>::type>>,
+                       kernel_on<Op, Key, typename last_key<Set>::type>, kernel<Op, Key>>>;
 
 /// `f(tensor, meta)` for the one result of a call, or for each of several.
 template <class Out, class Meta, class F>
@@ -188,58 +210,51 @@ template <form F>
   return false;
 }
 
-}  // namespace detail
-
 // ---- the call -----------------------------------------------------------------------------------
 
-/// The rest of a call: the keys in `Remaining` have not had their turn.
-///
-/// `Full` is the set that the call began with; results carry it, so no level has to convert.
-template <class Op, form F, class Full, class Remaining = Full>
-struct step {
-  using op = Op;
-  using keys = Full;
-  static constexpr form kind = F;
+/// What happens to a call of `Op` at one key, however the key was found. `Full` is the set that the
+/// call began with; results carry it, so no level has to convert.
+template <class Op, form F, class Full, class Rules = Full>
+struct level {
   template <class... A>
-  using result = typename detail::result<Op, F, Full, A...>::type;
+  using result = typename detail::result_by<Op, F, Full, Rules, A...>::type;
 
-  template <class... A>
-  ASHLAR_INLINE result<A...> operator()(A&... args) const {
-    using here = resolution<Op, Remaining>;
-    using key = typename here::key;
-    if constexpr (Excludable<key>) {
-      if (detail::excluded<key>) {
-        return step<Op, F, Full, typename here::below>{}(args...);
-      }
-    }
-    if constexpr (here::how == found::composite || here::how == found::view) {
-      if constexpr (F == form::functional) {
-        return value<here::how>(args...);
-      } else if constexpr (F == form::in_place) {
-        return detail::put<F>(Op::name, first(args...), value<here::how>(args...));
-      } else {
-        return [](auto& out, auto&... in) -> auto& {
-          return detail::put<F>(Op::name, out, value<here::how>(in...));
-        }(args...);
-      }
-    } else if constexpr (!BackendKey<key> || here::how == found::fallback) {
-      using run = std::conditional_t<here::how == found::direct, kernel<Op, key>, fallback<key>>;
-      return run::impl(step<Op, F, Full, typename here::below>{}, args...);
+  /// By the rule `How` of `Key`; `next` goes on below it.
+  template <class Key, found How, class Next, class... A>
+  ASHLAR_INLINE static result<A...> answer(const Next& next, A&... args) {
+    if constexpr (How == found::composite || How == found::view) {
+      return without_kernel<How>(args...);
+    } else if constexpr (!BackendKey<Key> || How == found::fallback) {
+      return interposed_kernel<Op, Key, Full, How>::impl(next, args...);
     } else {
-      using chip = typename key::chip;
-      using run =
-          std::conditional_t<here::how == found::direct, kernel<Op, key>, tile_kernel<Op, chip>>;
-      auto& ctx = context<chip>::current();
-      if constexpr (!Structured<Op>) {
-        return run::impl(ctx, args...);
-      } else if constexpr (F == form::functional) {
-        return make<run, result<A...>>(ctx, args...);
-      } else if constexpr (F == form::in_place) {
-        return write<run>(ctx, first(args...), args...);
-      } else {
-        return
-            [&](auto& out, auto&... in) -> auto& { return write<run>(ctx, out, in...); }(args...);
-      }
+      return run<backend_kernel<Op, Key, How>, typename Key::chip>(args...);
+    }
+  }
+  /// By a kernel that computes on a chip: meta and allocation are done here.
+  template <class Run, class Chip, class... A>
+  ASHLAR_INLINE static result<A...> run(A&... args) {
+    auto& ctx = context<Chip>::current();
+    if constexpr (!Structured<Op>) {
+      return Run::impl(ctx, args...);
+    } else if constexpr (F == form::functional) {
+      return make<Run, result<A...>>(ctx, args...);
+    } else if constexpr (F == form::in_place) {
+      return write<Run>(ctx, first(args...), args...);
+    } else {
+      return [&](auto& out, auto&... in) -> auto& { return write<Run>(ctx, out, in...); }(args...);
+    }
+  }
+  /// A view or a composite: the result is made without a kernel, then taken where it should go.
+  template <found How, class... A>
+  ASHLAR_INLINE static result<A...> without_kernel(A&... args) {
+    if constexpr (F == form::functional) {
+      return value<How>(args...);
+    } else if constexpr (F == form::in_place) {
+      return detail::put<F>(Op::name, first(args...), value<How>(args...));
+    } else {
+      return [](auto& out, auto&... in) -> auto& {
+        return detail::put<F>(Op::name, out, value<How>(in...));
+      }(args...);
     }
   }
 
@@ -253,7 +268,8 @@ struct step {
     if constexpr (How == found::composite) {
       return typename Op::composite{}(args...);
     } else {
-      return alias<typename detail::result<Op, form::functional, Full, A...>::type>(args...);
+      return alias<typename detail::result_by<Op, form::functional, Full, Rules, A...>::type>(
+          args...);
     }
   }
   template <class Result, class First, class... A>
@@ -312,6 +328,48 @@ struct step {
       ++place;
     };
     (check(args), ...);
+  }
+};
+
+}  // namespace detail
+
+/// The rest of a call: the keys in `Remaining` have not had their turn.
+template <class Op, form F, class Full, class Remaining>
+struct step {
+  using op = Op;
+  using keys = Full;
+  static constexpr form kind = F;
+  template <class... A>
+  using result = typename detail::result<Op, F, Full, A...>::type;
+
+  template <class... A>
+  ASHLAR_INLINE result<A...> operator()(A&... args) const {
+    if constexpr (std::is_same_v<Full, Remaining> && detail::has_devices<Full>) {
+      using chip = chip_of<Full>;
+      const on_device<chip> there(detail::ordinal_of_call<chip>(detail::name_of<Op>(), args...));
+      return run(args...);
+    } else {
+      return run(args...);
+    }
+  }
+  /// The operator's composite in the place of what is below: the parts are calls of their own.
+  template <class... A>
+  result<A...> composed(A&... args) const {
+    return detail::level<Op, F, Full>::template without_kernel<found::composite>(args...);
+  }
+
+ private:
+  template <class... A>
+  ASHLAR_INLINE result<A...> run(A&... args) const {
+    using here = resolution<Op, Remaining>;
+    using key = typename here::key;
+    constexpr step<Op, F, Full, typename here::below> next;
+    if constexpr (Excludable<key>) {
+      if (detail::excluded<key>) {
+        return next(args...);
+      }
+    }
+    return detail::level<Op, F, Full>::template answer<key, here::how>(next, args...);
   }
 };
 

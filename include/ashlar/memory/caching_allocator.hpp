@@ -339,12 +339,13 @@ struct caching {
 /// The allocator with PyTorch's decisions.
 using pytorch = caching<pytorch_policies>;
 
-/// The allocator of a chip where nothing else was chosen; it lives as long as the program.
-template <class Upstream, class Policy = caching<>>
-typename Policy::template on<Upstream>& shared_allocator() {
+/// The allocator of a chip's device where nothing else was chosen; it lives as long as the program.
+template <class Upstream, class Policy = caching<>, int Devices = 1>
+typename Policy::template on<Upstream>& shared_allocator(int device = 0) {
+  using all = std::array<typename Policy::template on<Upstream>, Devices>;
   // Never destroyed: tensors of other static objects may outlive any order of destruction.
-  static auto& allocator = *new typename Policy::template on<Upstream>;
-  return allocator;
+  static all& allocators = *new all;
+  return allocators[static_cast<std::size_t>(device)];
 }
 
 }  // namespace ashlar::memory

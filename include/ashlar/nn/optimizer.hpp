@@ -71,6 +71,7 @@ class optimized {
         entry e{std::move(name), x, {}, 0, {}};
         e.group = rule(std::string_view(e.name), x.spec());
         for (std::size_t i = 0; i < moment_names_.size(); ++i) {
+          [[maybe_unused]] const auto there = beside(x);
           e.moments.push_back(zeros<moment>(shape(x.shape())));
         }
         entries_.push_back(std::move(e));

@@ -132,6 +132,7 @@ namespace detail {
 template <Tensor X>
 void read_elements(const X& x, typename X::value_type* to) {
   using chip = chip_of<typename X::keys>;
+  [[maybe_unused]] const auto there = beside(x);
   const auto dense = contiguous(x);
   context<chip>::current().queue.wait();
   if (dense.size() > 0) {
@@ -177,12 +178,16 @@ using moved_to =
            set_union<exclude<typename X::keys, typename backend_of<typename X::keys>::key>,
                      key_set<keys::backend<Chip>>>>;
 
-/// A copy on another chip, row-major, outside the tape. Waits for the chip that it comes from.
+/// A copy on a device of a chip, row-major, outside the tape. Waits for the chip that it comes
+/// from.
+///
+/// Throws: `no_such_device`.
 template <class Chip, Tensor X>
-[[nodiscard]] moved_to<Chip, X> to(const X& x) {
+[[nodiscard]] moved_to<Chip, X> to(const X& x, int ordinal = 0) {
   using T = typename X::value_type;
   using from = chip_of<typename X::keys>;
   ops::detail::require_defined("to", x);
+  const on_device<Chip> there(ordinal);
   auto moved = empty<moved_to<Chip, X>>(shape(x.shape()));
   if constexpr (
       !requires { Chip::memory::allocates_nothing; } &&

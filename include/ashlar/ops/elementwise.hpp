@@ -91,7 +91,8 @@ struct second_gradient {
 
 /// A tensor without dimensions that broadcasts against `x`.
 template <class X>
-[[nodiscard]] X scalar_like(const X&, double value) {
+[[nodiscard]] X scalar_like(const X& x, double value) {
+  [[maybe_unused]] const auto there = beside(x);
   X one = empty<X>({});
   op_function<fill>{}.in_place(one, value);
   return one;

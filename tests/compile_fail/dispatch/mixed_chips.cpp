@@ -1,4 +1,5 @@
 // EXPECT-ERROR: the tensors of a call must be on one chip
+// EXPECT-TYPES: on_one_chip<.*backend<ashlar::chip::host>.*backend<ashlar::chip::meta>
 // SPDX-License-Identifier: Apache-2.0
 #include "ashlar/ops/arithmetic.hpp"
 

@@ -28,6 +28,7 @@ struct npu {
       "1 to 13 DMA engines");
   static constexpr npu_description machine = D;
   static constexpr chip_description description = D.general();
+  static constexpr int devices = D.devices;
 
   struct memory {
     static constexpr std::size_t alignment = static_cast<std::size_t>(D.alignment);

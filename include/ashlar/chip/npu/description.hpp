@@ -62,6 +62,7 @@ struct npu_description {
   int semaphores = 64;
   int alignment = 64;              ///< of a tensor in global memory [bytes]
   bool copy_uses_compute = false;  ///< a transfer occupies the vector and the matrix unit
+  int devices = 1;                 ///< how many of it one process may use
 
   /// What any chip tells. Requires: `*this` outlives the result, whose name it holds.
   [[nodiscard]] constexpr chip_description general() const {
@@ -92,7 +93,8 @@ struct npu_description {
            matrix_unit[2] > 0 && matrix_cycles.f32 > 0 && matrix_cycles.f16 > 0 &&
            matrix_cycles.i8 > 0 && matrix_latency >= 0 && dma_engines > 0 && dma_engines <= 13 &&
            dma_bytes_per_cycle > 0 && dma_latency >= 0 && dma_burst_bytes > 0 &&
-           dma_outstanding > 0 && queue_depth > 0 && semaphores > 0 && power_of_two(alignment);
+           dma_outstanding > 0 && queue_depth > 0 && semaphores > 0 && power_of_two(alignment) &&
+           devices > 0;
   }
 
   friend constexpr bool operator==(const npu_description&, const npu_description&) = default;

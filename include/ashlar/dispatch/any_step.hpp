@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/config.hpp"
+#include "ashlar/dispatch/any_tensor.hpp"
+#include "ashlar/dispatch/op.hpp"
+#include "ashlar/dispatch/step.hpp"
+
+/// One level of a call whose keys are values: the same kernels as `step`, picked by bits.
+namespace ashlar {
+
+/// A call that nothing answers: no kernel for the key whose turn it is, or none for the element
+/// types. Where types tell, it is a compile error instead.
+struct unanswered_call final : error {
+  std::string op;
+  std::string key;
+  std::string types;  ///< of the tensors; empty where there is no kernel at all
+
+  unanswered_call(std::string_view operation, std::string_view asked, std::string elements = {},
+                  std::source_location at = std::source_location::current())
+      : error(at), op(operation), key(asked), types(std::move(elements)) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    if (!types.empty()) {
+      return "ashlar::" + op + ": the kernel for " + key + " has no `impl` for elements " + types +
+             "; add an overload or cast first";
+    }
+    return "ashlar::" + op + ": no kernel for " + key +
+           "; list one in the chip, or give the operator a tile program or a composite, or define "
+           "fallback<Key>";
+  }
+};
+
+namespace detail {
+
+template <class Set>
+struct keys_in;
+template <class... K>
+struct keys_in<key_set<K...>> {
+  static constexpr std::size_t count = sizeof...(K);
+  template <std::size_t I>
+  using key = std::tuple_element_t<I, std::tuple<K...>>;
+};
+
+/// Leaves a key, whatever `a` is.
+template <class Key, class A>
+decltype(auto) left(const A& a) {
+  if constexpr (Tensor<A>) {
+    return without<Key>(a);
+  } else {
+    return (a);
+  }
+}
+
+/// The rest of a call under `Full`, of whose keys those in `remaining` have not had their turn; the
+/// first `From` have.
+template <class Op, form F, class Full, std::size_t From = 0>
+struct any_step {
+  using op = Op;
+  using keys = Full;
+  static constexpr form kind = F;
+  template <class... A>
+  using result = typename detail::result_by<Op, F, Full, key_set<>, A...>::type;
+
+  key_bits given;      ///< the keys that the call began with, for parts that are calls of their own
+  key_bits remaining;  ///< the backend's always among them
+
+  template <class... A>
+  ASHLAR_INLINE result<A...> operator()(A&... args) const {
+    return answer<From>(rules<Op, Full>.resolve(remaining & ~excluded()).key, args...);
+  }
+  /// As `step::composed`.
+  template <class... A>
+  result<A...> composed(A&... args) const {
+    return exactly<0, Full>(args...);
+  }
+
+ private:
+  using list = keys_in<Full>;
+  template <std::size_t I>
+  static constexpr key_bits bit = key_bits{1} << I;
+
+  static key_bits excluded() {
+    return []<std::size_t... I>(std::index_sequence<I...>) {
+      const auto one = []<std::size_t J>(std::integral_constant<std::size_t, J>) -> key_bits {
+        using key = typename list::template key<J>;
+        if constexpr (Excludable<key>) {
+          return detail::excluded<key> ? bit<J> : 0;
+        }
+        return 0;
+      };
+      return (key_bits{0} | ... | one(std::integral_constant<std::size_t, I>{}));
+    }(std::make_index_sequence<list::count>{});
+  }
+
+  template <std::size_t I, class... A>
+  ASHLAR_INLINE result<A...> answer(std::size_t at, A&... args) const {
+    if constexpr (I == list::count) {
+      throw unanswered_call(name_of<Op>(), readable<typename list::template key<I - 1>>());
+    } else {
+      constexpr found how = rules<Op, Full>.rule[I];
+      using key = typename list::template key<I>;
+      if constexpr (how != found::fallthrough) {
+        if (at == I) {
+          if constexpr (how == found::missing) {
+            throw unanswered_call(name_of<Op>(), readable<key>());
+          } else if constexpr (how == found::composite) {
+            return composed(args...);
+          } else {
+            const any_step<Op, F, Full, I + 1> next{given, remaining & ~(bit<I> | (bit<I> - 1))};
+            return level<Op, F, Full, key_set<>>::template answer<key, how>(next, args...);
+          }
+        }
+      }
+      return answer<I + 1>(at, args...);
+    }
+  }
+
+  /// The composite with the keys that the call was given, no more: its parts are calls by type.
+  template <std::size_t I, class Set, class... A>
+  result<A...> exactly(A&... args) const {
+    if constexpr (I + 1 >= list::count) {
+      return level<Op, F, Set, key_set<>>::template without_kernel<found::composite>(args...);
+    } else {
+      using key = typename list::template key<I>;
+      if ((given & bit<I>) != 0) {
+        return exactly<I + 1, Set>(args...);
+      }
+      if constexpr (Excludable<key>) {
+        const excluding<key> off;
+        return exactly<I + 1, Set>(args...);
+      } else {
+        return without_key<I + 1, exclude<Set, key>, key>(args...);
+      }
+    }
+  }
+  template <std::size_t I, class Fewer, class Key, class... A>
+  result<A...> without_key(A&... args) const {
+    if constexpr (F == form::functional) {
+      return [&](const auto&... lower) {
+        return result<A...>(exactly<I, Fewer>(lower...));
+      }(left<Key>(args)...);
+    } else {
+      return [&](auto& out, auto&... rest) -> result<A...> {
+        auto lower = left<Key>(out);
+        const tensor_body* const before = lower.body();
+        [&](const auto&... in) { exactly<I, Fewer>(lower, in...); }(left<Key>(rest)...);
+        if (lower.body() != before) {  // it was still to be made
+          out = lower;
+        }
+        return out;
+      }(args...);
+    }
+  }
+};
+
+}  // namespace detail
+}  // namespace ashlar

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/dispatch/any.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ashlar/autograd.hpp"
+#include "ashlar/ops.hpp"
+
+namespace al = ashlar;
+
+namespace {
+
+using host = al::chip::host;
+/// Two kernels of its own, the rest happens on the host.
+struct card_neg {
+  using op = al::ops::neg;
+  static void impl(auto&, al::view<float> out, al::view<const float> x) {
+    for (std::int64_t i = 0; i < out.size(); ++i) {
+      out.at(i) = -x.at(i);
+    }
+  }
+};
+struct card {
+  static constexpr al::chip_description description{.name = "card"};
+  using memory = host::memory;
+  using queue = host::queue;
+  using kernels = al::kernels<card_neg>;
+  using falls_back_to = host;
+};
+
+using names = std::vector<std::string_view>;
+names said;
+
+/// Two keys that scopes switch and that write down what comes by, and one that says nothing.
+struct outer {
+  static constexpr int priority = 500;
+  static constexpr bool excludable = true;
+};
+struct inner {
+  static constexpr int priority = 400;
+  static constexpr bool excludable = true;
+};
+struct quiet {
+  static constexpr int priority = 300;
+};
+
+}  // namespace
+
+template <>
+struct al::fallback<outer> {
+  static decltype(auto) impl(auto next, auto&... args) {
+    said.push_back("outer");
+    return next(args...);
+  }
+};
+template <>
+struct al::fallback<inner> {
+  static decltype(auto) impl(auto next, auto&... args) {
+    said.push_back("inner");
+    return next(args...);
+  }
+};
+/// Nothing to say about `mul`, nor about all others.
+template <>
+struct al::kernel<al::ops::mul, inner> : al::fallthrough {};
+template <>
+struct al::fallback<quiet> : al::fallthrough {};
+
+namespace {
+
+// ---- resolution ---------------------------------------------------------------------------------
+
+/// Everything there is, for resolution alone.
+struct full_world {
+  using chips = al::chip_list<host, al::chip::meta, card>;
+  using element_types = al::element_list<float>;
+  using keys = al::make_key_set<outer, inner, quiet, al::keys::autograd, al::keys::backend<host>>;
+};
+using full_lists = al::detail::lists_of<full_world>;
+constexpr std::size_t subsets = std::size_t{1} << full_lists::keys;
+
+template <class Set, std::size_t Mask>
+struct subset;
+template <class... K, std::size_t Mask>
+struct subset<al::key_set<K...>, Mask> {
+  using type = al::set_union<
+      std::conditional_t<(Mask >> al::detail::place_in<K, al::key_set<K...>> & 1) != 0,
+                         al::key_set<K>, al::key_set<>>...>;
+};
+
+/// Subsets of the keys for which types and bits come to one kernel.
+template <class Op, class Chip, std::size_t... Mask>
+constexpr std::size_t agreeing(std::index_sequence<Mask...>) {
+  using all = full_lists::keys_on<Chip>;
+  constexpr al::key_bits backend = al::key_bits{1} << full_lists::keys;
+  const auto same = []<std::size_t M>(std::integral_constant<std::size_t, M>) {
+    using by_type = al::resolution<Op, typename subset<all, M | backend>::type>;
+    constexpr al::kernel_id at_run_time = al::rules<Op, all>.resolve(M | backend);
+    return by_type::how == at_run_time.how &&
+           al::detail::place_in<typename by_type::key, all> == at_run_time.key;
+  };
+  return (std::size_t{0} + ... + std::size_t{same(std::integral_constant<std::size_t, Mask>{})});
+}
+
+template <class... Op>
+void check_resolution(al::ops::operators<Op...>) {
+  using masks = std::make_index_sequence<subsets>;
+  const auto one = []<class O>(std::type_identity<O>) {
+    CAPTURE(al::detail::readable<O>());
+    CHECK(agreeing<O, host>(masks{}) == subsets);
+    CHECK(agreeing<O, al::chip::meta>(masks{}) == subsets);
+    CHECK(agreeing<O, card>(masks{}) == subsets);
+  };
+  (one(std::type_identity<Op>{}), ...);
+}
+
+}  // namespace
+
+TEST_CASE(
+    "dispatch/any: every operator under every set of keys comes to one kernel in both forms") {
+  check_resolution(al::ops::all{});
+}
+
+// ---- keys of a call -----------------------------------------------------------------------------
+
+namespace {
+
+struct world {
+  using chips = al::chip_list<host, card>;
+  using element_types = al::element_list<float, std::int32_t, bool>;
+  using keys = al::make_key_set<outer, inner, al::keys::backend<host>>;
+};
+using any = al::any_tensor<world>;
+
+template <class T, class Chip = host, class... Keys>
+using typed = al::tensor<T, al::make_key_set<al::keys::backend<Chip>, Keys...>>;
+
+any reals(std::initializer_list<float> values) {
+  return al::from_values<typed<float>>({static_cast<std::int64_t>(values.size())}, values);
+}
+template <class T = float>
+std::vector<T> values(const any& x) {
+  return al::to_vector(x.without<outer>().without<inner>().as<typed<T>>());
+}
+
+}  // namespace
+
+TEST_CASE(
+    "dispatch/any: keys are those of the arguments and included, less excluded, less the "
+    "operator's own") {
+  const any plain = reals({1, 2});
+  for (unsigned bits = 0; bits < 64; ++bits) {
+    CAPTURE(bits);
+    const auto has = [&](unsigned bit) { return (bits >> bit & 1) != 0; };
+    any x = plain;
+    x = has(0) ? x.with<outer>() : x;
+    const any y = has(1) ? plain.with<inner>() : plain;
+    std::optional<al::including<outer>> outer_in;
+    std::optional<al::including<inner>> inner_in;
+    std::optional<al::excluding<outer>> outer_out;
+    std::optional<al::excluding<inner>> inner_out;
+    has(2) ? void(outer_in.emplace()) : void();
+    has(3) ? void(inner_in.emplace()) : void();
+    has(4) ? void(outer_out.emplace()) : void();
+    has(5) ? void(inner_out.emplace()) : void();
+    names expected;
+    if ((has(0) || has(2)) && !has(4)) {
+      expected.push_back("outer");
+    }
+    names of_mul = expected;
+    if ((has(1) || has(3)) && !has(5)) {
+      expected.push_back("inner");
+    }
+    said.clear();
+    const any sum = al::add(x, y);
+    CHECK(said == expected);
+    CHECK(sum.carries<outer>() == has(0));  // scopes leave no mark on results
+    CHECK(sum.carries<inner>() == has(1));
+    said.clear();
+    const any product = al::mul(x, y);
+    CHECK(said == of_mul);
+    CHECK(values(product) == std::vector<float>{1, 4});
+  }
+}
+
+TEST_CASE("dispatch/any: the parts of a composite have the keys that the call had") {
+  const any x = reals({1, 2, 3, 4});
+  said.clear();
+  CHECK(al::call<al::ops::reshape>(x, al::shape{2, 2}).rank() == 2);
+  CHECK(said.empty());
+  const any y = al::call<al::ops::reshape>(x.with<inner>(), al::shape{4, 1});
+  CHECK(said == names{"inner", "inner"});  // reshape, and the view_as that it is made of
+  CHECK(y.carries<inner>());
+  const auto z = y.as<typed<float, host, inner>>();
+  said.clear();
+  al::reshape(z, {2, 2});
+  CHECK(said == names{"inner", "inner"});
+}
+
+// ---- calls --------------------------------------------------------------------------------------
+
+TEST_CASE("dispatch/any: arguments meet in one listed type") {
+  const any x = reals({1.5, 2.5});
+  const any i = al::from_values<typed<std::int32_t>>({2}, {10, 20});
+  CHECK(al::mul(i, i).type() == al::dtype::int32);
+  CHECK(values<std::int32_t>(al::mul(i, i)) == std::vector<std::int32_t>{100, 400});
+  CHECK(values(al::add(i, x)) == std::vector<float>{11.5, 22.5});
+  CHECK(al::lt(i, x).type() == al::dtype::boolean);
+}
+
+TEST_CASE("dispatch/any: arguments of a type of their own keep it") {
+  const any x = reals({1, 2, 3});
+  const any i = al::from_values<typed<std::int32_t>>({3}, {7, 8, 9});
+  CHECK(values(al::call<al::ops::where>(al::lt(x, reals({2})), i, x)) ==
+        std::vector<float>{7, 2, 3});
+  const any table = al::from_values<typed<float>>({3, 1}, {5, 6, 7});
+  const any rows = al::from_values<typed<std::int32_t>>({2}, {2, 0});
+  CHECK(values(al::embedding(table, rows)) == std::vector<float>{7, 5});
+  CHECK_THROWS_AS(al::embedding(table, reals({0})), al::unanswered_call);
+}
+
+TEST_CASE("dispatch/any: out= and in place write where they should, and refuse what does not fit") {
+  const any x = reals({1, 2});
+  const any i = al::from_values<typed<std::int32_t>>({2}, {10, 20});
+  any y;
+  al::add.out(y, x, i);
+  CHECK(values(y) == std::vector<float>{11, 22});
+  const std::byte* place = y.bytes();
+  al::mul.in_place(y, y);
+  al::sub.in_place(y, i.with<inner>());
+  CHECK(y.bytes() == place);
+  CHECK(y.carries<inner>());
+  CHECK(values(y) == std::vector<float>{111, 464});
+  any whole = i;
+  CHECK_THROWS_AS(al::add.in_place(whole, x), al::any_type_error);
+  CHECK_THROWS_AS(al::add.out(whole, x, x), al::any_type_error);
+  any longer = reals({1, 2, 3});
+  CHECK_THROWS_AS(al::add.out(longer, x, x), al::output_error);
+  CHECK(values(longer) == std::vector<float>{1, 2, 3});
+  CHECK(values<std::int32_t>(whole) == std::vector<std::int32_t>{10, 20});
+}
+
+TEST_CASE("dispatch/any: several results") {
+  const any g = reals({1, 1}).with<outer>();
+  const any x = al::from_values<typed<float>>({2, 2}, {1, 2, 3, 5});
+  const any w = reals({1, 2});
+  const auto dx =
+      al::call<al::ops::layer_norm_backward_weight>(al::call<al::ops::add>(x, g), x, 1e-5);
+  static_assert(std::is_same_v<decltype(dx), const std::tuple<any, any>>);
+  CHECK(std::get<1>(dx).shape()[0] == 2);
+  CHECK(std::get<1>(dx).carries<outer>());
+}
+
+TEST_CASE("dispatch/any: a chip's own kernel, and its fallback for the rest") {
+  const any x = al::to<card>(reals({1, 2}).as<typed<float>>());
+  CHECK(x.where() == al::device{"card", 0});
+  const any y = al::neg(al::add(x, x));
+  CHECK(y.where().chip == "card");
+  CHECK(al::to_vector(y.as<typed<float, card>>()) == std::vector<float>{-2, -4});
+}
+
+TEST_CASE("dispatch/any: errors name what they are about") {
+  const any x = reals({1, 2});
+  const any there = al::to<card>(x.as<typed<float>>());
+  try {
+    al::add(x, there);
+    FAIL("must throw");
+  } catch (const al::device_error& e) {
+    CHECK(e.first == al::device{"host", 0});
+    CHECK(e.second == al::device{"card", 0});
+    CHECK(std::string(e.what()).find("host:0 and on card:0") != std::string::npos);
+  }
+  any out = there;
+  CHECK_THROWS_AS(al::add.out(out, x, x), al::device_error);
+  CHECK_THROWS_AS(al::add(x, any{}), al::undefined_tensor);
+  CHECK_THROWS_AS(al::add(any{}, x), al::undefined_tensor);
+  const any i = al::from_values<typed<std::int32_t>>({2}, {1, 2});
+  try {
+    al::call<al::ops::exp>(i);
+    FAIL("must throw");
+  } catch (const al::unanswered_call& e) {
+    CHECK(e.op == "exp");
+    CHECK(e.types == "int32");
+  }
+  CHECK_THROWS_AS(i.as<typed<float>>(), al::any_type_error);
+  CHECK_THROWS_AS(i.with<outer>().as<typed<std::int32_t>>(), al::any_type_error);
+  CHECK_THROWS_AS(any{}.as<typed<float>>(), al::any_type_error);
+}
+
+namespace {
+struct two_types {
+  using chips = al::chip_list<host>;
+  using element_types = al::element_list<al::float16, al::bfloat16>;
+  using keys = al::make_key_set<al::keys::backend<host>>;
+};
+/// Multiplies in float where it is on.
+struct widened {
+  static constexpr int priority = 450;
+  static constexpr bool excludable = true;
+  template <class Op>
+  static constexpr al::dtype element(al::dtype d) {
+    return std::is_same_v<Op, al::ops::mul> ? al::dtype::float32 : d;
+  }
+};
+struct ruled {
+  using chips = al::chip_list<host>;
+  using element_types = al::element_list<double, float>;
+  using keys = al::make_key_set<widened, al::keys::backend<host>>;
+};
+}  // namespace
+
+template <>
+struct al::fallback<widened> : al::fallthrough {};
+
+TEST_CASE("dispatch/any: types that meet outside of the list are refused") {
+  using narrow = al::any_tensor<two_types>;
+  const narrow a = al::empty<typed<al::float16>>({1});
+  const narrow b = al::empty<typed<al::bfloat16>>({1});
+  try {
+    al::call<al::ops::cat>(a, b, std::int64_t{0});
+    FAIL("must throw");
+  } catch (const al::unlisted_element& e) {
+    CHECK(e.type == al::dtype::float32);
+    CHECK(e.op == "cat");
+  }
+}
+
+TEST_CASE("dispatch/any: a key's rule for the element type holds where the key is in the set") {
+  using some = al::any_tensor<ruled>;
+  const some x = al::from_values<typed<double>>({1}, {3});
+  CHECK(al::mul(x, x).type() == al::dtype::float64);
+  const some y = x.with<widened>();
+  const some z = al::mul(y, x);
+  CHECK(z.type() == al::dtype::float32);
+  CHECK(z.as<typed<float, host, widened>>().data()[0] == 9.0f);
+  const al::excluding<widened> off;
+  CHECK(al::mul(y, x).type() == al::dtype::float64);
+  const al::including<widened> on;
+  CHECK(al::mul(x, x).type() == al::dtype::float64);  // excluded goes before included
+}
+
+namespace {
+struct taped {
+  using chips = al::chip_list<host>;
+  using element_types = al::element_list<float>;
+  using keys = al::make_key_set<al::keys::autograd, al::keys::backend<host>>;
+};
+}  // namespace
+
+TEST_CASE("dispatch/any: the tape records calls at run time, for tensors that carry its key") {
+  using some = al::any_tensor<taped>;
+  using recorded = typed<float, host, al::keys::autograd>;
+  const auto leaf = al::require_grad(al::from_values<recorded>({2}, {3, 4}));
+  const some x = leaf;
+  const some y = al::mul(x, al::mul(x, x.without<al::keys::autograd>()));
+  al::backward(y.as<recorded>(), al::ones<recorded>({2}));
+  CHECK(al::to_vector(al::gradient(leaf)) == std::vector<float>{18, 32});  // 2 x * x
+  const some bare = x.without<al::keys::autograd>();
+  CHECK_FALSE(al::mul(bare, bare).carries<al::keys::autograd>());
+  CHECK_FALSE(al::requires_grad(al::mul(bare, bare).as<recorded>()));
+}
