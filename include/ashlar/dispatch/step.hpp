@@ -230,7 +230,9 @@ struct step {
       using run =
           std::conditional_t<here::how == found::direct, kernel<Op, key>, tile_kernel<Op, chip>>;
       auto& ctx = context<chip>::current();
+      [[maybe_unused]] const detail::launching<chip> here_now(ctx, Op::name);
       if constexpr (!Structured<Op>) {
+        detail::will_write(ctx, args...);  // nobody says which
         return run::impl(ctx, args...);
       } else if constexpr (F == form::functional) {
         return make<run, result<A...>>(ctx, args...);
@@ -266,11 +268,13 @@ struct step {
     const auto meta = Op::meta(detail::spec_of(args)...);
     if constexpr (Tensor<Result>) {
       Result out = allocate_tensor<Result>(ctx, meta);
+      detail::will_read(ctx, args...);
       Run::impl(ctx, out.view(), detail::view_of(args)...);
       return out;
     } else {
       return [&]<std::size_t... I>(std::index_sequence<I...>) {
         Result out{allocate_tensor<std::tuple_element_t<I, Result>>(ctx, meta[I])...};
+        detail::will_read(ctx, args...);
         Run::impl(ctx, std::get<I>(out).view()..., detail::view_of(args)...);
         return out;
       }(std::make_index_sequence<std::tuple_size_v<Result>>{});
@@ -290,7 +294,11 @@ struct step {
       const Out beside = make<Run, Out>(ctx, args...);
       step<ops::copy, form::in_place, Full, key_set<typename backend_of<Full>::key>>{}(out, beside);
     } else {
-      detail::each_result(out, meta, [&](auto& one, const auto&) { separate(one, args...); });
+      detail::each_result(out, meta, [&](auto& one, const auto&) {
+        separate(one, args...);
+        detail::will_write(ctx, one);
+      });
+      detail::will_read(ctx, args...);
       if constexpr (Tensor<Out>) {
         Run::impl(ctx, out.view(), detail::view_of(args)...);
       } else {

@@ -19,10 +19,10 @@ concept FallsBack = requires { typename C::falls_back_to; };
 
 namespace detail {
 
-/// The bytes that a tensor reaches, from one chip's memory to another's. Waits for the first.
+/// The bytes that a tensor reaches, from one chip's memory to another's.
+/// Requires: both tensors are settled.
 template <class From, class To>
 void carry_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
-  context<From>::current().queue.wait();
   if (bytes == 0) {
     return;
   }
@@ -43,6 +43,8 @@ Result carried(const tensor<T, K>& x) {
   tensor_spec spec = x.spec();
   spec.offset = 0;
   Result y = allocate_tensor<Result>(spec);
+  settle(x);
+  settle(y);
   carry_bytes<chip_of<K>, chip_of<typename Result::keys>>(
       y.bytes(), x.bytes(), static_cast<std::size_t>(reach(spec)) * sizeof(T));
   return y;
@@ -112,6 +114,8 @@ struct fallback<Key> {
   /// `changed` was brought from `here`: the same strides.
   template <class X, class Y>
   static void take_back(const X& here, const Y& changed) {
+    settle(here);
+    settle(changed);
     detail::carry_bytes<other, chip>(
         here.bytes(), changed.bytes(),
         static_cast<std::size_t>(detail::reach(here.spec())) * sizeof(typename X::value_type));
