@@ -42,6 +42,7 @@ struct differentiate {};
 struct cache {};
 struct schedule {};
 struct communicate {};
+struct through {};
 }  // namespace kinds
 
 }  // namespace ashlar

@@ -31,6 +31,12 @@ struct allocate : detail::policy_of_type<kinds::allocate, Policy> {};
 /// Calls are recorded: `autograd::tape<>`.
 template <class Tape>
 struct differentiate : detail::policy_of_type<kinds::differentiate, Tape> {};
+/// Keys that the calls of the stack's tensors pass through: `through<keys::profile, my_log>`.
+template <class... Key>
+struct through {
+  using kind = kinds::through;
+  using keys = make_key_set<Key...>;
+};
 /// How serving keeps keys and values: `kv::paged<16>`.
 template <class Cache>
 struct cache : detail::policy_of_type<kinds::cache, Cache> {};
@@ -119,9 +125,11 @@ class stack {
   static constexpr bool has = given<Kind, P...>;
 
   using chip = typename policy<kinds::chip, on<ashlar::chip::meta>>::type;
-  using keys = std::conditional_t<given<kinds::differentiate, P...>,
-                                  make_key_set<ashlar::keys::backend<chip>, ashlar::keys::autograd>,
-                                  make_key_set<ashlar::keys::backend<chip>>>;
+  using keys = set_union<
+      std::conditional_t<given<kinds::differentiate, P...>,
+                         make_key_set<ashlar::keys::backend<chip>, ashlar::keys::autograd>,
+                         make_key_set<ashlar::keys::backend<chip>>>,
+      typename policy<kinds::through, through<>>::keys>;
 
   template <class T>
   using tensor = ashlar::tensor<T, keys>;
