@@ -152,6 +152,16 @@ TEST_CASE("chip/npu/queues: a call returns before it happens, and readers wait f
   CHECK(host.data()[1] == 12.0f);
 }
 
+TEST_CASE("chip/npu/queues: a call on another queue waits for what it uses") {
+  const auto x = al::from_values<real>({2}, {3, 4});
+  const auto y = al::add(x, x);  // enqueued; returns at once
+  const auto z = [&] {
+    const al::context<npu>::use_queue other(npu::queue::open());
+    return al::add(y, x);  // its queue waits for an event of the first one
+  }();
+  CHECK(al::to_vector(z) == std::vector<float>{9, 12});  // waits
+}
+
 TEST_CASE("chip/npu/queues: random programs on two and three queues are those on one") {
   const npu::queue a = npu::queue::open(), b = npu::queue::open(), c = npu::queue::open();
   CHECK(a.id() != b.id());
