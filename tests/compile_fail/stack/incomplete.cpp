@@ -1,7 +1,7 @@
 // EXPECT-ERROR: exp.*bare_npu.*list one in the chip, or give Op .* or define fallback<Key>
 // EXPECT-TYPES: softmax.*bare_npu.*list one in the chip, or give Op .* or define fallback<Key>
-// EXPECT-LINES: 15
 // SPDX-License-Identifier: Apache-2.0
+// EXPECT-LINES: 15
 #include "ashlar/ops/complete.hpp"
 #include "ashlar/stack.hpp"
 
