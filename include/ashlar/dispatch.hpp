@@ -6,5 +6,6 @@
 #include "ashlar/dispatch/errors.hpp"
 #include "ashlar/dispatch/keys.hpp"
 #include "ashlar/dispatch/op.hpp"
+#include "ashlar/dispatch/queues.hpp"
 #include "ashlar/dispatch/spelled.hpp"
 #include "ashlar/dispatch/step.hpp"

@@ -26,8 +26,8 @@ using real = away<float>;
 
 TEST_CASE("ops/host_fallback: the first call of each operator says that it happens elsewhere") {
   static std::vector<std::string> said;
-  const auto before = al::on_fallback.exchange(
-      [](const al::fallback_notice& n) { said.push_back(n.to_string()); });
+  const auto before =
+      al::on_fallback.exchange([](const al::fallback_notice& n) { said.push_back(n.to_string()); });
   const auto x = numbers<real>({2, 2}, 1);
   for (int i = 0; i < 2; ++i) {
     static_cast<void>(al::mul(x, x));
