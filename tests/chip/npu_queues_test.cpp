@@ -10,11 +10,13 @@
 #include <thread>
 #include <vector>
 
+#include "ashlar/autograd.hpp"
 #include "ashlar/chip/npu/queues.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/tile/elementwise.hpp"
+#include "ashlar/ops/tile/reduction.hpp"
 #include "ashlar/ops/views.hpp"
 
 namespace al = ashlar;
@@ -174,6 +176,20 @@ TEST_CASE("chip/npu/queues: random programs on two and three queues are those on
   }
 }
 
+TEST_CASE("chip/npu/queues: a backward pass on another queue than the forward one") {
+  using recorded = al::tensor<float, al::make_key_set<al::keys::backend<npu>, al::keys::autograd>>;
+  const auto x = al::require_grad(al::from_values<recorded>({2}, {3, 4}));
+  const auto w = al::require_grad(al::from_values<recorded>({2}, {5, 6}));
+  const auto seed = al::from_values<recorded>({2}, {1, 10});
+  const auto y = al::mul(al::mul(x, w), x);
+  {
+    const on_queue now(npu::queue::open());
+    al::backward(y, seed);
+  }
+  CHECK(al::to_vector(al::gradient(x)) == numbers{30, 480});  // 2 x w
+  CHECK(al::to_vector(al::gradient(w)) == numbers{9, 160});   // x x
+}
+
 TEST_CASE("chip/npu/queues: two queues read one tensor without waiting for each other") {
   const npu::queue a = npu::queue::open(), b = npu::queue::open();
   const real w = al::from_values<real>({2}, {1, 2});
@@ -329,6 +345,11 @@ TEST_CASE("chip/npu/queues: what a launch does wrong is thrown by the wait, and 
     npu::codegen::run(ctx, al::tile::program_of<stepping>, {1, 1, 1}, arguments);
   };
   launch(0);
+  CHECK_THROWS_AS(ctx.queue.wait(), al::tile::execution_error);
+  ctx.queue.wait();
+  launch(0);
+  npu::memory::wait(
+      npu::memory::record(ctx.queue.id()));  // as an allocator does, which cannot throw
   CHECK_THROWS_AS(ctx.queue.wait(), al::tile::execution_error);
   ctx.queue.wait();
   launch(2);

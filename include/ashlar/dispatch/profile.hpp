@@ -245,9 +245,9 @@ struct fallback<keys::profile> {
       next(args...);
       finish<Step>(p);
     } else {
-      decltype(auto) result = next(args...);
+      decltype(auto) returned = next(args...);
       finish<Step>(p);
-      return static_cast<decltype(next(args...))>(result);
+      return returned;  // by reference or by value, as it came
     }
   }
   template <class Step>
@@ -265,13 +265,13 @@ struct fallback<keys::profile> {
   template <class... A>
   static std::string shapes(const A&... args) {
     std::string text;
-    const auto add = [&]<class X>(const X& x) {
+    const auto append = [&]<class X>(const X& x) {
       if constexpr (Tensor<X>) {
         text += text.empty() ? "" : " ";
         text += x ? std::string(name_of(x.spec().type)) + to_string(x.shape()) : "none";
       }
     };
-    (add(args), ...);
+    (append(args), ...);
     return text;
   }
 };
