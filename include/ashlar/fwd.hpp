@@ -45,6 +45,7 @@ struct differentiate {};
 struct cache {};
 struct schedule {};
 struct communicate {};
+struct through {};
 }  // namespace kinds
 
 }  // namespace ashlar

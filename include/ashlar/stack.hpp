@@ -42,6 +42,12 @@ struct allocate : detail::policy_of_type<kinds::allocate, Policy> {};
 /// Calls are recorded: `autograd::tape<>`.
 template <class Tape>
 struct differentiate : detail::policy_of_type<kinds::differentiate, Tape> {};
+/// Keys that the calls of the stack's tensors pass through: `through<keys::profile, my_log>`.
+template <class... Key>
+struct through {
+  using kind = kinds::through;
+  using keys = make_key_set<Key...>;
+};
 /// How serving keeps keys and values: `kv::paged<16>`.
 template <class Cache>
 struct cache : detail::policy_of_type<kinds::cache, Cache> {};
@@ -133,9 +139,11 @@ class stack {
   using chips = typename policy<kinds::chip, on<ashlar::chip::meta>>::chips;
   using element_types =
       typename policy<kinds::elements, elements<float, std::int32_t, std::int64_t, bool>>::list;
-  using keys = std::conditional_t<given<kinds::differentiate, P...>,
-                                  make_key_set<ashlar::keys::backend<chip>, ashlar::keys::autograd>,
-                                  make_key_set<ashlar::keys::backend<chip>>>;
+  using keys = set_union<
+      std::conditional_t<given<kinds::differentiate, P...>,
+                         make_key_set<ashlar::keys::backend<chip>, ashlar::keys::autograd>,
+                         make_key_set<ashlar::keys::backend<chip>>>,
+      typename policy<kinds::through, through<>>::keys>;
 
   template <class T>
   using tensor = ashlar::tensor<T, keys>;

@@ -24,6 +24,28 @@ using real = away<float>;
 
 }  // namespace
 
+TEST_CASE("ops/host_fallback: the first call of each operator says that it happens elsewhere") {
+  static std::vector<std::string> said;
+  const auto before =
+      al::on_fallback.exchange([](const al::fallback_notice& n) { said.push_back(n.to_string()); });
+  const auto x = numbers<real>({2, 2}, 1);
+  for (int i = 0; i < 2; ++i) {
+    static_cast<void>(al::mul(x, x));
+    static_cast<void>(al::matmul(x, x));
+  }
+  real y;
+  al::mul.out(y, x, x);
+  CHECK(said.size() == 2);
+  CHECK(said.front() ==
+        "ashlar: mul has no kernel on bare_chip and happens on host, with copies there and back; "
+        "list one in the chip, or give it codegen\n");
+  al::on_fallback = nullptr;
+  static_cast<void>(al::sub(x, x));
+  al::on_fallback = before;
+  static_cast<void>(al::sub(x, x));
+  CHECK(said.size() == 2);  // it had its turn
+}
+
 TEST_CASE("ops/host_fallback: all forms agree") {
   const auto x = numbers<real>({3, 5}, 1);
   const auto c = numbers<real>({5}, 2);

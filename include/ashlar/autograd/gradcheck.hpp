@@ -39,6 +39,7 @@ namespace autograd::detail {
 template <class X>
 [[nodiscard]] double read(const X& x, std::int64_t i) {
   double value = 0;
+  settle(x);
   chip_of<typename X::keys>::memory::copy_out(
       &value, reinterpret_cast<const std::byte*>(x.data() + place_of(x.spec(), i, x.shape())),
       sizeof(double));
@@ -46,6 +47,7 @@ template <class X>
 }
 template <class X>
 void write(const X& x, std::int64_t i, double value) {
+  settle(x);
   chip_of<typename X::keys>::memory::copy_in(
       reinterpret_cast<std::byte*>(x.data() + place_of(x.spec(), i, x.shape())), &value,
       sizeof(double));

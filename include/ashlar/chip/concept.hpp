@@ -35,6 +35,17 @@ template <class C>
   requires requires { C::devices; }
 inline constexpr int device_count<C> = C::devices;
 
+/// A chip with several queues: `id()` is what its memory's events know a queue by, and
+/// `wait_for(event)` lets what is enqueued from then on happen after the event. Queues are handles:
+/// copies are the same queue, and a default one is queue 0. Calls on different queues that share a
+/// tensor are ordered by dispatch (dispatch/queues.hpp).
+template <class C>
+concept HasQueues = Chip<C> && memory::HasEvents<typename C::memory> &&
+                    requires(typename C::queue q, const typename C::memory::event& e) {
+                      { q.id() } -> std::same_as<memory::queue_id>;
+                      q.wait_for(e);
+                    };
+
 /// What a kernel runs in: one device of a chip, its queue and its allocator.
 template <class C>
 class context {
@@ -44,6 +55,7 @@ class context {
  public:
   int ordinal = 0;  ///< which device of this chip
   typename C::queue queue{};
+  std::string_view running{};  ///< the operator whose kernel is called, on a chip with queues
 
   /// Where results get their elements from.
   [[nodiscard]] memory::resource& allocator() {
@@ -74,6 +86,19 @@ class context {
       return all.each[static_cast<std::size_t>(device)];
     }
   }
+
+  /// This thread's calls are enqueued on `q` for as long as it lives.
+  class use_queue {
+   public:
+    explicit use_queue(typename C::queue q)
+        : before_(std::exchange(current().queue, std::move(q))) {}
+    ~use_queue() { current().queue = std::move(before_); }
+    use_queue(const use_queue&) = delete;
+    use_queue& operator=(const use_queue&) = delete;
+
+   private:
+    typename C::queue before_;
+  };
 
   /// Sends this thread's allocations of the chip somewhere else for as long as it lives.
   class use_allocator {

@@ -6,6 +6,7 @@
 
 #include "ashlar/chip/concept.hpp"
 #include "ashlar/dispatch/keys.hpp"
+#include "ashlar/dispatch/queues.hpp"
 
 namespace ashlar {
 
@@ -23,23 +24,21 @@ constexpr std::int64_t reach(const tensor_spec& s) {
   return s.contiguous || s.size == 0 ? s.size : reach_of_strides(s);
 }
 
-inline void give_back(void* owner, std::byte* p, std::size_t bytes) noexcept {
-  static_cast<memory::resource*>(owner)->deallocate(p, bytes);
-}
-
 }  // namespace detail
 
 /// A tensor with elements that nobody has written yet.
 ///
 /// Requires: `spec` is one of its own (offset 0); strides may stand in any order.
 /// Throws: `memory::out_of_memory`.
-/// Cost: on memory that the host addresses, up to 256 bytes lie in the tensor's body: one small
-/// block from a thread's own list. More comes from the context's allocator.
+/// Cost: on memory that the host addresses, of a chip with one queue, up to 256 bytes lie in the
+/// tensor's body: one small block from a thread's own list. More comes from the context's
+/// allocator.
 template <class Result>
 [[nodiscard]] Result allocate_tensor(context<chip_of<typename Result::keys>>& ctx,
                                      const tensor_spec& spec) {
   using body = body_of<typename Result::keys>;
-  using chip_memory = typename chip_of<typename Result::keys>::memory;
+  using chip = chip_of<typename Result::keys>;
+  using chip_memory = typename chip::memory;
   constexpr std::size_t element = sizeof(typename Result::value_type);
   constexpr std::size_t inline_bytes = 256;
 
@@ -49,7 +48,7 @@ template <class Result>
       x.body()->ordinal = static_cast<std::uint16_t>(ctx.ordinal);
     }
   };
-  if constexpr (memory::HostAddressable<chip_memory>) {
+  if constexpr (memory::HostAddressable<chip_memory> && !HasQueues<chip>) {
     if (bytes <= inline_bytes) [[likely]] {
       Result x(body::make_with_elements(spec, bytes));
       if (spec.type != dtype_of<typename Result::value_type>) {
@@ -65,7 +64,15 @@ template <class Result>
   place(x);
   if constexpr (!requires { chip_memory::allocates_nothing; }) {
     memory::resource& from = ctx.allocator();
-    x.body()->data = from.allocate(bytes);
+    if constexpr (HasQueues<chip>) {
+      const memory::queue_id here = ctx.queue.id();
+      auto& uses = x.template state<keys::backend<chip>>();
+      uses.home = here;
+      uses.writer = here;  // the block's last use is behind on this queue
+      x.body()->data = here == 0 ? from.allocate(bytes) : from.allocate(bytes, here);
+    } else {
+      x.body()->data = from.allocate(bytes);
+    }
     x.body()->owner = &from;
     x.body()->release = &detail::give_back;
   }

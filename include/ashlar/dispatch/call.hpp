@@ -153,6 +153,59 @@ ASHLAR_INLINE decltype(auto) promoted(A& a) {
 }
 }  // namespace detail
 
+namespace detail {
+
+/// Whether the element type of a call is `Key`'s decision, and scopes may switch `Key` off.
+template <class Op, class Set, class Key, class... A>
+consteval bool decides() {
+  if constexpr (Excludable<Key> && requires { Key::template element<Op>(dtype::float32); }) {
+    return call_type<Op, A...>(Set{}) != call_type<Op, A...>(exclude<Set, Key>{});
+  } else {
+    return false;
+  }
+}
+template <class Op, class Set, class... A>
+struct deciding_key;
+template <class Op, class... K, class... A>
+struct deciding_key<Op, key_set<K...>, A...> {
+  using found = set_union<key_set<>, std::conditional_t<decides<Op, key_set<K...>, K, A...>(),
+                                                        key_set<K>, key_set<>>...>;
+};
+
+template <class Key, class A>
+decltype(auto) without_key(const A& a) {
+  if constexpr (Tensor<A>) {
+    return without<Key>(a);
+  } else {
+    return (a);
+  }
+}
+/// A result as the type that was promised: another element type is cast, missing keys are added.
+template <class Result, class Y>
+Result as_promised(const Y& y) {
+  if constexpr (!Tensor<Result>) {
+    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+      return Result(as_promised<std::tuple_element_t<I, Result>>(std::get<I>(y))...);
+    }(std::make_index_sequence<std::tuple_size_v<Result>>{});
+  } else if constexpr (element_type<Result> == element_type<Y>) {
+    return Result(y);
+  } else {
+    return Result(call<ops::cast<typename Result::value_type>>(y));
+  }
+}
+
+/// The call as without the first key of a set, if a scope has switched that off.
+template <class Result, class Op, class Key, class... K, class... A>
+[[gnu::noinline]] Result undecided(key_set<Key, K...>, const A&... args) {
+  return as_promised<Result>(call<Op>(without_key<Key>(args)...));
+}
+template <class Key, class... K>
+[[nodiscard]] bool first_is_off(key_set<Key, K...>) {
+  return excluded<Key>;
+}
+
+}  // namespace detail
+
 /// One out-of-line function per operator and argument types: meta, allocation, kernel.
 ///
 /// The seam where compiled kernels attach:
@@ -162,6 +215,12 @@ Result invoke(const A&... args) {
   using set = call_keys<A...>;
   if (!(detail::is_defined(args) && ...)) [[unlikely]] {
     throw undefined_tensor(Op::name);
+  }
+  using deciding = typename detail::deciding_key<Op, set, A...>::found;
+  if constexpr (!std::is_same_v<deciding, key_set<>>) {
+    if (detail::first_is_off(deciding{})) [[unlikely]] {
+      return detail::undecided<Result, Op>(deciding{}, args...);
+    }
   }
   constexpr dtype element = detail::call_type<Op, A...>(set{});
   return [&]<std::size_t... I>(std::index_sequence<I...>) {

@@ -8,6 +8,32 @@
 
 namespace ashlar {
 
+/// What to do about an operator that a key has no answer for; compile errors say the same.
+inline constexpr std::string_view ways_out_of_missing_kernel =
+    "list one in the chip, or give Op a tile program or a composite, or define fallback<Key>";
+
+/// A call, found at run time, that no kernel answers.
+struct missing_kernel final : error {
+  std::string op;
+  std::string key;  ///< of a backend, the chip's name
+
+  missing_kernel(std::string_view operation, std::string_view without_kernel,
+                 std::source_location at = std::source_location::current())
+      : error(at), op(operation), key(without_kernel) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return "ashlar::call: no kernel<Op, Key>; " + std::string(ways_out_of_missing_kernel) +
+           " (Op = " + op + ", Key = " + key + ")";
+  }
+};
+
+[[noreturn]] inline void throw_missing_kernel(
+    std::string_view op, std::string_view key,
+    std::source_location at = std::source_location::current()) {
+  throw missing_kernel(op, key, at);
+}
+
 /// An `out=` or in-place call whose result does not fit where it should go.
 struct output_error final : error {
   std::string op;

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "ashlar/chip/concept.hpp"
 #include "ashlar/core/tensor.hpp"
@@ -27,6 +28,23 @@ struct on_chip;
 /// In the place of a key: a call without tensors.
 struct undefined {};
 }  // namespace keys
+
+/// Which queues use the elements of a tensor, on a chip with several; see dispatch/queues.hpp.
+struct queue_uses {
+  memory::queue_id home = 0;              ///< whose block it is
+  memory::queue_id writer = 0;            ///< that wrote last
+  std::vector<memory::queue_id> behind;   ///< others that go on after that write
+  std::vector<memory::queue_id> readers;  ///< others that read what it wrote
+  std::vector<memory::queue_id> told;     ///< others that the allocator knows of
+
+  queue_uses() = default;
+  queue_uses(const queue_uses&) = delete;
+  /// A view has none of its own: what counts are those of its base.
+  queue_uses& operator=(const queue_uses&) { return *this; }
+};
+template <class Chip>
+  requires HasQueues<Chip>
+struct key_state<keys::backend<Chip>> : queue_uses {};
 
 /// Chips and element types as lists, in the order in which run-time tensors number them.
 template <class... C>

@@ -234,7 +234,9 @@ struct level {
   template <class Run, class Chip, class... A>
   ASHLAR_INLINE static result<A...> run(A&... args) {
     auto& ctx = context<Chip>::current();
+    [[maybe_unused]] const detail::launching<Chip> here_now(ctx, Op::name);
     if constexpr (!Structured<Op>) {
+      detail::will_write(ctx, args...);  // nobody says which
       return Run::impl(ctx, args...);
     } else if constexpr (F == form::functional) {
       return make<Run, result<A...>>(ctx, args...);
@@ -282,11 +284,13 @@ struct level {
     const auto meta = Op::meta(detail::spec_of(args)...);
     if constexpr (Tensor<Result>) {
       Result out = allocate_tensor<Result>(ctx, meta);
+      detail::will_read(ctx, args...);
       Run::impl(ctx, out.view(), detail::view_of(args)...);
       return out;
     } else {
       return [&]<std::size_t... I>(std::index_sequence<I...>) {
         Result out{allocate_tensor<std::tuple_element_t<I, Result>>(ctx, meta[I])...};
+        detail::will_read(ctx, args...);
         Run::impl(ctx, std::get<I>(out).view()..., detail::view_of(args)...);
         return out;
       }(std::make_index_sequence<std::tuple_size_v<Result>>{});
@@ -306,7 +310,11 @@ struct level {
       const Out beside = make<Run, Out>(ctx, args...);
       step<ops::copy, form::in_place, Full, key_set<typename backend_of<Full>::key>>{}(out, beside);
     } else {
-      detail::each_result(out, meta, [&](auto& one, const auto&) { separate(one, args...); });
+      detail::each_result(out, meta, [&](auto& one, const auto&) {
+        separate(one, args...);
+        detail::will_write(ctx, one);
+      });
+      detail::will_read(ctx, args...);
       if constexpr (Tensor<Out>) {
         Run::impl(ctx, out.view(), detail::view_of(args)...);
       } else {

@@ -121,7 +121,7 @@ class caching_allocator final : public resource {
   }
 
   /// For queue `queue`; blocks that were freed on another queue do not serve.
-  [[gnu::noinline]] std::byte* allocate(std::size_t bytes, queue_id queue) {
+  [[gnu::noinline]] std::byte* allocate(std::size_t bytes, queue_id queue) override {
     if (bytes == 0) {
       return nullptr;
     }
@@ -171,6 +171,12 @@ class caching_allocator final : public resource {
                   "ashlar::memory::caching_allocator::record_use: not a block of this allocator");
     one_queue_ = false;
     core_.record_use(*b, by);
+  }
+
+  void used_by(std::byte* p, queue_id by) override {
+    if constexpr (HasEvents<Upstream>) {
+      record_use(p, by);
+    }
   }
 
   /// Gives every segment without a block in use back to the chip.

@@ -50,6 +50,12 @@ struct resource {
   virtual std::byte* allocate(std::size_t bytes) = 0;
   virtual void deallocate(std::byte* p, std::size_t bytes) noexcept = 0;
 
+  /// For calls on queue `queue`. An allocator that does not know queues hands out blocks that
+  /// another queue may still be busy with: it is for chips with one.
+  virtual std::byte* allocate(std::size_t bytes, queue_id /*queue*/) { return allocate(bytes); }
+  /// Queue `by` uses a block that was allocated for another one, until it is given back.
+  virtual void used_by(std::byte* /*p*/, queue_id /*by*/) {}
+
  protected:
   resource() = default;
   resource(const resource&) = delete;

@@ -11,6 +11,7 @@
 #include "ashlar/core/error.hpp"
 #include "ashlar/kv/step.hpp"
 #include "ashlar/models/detail/decoder.hpp"
+#include "ashlar/models/detail/operators.hpp"
 #include "ashlar/nn/embedding.hpp"
 #include "ashlar/nn/linear.hpp"
 #include "ashlar/nn/module.hpp"
@@ -124,6 +125,12 @@ class gpt {
   using integers = typename Stack::template tensor<std::int32_t>;
   using trunk = gpt_trunk<Stack>;
   using head = nn::linear<Stack>;
+  /// What a chip needs to serve it, and to train it where the stack has a tape.
+  using operators = detail::operators_of_model<
+      Stack, scalar, ops::operators<ops::gelu_tanh, ops::layer_norm, ops::narrow>,
+      ops::operators<ops::gelu_tanh_backward, ops::layer_norm_backward_weight,
+                     ops::layer_norm_backward_x, ops::neg, ops::slice, ops::slice_backward,
+                     ops::square, ops::sub, ops::tanh, ops::tanh_backward>>;
 
   BOOST_HANA_DEFINE_STRUCT(gpt, (trunk, transformer), (head, lm_head), (gpt_config, config));
 

@@ -10,6 +10,7 @@
 #include "ashlar/io/model_config.hpp"
 #include "ashlar/kv/step.hpp"
 #include "ashlar/models/detail/decoder.hpp"
+#include "ashlar/models/detail/operators.hpp"
 #include "ashlar/nn/embedding.hpp"
 #include "ashlar/nn/linear.hpp"
 #include "ashlar/nn/module.hpp"
@@ -99,6 +100,11 @@ class llama {
   using integers = typename Stack::template tensor<std::int32_t>;
   using trunk = llama_trunk<Stack>;
   using head = nn::linear<Stack>;
+  /// What a chip needs to serve it, and to train it where the stack has a tape.
+  using operators = detail::operators_of_model<
+      Stack, scalar, ops::operators<ops::rms_norm, ops::rope, ops::swiglu>,
+      ops::operators<ops::rms_norm_backward_weight, ops::rms_norm_backward_x, ops::sigmoid,
+                     ops::sigmoid_backward, ops::silu_backward>>;
 
   BOOST_HANA_DEFINE_STRUCT(llama, (trunk, model), (head, lm_head), (llama_config, config));
 

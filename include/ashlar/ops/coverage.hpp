@@ -20,7 +20,8 @@ struct coverage_row {
   std::string_view where;  ///< the chip on which it happens; empty where nothing answers
 };
 
-/// All operators on one chip, as a value: `static_assert(table.count(found::missing) == 0)`.
+/// All operators on one chip, or under another key, as a value:
+/// `static_assert(table.count(found::missing) == 0)`.
 template <std::size_t N>
 struct coverage_table {
   std::string_view chip;
@@ -65,6 +66,8 @@ constexpr std::string_view rule_text(found how) {
       return "composite";
     case found::fallback:
       return "fallback";
+    case found::fallthrough:
+      return "passes by";
     default:
       return "missing";
   }
@@ -91,6 +94,26 @@ constexpr auto table_of(ops::operators<Op...>) {
   return coverage_table<sizeof...(Op)>{Chip::description.name, {row_of<Op, Chip>()...}};
 }
 
+template <class Key, class List>
+struct table_under;
+template <class Key, class... Op>
+struct table_under<Key, ops::operators<Op...>> {
+  static constexpr coverage_table<sizeof...(Op)> value{
+      short_name<Key>(),
+      {coverage_row{
+          short_name<Op>(), rule<Op, Key>(),
+          rule<Op, Key>() == found::missing ? std::string_view() : short_name<Key>()}...}};
+};
+template <BackendKey Key, class... Op>
+struct table_under<Key, ops::operators<Op...>> {
+  static constexpr auto value = table_of<typename Key::chip>(ops::operators<Op...>{});
+};
+
+template <class List, class... Key>
+constexpr auto tables_under(key_set<Key...>) {
+  return std::array{table_under<Key, List>::value...};
+}
+
 template <class T>
 struct chip_in {
   using type = T;
@@ -105,11 +128,22 @@ struct chip_in<Stack> {
 
 /// The rule for each operator of `List` on a chip, or on the chip of a stack.
 ///
-/// What it says is about operators as a whole: a kernel may still lack an element type.
+/// What it says is about operators as a whole: a kernel may still lack an element type, and a
+/// composite is as good as its parts, which have rows of their own.
 /// Requires: what the chip's header includes is included, `ashlar/ops/tile.hpp` for tile programs.
 template <class ChipOrStack, class List = ops::all>
 constexpr auto coverage() {
   return detail::table_of<typename detail::chip_in<ChipOrStack>::type>(List{});
+}
+
+/// The rule for each operator of `List` under each key of a stack, the highest key first.
+///
+/// Under a key that is no backend `direct` is a kernel of its own for the operator (the tape's
+/// records it), `fallback` the one that it has for all others, and what passes by has none.
+/// Requires: as `coverage`.
+template <class Stack, class List = ops::all>
+constexpr auto coverage_by_key() {
+  return detail::tables_under<List>(typename Stack::keys{});
 }
 
 template <std::size_t N>
@@ -126,7 +160,7 @@ std::string coverage_table<N>::text() const {
     }
     std::string line = std::to_string(std::ranges::count_if(rows, is_like));
     line.append(1, ' ').append(detail::rule_text(first.how));
-    if (first.how == found::fallback) {
+    if (first.how == found::fallback && first.where != chip) {
       line.append(" to ").append(first.where);
     }
     line.resize(std::max(line.size() + 1, first_column), ' ');
@@ -145,7 +179,7 @@ std::string coverage_table<N>::text() const {
     all += line;
   };
   for (const found how : {found::direct, found::tile, found::composite, found::view,
-                          found::fallback, found::missing}) {
+                          found::fallback, found::fallthrough, found::missing}) {
     for (const coverage_row& r : rows) {
       if (r.how == how) {
         write(r);

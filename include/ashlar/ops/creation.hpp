@@ -117,6 +117,7 @@ template <Tensor X>
                       "as many values as the shape has elements");
   }
   if (!values.empty()) {
+    settle(x);
     chip_of<typename X::keys>::memory::copy_in(x.bytes(), values.data(), values.size_bytes());
   }
   return x;
@@ -128,13 +129,13 @@ template <Tensor X>
 }
 
 namespace detail {
-/// The elements of `x` in row-major order, wherever it is. Waits for the queue.
+/// The elements of `x` in row-major order, wherever it is. Waits for those who use it.
 template <Tensor X>
 void read_elements(const X& x, typename X::value_type* to) {
   using chip = chip_of<typename X::keys>;
   [[maybe_unused]] const auto there = beside(x);
   const auto dense = contiguous(x);
-  context<chip>::current().queue.wait();
+  settle(dense);
   if (dense.size() > 0) {
     chip::memory::copy_out(to, dense.bytes(), static_cast<std::size_t>(dense.size()) * sizeof(*to));
   }
@@ -196,6 +197,7 @@ template <class Chip, Tensor X>
     if (bytes == 0) {
       return moved;
     }
+    settle(moved);
     if constexpr (memory::HostAddressable<typename Chip::memory>) {
       detail::read_elements(x, moved.data());
     } else {

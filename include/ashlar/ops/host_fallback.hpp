@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <atomic>
 #include <cstddef>
+#include <cstdio>
 #include <memory>
+#include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -17,12 +21,43 @@ namespace ashlar {
 template <class C>
 concept FallsBack = requires { typename C::falls_back_to; };
 
+/// An operator that happens on another chip than its tensors are on.
+struct fallback_notice {
+  std::string_view op;
+  std::string_view chip;   ///< that has no kernel for it
+  std::string_view other;  ///< on which it happens
+
+  [[nodiscard]] std::string to_string() const {
+    return "ashlar: " + std::string(op) + " has no kernel on " + std::string(chip) +
+           " and happens on " + std::string(other) +
+           ", with copies there and back; list one in the chip, or give it codegen\n";
+  }
+};
+
+/// Hears of each operator of each chip that falls back, at its first call. By default it writes a
+/// line to `stderr`; null hears nothing.
+inline constinit std::atomic<void (*)(const fallback_notice&)> on_fallback{
+    +[](const fallback_notice& n) { std::fputs(n.to_string().c_str(), stderr); }};
+
 namespace detail {
 
-/// The bytes that a tensor reaches, from one chip's memory to another's. Waits for the first.
+template <class Op, class Chip>
+inline std::atomic<bool> fallback_said = false;
+
+template <class Op, class Chip>
+void say_fallback() {
+  if (!fallback_said<Op, Chip>.load(std::memory_order_relaxed) &&
+      !fallback_said<Op, Chip>.exchange(true)) [[unlikely]] {
+    if (const auto hear = on_fallback.load()) {
+      hear({Op::name, Chip::description.name, Chip::falls_back_to::description.name});
+    }
+  }
+}
+
+/// The bytes that a tensor reaches, from one chip's memory to another's.
+/// Requires: both tensors are settled.
 template <class From, class To>
 void carry_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
-  context<From>::current().queue.wait();
   if (bytes == 0) {
     return;
   }
@@ -43,6 +78,8 @@ Result carried(const tensor<T, K>& x) {
   tensor_spec spec = x.spec();
   spec.offset = 0;
   Result y = allocate_tensor<Result>(spec);
+  settle(x);
+  settle(y);
   carry_bytes<chip_of<K>, chip_of<typename Result::keys>>(
       y.bytes(), x.bytes(), static_cast<std::size_t>(reach(spec)) * sizeof(T));
   return y;
@@ -59,7 +96,8 @@ decltype(auto) brought(const A& a) {
 
 }  // namespace detail
 
-/// Brings the arguments over, calls the operator there, brings the result back.
+/// Brings the arguments over, calls the operator there, brings the result back. The first call of
+/// each operator tells `on_fallback`.
 ///
 /// Cost: two copies per tensor. `dispatch` prefers the chip's own kernels, tile programs and
 /// composites, so this is what is left.
@@ -70,6 +108,7 @@ struct fallback<Key> {
   static auto impl(Step, A&... args) -> typename Step::template result<A...> {
     using op = typename Step::op;
     using returned = typename Step::template result<A...>;
+    detail::say_fallback<op, chip>();
     if constexpr (!Structured<op>) {
       change<op>(args...);
     } else if constexpr (Step::kind == form::functional) {
@@ -112,6 +151,8 @@ struct fallback<Key> {
   /// `changed` was brought from `here`: the same strides.
   template <class X, class Y>
   static void take_back(const X& here, const Y& changed) {
+    settle(here);
+    settle(changed);
     detail::carry_bytes<other, chip>(
         here.bytes(), changed.bytes(),
         static_cast<std::size_t>(detail::reach(here.spec())) * sizeof(typename X::value_type));

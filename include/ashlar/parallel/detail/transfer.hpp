@@ -32,7 +32,7 @@ void read(const X& x, std::span<W> to) {
     read(call<ops::clone>(x), to);
     return;
   }
-  context<chip>::current().queue.wait();
+  settle(x);
   if constexpr (memory::HostAddressable<typename chip::memory>) {
     std::transform(x.data(), x.data() + x.size(), to.begin(),
                    [](T value) { return static_cast<W>(value); });
@@ -56,7 +56,7 @@ void write(std::span<const W> from, const X& x) {
     op_function<ops::copy>{}.in_place(to, dense);
     return;
   }
-  context<chip>::current().queue.wait();
+  settle(x);
   const auto narrow = [](W value) { return static_cast<T>(value); };
   if constexpr (memory::HostAddressable<typename chip::memory>) {
     std::transform(from.begin(), from.end(), x.data(), narrow);

@@ -191,13 +191,18 @@ class program_cache {
   std::list<entry> entries_;
 };
 
+/// The program as it runs with these arguments, compiled unless that has happened before.
+inline const compiled& prepare(program_cache& cache, const tile::program& p,
+                               std::span<const tile::argument> arguments) {
+  tile::expect_matching(p, arguments);
+  return cache.find(p, reads_what_it_writes(p) || shares_memory(p, arguments));
+}
+
 /// Compiles where it has to, and runs: what `codegen::run` of the chip does. Programs print to
 /// `std::cerr`.
 inline isa::run_report run(program_cache& cache, const tile::program& p, const tile::grid& size,
                            std::span<const tile::argument> arguments) {
-  tile::expect_matching(p, arguments);
-  const bool one_dma = reads_what_it_writes(p) || shares_memory(p, arguments);
-  return launch(cache.find(p, one_dma), size, arguments, {.timeline = false}, &std::cerr);
+  return launch(prepare(cache, p, arguments), size, arguments, {.timeline = false}, &std::cerr);
 }
 
 }  // namespace ashlar::chip::npu_codegen
