@@ -2,6 +2,7 @@
 #pragma once
 #include "ashlar/dispatch/allocate.hpp"
 #include "ashlar/dispatch/call.hpp"
+#include "ashlar/dispatch/decomposed.hpp"
 #include "ashlar/dispatch/derivative.hpp"
 #include "ashlar/dispatch/errors.hpp"
 #include "ashlar/dispatch/keys.hpp"

@@ -32,8 +32,7 @@ consteval bool takes() {
   using key = typename backend_of<Set>::key;
   constexpr found how = rule<Op, key>();
   if constexpr (Structured<Op> && (how == found::direct || how == found::tile)) {
-    using run = std::conditional_t<how == found::direct, kernel<Op, key>,
-                                   tile_kernel<Op, typename key::chip>>;
+    using run = backend_kernel<Op, key, how>;
     using out = typename result<Op, form::functional, Set, A...>::type;
     using outs = std::conditional_t<Tensor<out>, std::type_identity<std::tuple<out>>,
                                     std::type_identity<out>>;

@@ -67,6 +67,14 @@ struct fallback : missing {};
 template <class Op, class Chip>
 struct tile_kernel : missing {};
 
+/// An operator in terms of others, in the end of `ops::prims`: `decomposition<Op>{}(args...)` takes
+/// what the operator takes. Specialised in `ashlar/ops/decompositions.hpp`.
+///
+/// It is differentiable as its parts are, whether `Op` says a derivative or not. A backend uses it
+/// where `decomposition<Op>::answers<Key>` holds.
+template <class Op>
+struct decomposition : missing {};
+
 /// Has a schema and a `meta`; all forms follow from them and one kernel.
 template <class Op>
 concept Structured = requires {
@@ -88,7 +96,7 @@ concept Elementwise = requires { Op::elementwise; };
 
 enum class form { functional, out, in_place };
 /// Which rule answers an operator under a key.
-enum class found { direct, view, tile, composite, fallback, fallthrough, missing };
+enum class found { direct, view, tile, decomposition, composite, fallback, fallthrough, missing };
 
 /// The rules in their order.
 template <class Op, class Key>
@@ -102,6 +110,11 @@ consteval found rule() {
     }
     if (exists<tile_kernel<Op, typename Key::chip>>) {
       return found::tile;
+    }
+    if constexpr (exists<decomposition<Op>>) {
+      if (decomposition<Op>::template answers<Key>) {
+        return found::decomposition;
+      }
     }
   }
   if (Composite<Op>) {

@@ -130,6 +130,15 @@ struct result<Op, form::functional, Full, A...> {
   }())::type;
 };
 
+/// A decomposition in the place of a kernel. Defined in `decomposed.hpp`.
+template <class Op>
+struct decomposed;
+/// What computes an operator on a chip.
+template <class Op, class Key, found How>
+using backend_kernel = std::conditional_t<
+    How == found::direct, kernel<Op, Key>,
+    std::conditional_t<How == found::tile, tile_kernel<Op, typename Key::chip>, decomposed<Op>>>;
+
 /// `f(tensor, meta)` for the one result of a call, or for each of several.
 template <class Out, class Meta, class F>
 ASHLAR_INLINE void each_result(Out& out, const Meta& meta, const F& f) {
@@ -227,8 +236,7 @@ struct step {
       return run::impl(step<Op, F, Full, typename here::below>{}, args...);
     } else {
       using chip = typename key::chip;
-      using run =
-          std::conditional_t<here::how == found::direct, kernel<Op, key>, tile_kernel<Op, chip>>;
+      using run = detail::backend_kernel<Op, key, here::how>;
       auto& ctx = context<chip>::current();
       if constexpr (!Structured<Op>) {
         return run::impl(ctx, args...);

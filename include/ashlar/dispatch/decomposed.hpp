@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstddef>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "ashlar/core/dtype.hpp"
+#include "ashlar/core/tensor.hpp"
+#include "ashlar/core/view.hpp"
+#include "ashlar/dispatch/call.hpp"
+#include "ashlar/dispatch/op.hpp"
+#include "ashlar/fwd.hpp"
+
+namespace ashlar::detail {
+
+template <class A>
+inline constexpr bool is_output = false;
+template <class T>
+inline constexpr bool is_output<view<T>> = !std::is_const_v<T>;
+
+/// The decomposition of an operator in the place of a kernel: its tensors carry the chip's key
+/// alone, so that no key above has a second turn.
+///
+/// The narrow formats are computed in `float` and rounded once.
+/// Cost: what the parts cost, and a copy of each result.
+template <class Op>
+struct decomposed {
+  template <class Chip, class... A>
+  static void impl(context<Chip>&, const A&... args) {
+    constexpr std::size_t outputs = (0 + ... + std::size_t{is_output<A>});
+    const auto all = std::tie(args...);
+    [&]<std::size_t... O, std::size_t... I>(std::index_sequence<O...>, std::index_sequence<I...>) {
+      const auto results = decomposition<Op>{}(part<Chip>(std::get<outputs + I>(all))...);
+      if constexpr (outputs == 1) {
+        place<Chip>(std::get<0>(all), results);
+      } else {
+        (place<Chip>(std::get<O>(all), std::get<O>(results)), ...);
+      }
+    }(std::make_index_sequence<outputs>{}, std::make_index_sequence<sizeof...(A) - outputs>{});
+  }
+
+ private:
+  /// A tensor over elements that the caller keeps.
+  template <class Chip, class T>
+  static auto over(const view<T>& v) {
+    using element = std::remove_const_t<T>;
+    using set = key_set<keys::backend<Chip>>;
+    tensor_spec s = *v.spec;
+    s.offset = 0;
+    tensor<element, set> x(body_of<set>::make(s));
+    x.body()->data = reinterpret_cast<std::byte*>(const_cast<element*>(v.data));
+    return x;
+  }
+  template <class Chip, class A>
+  static auto part(const A& a) {
+    if constexpr (!is_view<A>) {
+      return a;
+    } else if constexpr (NarrowFloating<std::remove_const_t<typename A::value_type>>) {
+      return call<ops::cast<float>>(over<Chip>(a));
+    } else {
+      return over<Chip>(a);
+    }
+  }
+  template <class Chip, class T>
+  static void place(const view<T>& out, const auto& result) {
+    auto to = over<Chip>(out);
+    op_function<ops::copy>{}.in_place(to, result);
+  }
+};
+
+}  // namespace ashlar::detail
