@@ -97,6 +97,12 @@ struct linear;
 struct linear_bias;
 template <class Activation>
 struct dense;
+struct conv2d;
+struct max_pool2d;
+struct avg_pool2d;
+struct batch_norm;
+struct batch_norm_train;
+struct dropout;
 struct embedding;
 struct embedding_backward;
 struct rms_norm;
@@ -128,9 +134,10 @@ using all = operators<
     view_as, unfold, reshape, slice_backward, unfold_backward, cast<float>, copy, clone, contiguous,
     cat, fill, arange, uniform, normal, sum, mean, max, min, argmax, sum_to, sum_squares, cumsum,
     argsort, gather, scatter, softmax, softmax_backward, log_softmax, log_softmax_backward,
-    cross_entropy, cross_entropy_backward, matmul, linear, linear_bias, dense<void>, embedding,
-    embedding_backward, rms_norm, rms_norm_backward_x, rms_norm_backward_weight, layer_norm,
-    layer_norm_backward_x, layer_norm_backward_weight, rope, scaled_dot_product_attention,
+    cross_entropy, cross_entropy_backward, matmul, linear, linear_bias, dense<void>, conv2d,
+    max_pool2d, avg_pool2d, batch_norm, batch_norm_train, dropout, embedding, embedding_backward,
+    rms_norm, rms_norm_backward_x, rms_norm_backward_weight, layer_norm, layer_norm_backward_x,
+    layer_norm_backward_weight, rope, scaled_dot_product_attention,
     scaled_dot_product_attention_backward, paged_attention, cache_write, adamw_step, sgd_step>;
 
 /// The core set: every operator that is not in it is a composite or has a `decomposition` into it,
