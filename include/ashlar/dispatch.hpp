@@ -7,5 +7,6 @@
 #include "ashlar/dispatch/errors.hpp"
 #include "ashlar/dispatch/keys.hpp"
 #include "ashlar/dispatch/op.hpp"
+#include "ashlar/dispatch/precomputed.hpp"
 #include "ashlar/dispatch/spelled.hpp"
 #include "ashlar/dispatch/step.hpp"

@@ -31,6 +31,13 @@ struct lent {
   using op = Op;
   using run = std::conditional_t<al::exists<al::kernel<Op, host_key>>, al::kernel<Op, host_key>,
                                  al::tile_kernel<Op, al::chip::host>>;
+  static constexpr al::output_kind outputs = [] {
+    if constexpr (requires { run::outputs; }) {
+      return run::outputs;
+    } else {
+      return al::output_kind::raw_strided;
+    }
+  }();
   template <class... A>
     requires requires(al::context<al::chip::host>& host, A&... args) { run::impl(host, args...); }
   static void impl(al::context<core_chip>&, A&&... args) {

@@ -75,12 +75,27 @@ struct tile_kernel : missing {};
 template <class Op>
 struct decomposition : missing {};
 
+/// Which outputs a kernel can write to: `static constexpr output_kind outputs = ...;` in the
+/// kernel.
+///
+/// A caller may give an output with any strides. One that the kernel cannot take is replaced by a
+/// proxy, which is copied there afterwards.
+enum class output_kind {
+  raw_strided,  ///< any strides: the default
+  strided,      ///< the strides of `meta` and no others
+  contiguous    ///< row-major
+};
+
 /// Has a schema and a `meta`; all forms follow from them and one kernel.
 template <class Op>
 concept Structured = requires {
   Op::arguments;
   { Op::name } -> std::convertible_to<std::string_view>;
 };
+/// Its kernels get `Op::precompute(specs..., attributes...)`, an `Op::precomputed`, in place of the
+/// attributes: what `meta` worked out about them is not worked out again.
+template <class Op>
+concept Precomputes = Structured<Op> && requires { typename Op::precomputed; };
 /// A structured operator whose result looks at its first argument's elements: needs no kernel.
 template <class Op>
 concept View = Structured<Op> && requires { Op::aliases; };

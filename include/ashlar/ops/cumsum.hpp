@@ -29,6 +29,14 @@ struct cumsum {
     detail::softmax_axis(name, axis, self.rank);
     return contiguous_like(self, self.type);
   }
+  struct precomputed {
+    int axis;
+    bool from_end;
+  };
+  static constexpr precomputed precompute(const tensor_spec& self, std::int64_t axis,
+                                          bool from_end) {
+    return {detail::softmax_axis(name, axis, self.rank), from_end};
+  }
   struct derivative {
     static constexpr std::array needs{0u};
     template <int I>
@@ -43,19 +51,19 @@ struct cumsum {
 template <>
 struct kernel<ops::cumsum, keys::backend<chip::host>> {
   template <class T>
-  static void impl(context<chip::host>&, view<T> out, view<const T> self, std::int64_t axis,
-                   bool from_end) {
+  static void impl(context<chip::host>&, view<T> out, view<const T> self,
+                   const ops::cumsum::precomputed& how) {
     using C = compute_type<T>;
     if (self.rank() == 0) {
       *out.data = *self.data;
       return;
     }
     chip::host_kernels::detail::for_each_row(
-        wrap_axis("cumsum", axis, self.rank()), 2,
+        how.axis, 2,
         [&](std::int64_t, std::int64_t n, T* to, const T* x) {
           C sum{};
           for (std::int64_t i = 0; i < n; ++i) {
-            const std::int64_t at = from_end ? n - 1 - i : i;
+            const std::int64_t at = how.from_end ? n - 1 - i : i;
             sum = tile::fn::add{}(sum, static_cast<C>(x[at]));
             to[at] = static_cast<T>(sum);
           }

@@ -57,6 +57,10 @@ struct gather {
     detail::require_index(name, self, index, axis);
     return contiguous_spec(self.type, index.shape());
   }
+  using precomputed = int;  ///< the axis, from the front
+  static constexpr int precompute(const tensor_spec& self, const tensor_spec&, std::int64_t axis) {
+    return wrap_axis(name, axis, self.rank);
+  }
   struct derivative {
     static constexpr std::array needs{arg<1>.bit, 0u};
     template <int I>
@@ -87,6 +91,14 @@ struct scatter {
     }
     return contiguous_like(self, promote(self.type, source.type));
   }
+  struct precomputed {
+    int axis;
+    bool accumulate;
+  };
+  static constexpr precomputed precompute(const tensor_spec& self, const tensor_spec&,
+                                          const tensor_spec&, std::int64_t axis, bool accumulate) {
+    return {wrap_axis(name, axis, self.rank), accumulate};
+  }
   struct derivative {
     static constexpr std::array needs{arg<1>.bit, 0u, arg<1>.bit};
     template <int I>
@@ -110,17 +122,16 @@ template <>
 struct kernel<ops::gather, keys::backend<chip::host>> {
   template <class T, std::integral I>
   static void impl(context<chip::host>&, view<T> out, view<const T> self, view<const I> index,
-                   std::int64_t axis) {
-    chip::host_kernels::gather(out, self, index, wrap_axis("gather", axis, self.rank()));
+                   int axis) {
+    chip::host_kernels::gather(out, self, index, axis);
   }
 };
 template <>
 struct kernel<ops::scatter, keys::backend<chip::host>> {
   template <class T, std::integral I>
   static void impl(context<chip::host>&, view<T> out, view<const T> self, view<const I> index,
-                   view<const T> source, std::int64_t axis, bool accumulate) {
-    chip::host_kernels::scatter(out, self, index, source, wrap_axis("scatter", axis, self.rank()),
-                                accumulate);
+                   view<const T> source, const ops::scatter::precomputed& how) {
+    chip::host_kernels::scatter(out, self, index, source, how.axis, how.accumulate);
   }
 };
 

@@ -41,6 +41,14 @@ struct argsort {
     }
     return contiguous_spec(result_type, to.span());
   }
+  struct precomputed {
+    int axis;
+    bool descending;
+  };
+  static constexpr precomputed precompute(const tensor_spec& self, std::int64_t axis,
+                                          bool descending, std::int64_t) {
+    return {detail::softmax_axis(name, axis, self.rank), descending};
+  }
 };
 
 }  // namespace ops
@@ -49,9 +57,8 @@ template <>
 struct kernel<ops::argsort, keys::backend<chip::host>> {
   template <class T>
   static void impl(context<chip::host>&, view<std::int64_t> out, view<const T> self,
-                   std::int64_t axis, bool descending, std::int64_t) {
-    chip::host_kernels::argsort(out, self, ops::detail::softmax_axis("argsort", axis, self.rank()),
-                                descending);
+                   const ops::argsort::precomputed& how) {
+    chip::host_kernels::argsort(out, self, how.axis, how.descending);
   }
 };
 

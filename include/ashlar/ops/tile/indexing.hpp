@@ -128,14 +128,12 @@ struct cumsum {
 template <RunsTiles C>
 struct tile_kernel<ops::gather, C> {
   template <class T, std::integral I>
-  static void impl(context<C>& on, view<T> out, view<const T> self, view<const I> index,
-                   std::int64_t axis) {
+  static void impl(context<C>& on, view<T> out, view<const T> self, view<const I> index, int a) {
     using namespace ops::detail;
     constexpr int block = row_block<C, T>;
     if (out.size() == 0) {
       return;
     }
-    const int a = wrap_axis("gather", axis, self.rank());
     const tensor_spec specs[3] = {with_last(*out.spec, a), with_last(*self.spec, a),
                                   with_last(*index.spec, a)};
     each_four_axes(
@@ -153,20 +151,20 @@ struct tile_kernel<ops::scatter, C> {
   template <class T, std::integral I>
     requires(!std::is_same_v<T, bool>)
   static void impl(context<C>& on, view<T> out, view<const T> self, view<const I> index,
-                   view<const T> source, std::int64_t axis, bool accumulate) {
+                   view<const T> source, const ops::scatter::precomputed& how) {
     using namespace ops::detail;
     run_map(on, identity{}, out, self);
     if (index.size() == 0) {
       return;
     }
-    const int a = wrap_axis("scatter", axis, self.rank());
+    const int a = how.axis;
     const tensor_spec specs[3] = {with_last(*index.spec, a), with_last(*source.spec, a),
                                   with_last(*out.spec, a)};
     each_four_axes(
         [&](const auto& v) {
           const auto& e = v[0].extents;
           const tile::grid rows{e[2], e[1], e[0]};
-          if (accumulate) {
+          if (how.accumulate) {
             run_tiles<ops::programs::scatter<T, I, true>>(on, rows, v[0], v[1], v[2]);
           } else {
             run_tiles<ops::programs::scatter<T, I, false>>(on, rows, v[0], v[1], v[2]);
@@ -181,19 +179,19 @@ template <RunsTiles C>
 struct tile_kernel<ops::argsort, C> {
   template <class T>
     requires(!std::is_same_v<T, bool>)
-  static void impl(context<C>& on, view<std::int64_t> out, view<const T> self, std::int64_t axis,
-                   bool descending, std::int64_t) {
+  static void impl(context<C>& on, view<std::int64_t> out, view<const T> self,
+                   const ops::argsort::precomputed& how) {
     using namespace ops::detail;
     constexpr int block = row_block<C, T>;
     if (out.size() == 0) {
       return;
     }
-    const int a = softmax_axis("argsort", axis, self.rank());
+    const int a = how.axis;
     const tensor_spec specs[2] = {with_last(*self.spec, a), with_last(*out.spec, a)};
     each_four_axes(
         [&](const auto& v) {
           const tile::grid size = grid_over(v[0], block);
-          if (descending) {
+          if (how.descending) {
             run_tiles<ops::programs::argsort<T, true, block>>(on, size, v[0], v[1]);
           } else {
             run_tiles<ops::programs::argsort<T, false, block>>(on, size, v[0], v[1]);
@@ -207,14 +205,14 @@ template <RunsTiles C>
 struct tile_kernel<ops::cumsum, C> {
   template <class T>
     requires(!std::is_same_v<T, bool>)
-  static void impl(context<C>& on, view<T> out, view<const T> self, std::int64_t axis,
-                   bool from_end) {
+  static void impl(context<C>& on, view<T> out, view<const T> self,
+                   const ops::cumsum::precomputed& how) {
     using namespace ops::detail;
     constexpr int block = row_block<C, T>;
     if (out.size() == 0) {
       return;
     }
-    const int a = softmax_axis("cumsum", axis, self.rank());
+    const int a = how.axis;
     const auto turned = [&](const tensor_spec& s) {
       const tensor_spec last = with_last(s, a);
       return geometry::transpose(last.rank > 1 ? last : geometry::unsqueeze(last, 0), -1, -2);
@@ -224,7 +222,7 @@ struct tile_kernel<ops::cumsum, C> {
         [&](const auto& v) {
           const auto& e = v[0].extents;
           const tile::grid size{ceil_div(e[3], block), e[1], e[0]};
-          if (from_end) {
+          if (how.from_end) {
             run_tiles<ops::programs::cumsum<T, true, block>>(on, size, v[0], v[1]);
           } else {
             run_tiles<ops::programs::cumsum<T, false, block>>(on, size, v[0], v[1]);
