@@ -8,6 +8,7 @@
 #include "ashlar/dispatch/errors.hpp"
 #include "ashlar/dispatch/keys.hpp"
 #include "ashlar/dispatch/op.hpp"
+#include "ashlar/dispatch/precomputed.hpp"
 #include "ashlar/dispatch/queues.hpp"
 #include "ashlar/dispatch/resolve.hpp"
 #include "ashlar/dispatch/spelled.hpp"

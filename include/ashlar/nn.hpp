@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include "ashlar/nn/batch_norm.hpp"
 #include "ashlar/nn/clip.hpp"
+#include "ashlar/nn/conv.hpp"
+#include "ashlar/nn/dropout.hpp"
 #include "ashlar/nn/embedding.hpp"
 #include "ashlar/nn/hooks.hpp"
 #include "ashlar/nn/init.hpp"
 #include "ashlar/nn/linear.hpp"
 #include "ashlar/nn/module.hpp"
+#include "ashlar/nn/moe.hpp"
 #include "ashlar/nn/norm.hpp"
 #include "ashlar/nn/optimizer.hpp"
 #include "ashlar/nn/parameter.hpp"

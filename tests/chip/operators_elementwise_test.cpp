@@ -109,6 +109,7 @@ TEST_CASE("chip/operators: functions and their gradients are near on every chip"
   unary<ops::sqrt>({1, 2}, positive);
   unary<ops::rsqrt>({2, 3}, positive);
   unary<ops::tanh>({2, 1}, any);
+  unary<ops::erf>({2, 1}, any);
   unary<ops::sigmoid>({4, 8}, any);
   unary<ops::silu>({4, 8}, any);
   unary<ops::gelu>({6, 4}, any);
@@ -124,10 +125,10 @@ TEST_CASE("chip/operators: functions and their gradients are near on every chip"
   binary<ops::gelu_backward>({10, 8});
   binary<ops::gelu_tanh_backward>({16, 8});
   replay::check_on_every_chip();
-  replay::check_seen<ops::exp, ops::log, ops::sqrt, ops::rsqrt, ops::tanh, ops::sigmoid, ops::silu,
-                     ops::swiglu, ops::gelu, ops::gelu_tanh, ops::pow, ops::tanh_backward,
-                     ops::sigmoid_backward, ops::silu_backward, ops::gelu_backward,
-                     ops::gelu_tanh_backward>();
+  replay::check_seen<ops::exp, ops::log, ops::sqrt, ops::rsqrt, ops::tanh, ops::erf, ops::sigmoid,
+                     ops::silu, ops::swiglu, ops::gelu, ops::gelu_tanh, ops::pow,
+                     ops::tanh_backward, ops::sigmoid_backward, ops::silu_backward,
+                     ops::gelu_backward, ops::gelu_tanh_backward>();
 }
 
 namespace {

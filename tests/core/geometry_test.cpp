@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ashlar/core/geometry.hpp"
 
+#include "ashlar/core/overlap.hpp"
+
 #include <doctest/doctest.h>
 
 #include <numeric>

@@ -32,6 +32,10 @@ void twins::gradients_of<ops::sqrt>() {
   check_unary_gradients(al::sqrt, [](const al::shape& s, int salt) { return positive(s, salt); });
 }
 template <>
+void twins::gradients_of<ops::erf>() {
+  check_unary_gradients(al::erf, away);
+}
+template <>
 void twins::gradients_of<ops::rsqrt>() {
   check_unary_gradients(al::rsqrt, [](const al::shape& s, int salt) { return positive(s, salt); });
 }

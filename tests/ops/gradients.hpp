@@ -28,7 +28,7 @@ using arithmetic = ops::operators<ops::add, ops::sub, ops::mul, ops::div, ops::m
                                   ops::minimum, ops::scale, ops::pow, ops::where>;
 using math =
     ops::operators<ops::neg, ops::abs, ops::sign, ops::square, ops::exp, ops::log, ops::sqrt,
-                   ops::rsqrt, ops::cast<float>, ops::copy, ops::clone, ops::fill>;
+                   ops::rsqrt, ops::erf, ops::cast<float>, ops::copy, ops::clone, ops::fill>;
 using activation =
     ops::operators<ops::tanh, ops::sigmoid, ops::relu, ops::gelu, ops::gelu_tanh, ops::silu,
                    ops::swiglu, ops::tanh_backward, ops::sigmoid_backward, ops::relu_backward,
@@ -37,6 +37,8 @@ using shapes =
     ops::operators<ops::slice, ops::narrow, ops::select, ops::transpose, ops::permute, ops::expand,
                    ops::squeeze, ops::unsqueeze, ops::view_as, ops::slice_backward, ops::cat,
                    ops::sum, ops::mean, ops::max, ops::min, ops::sum_to, ops::sum_squares>;
+using indexing =
+    ops::operators<ops::unfold, ops::unfold_backward, ops::cumsum, ops::gather, ops::scatter>;
 using softmax = ops::operators<ops::softmax, ops::softmax_backward, ops::log_softmax,
                                ops::log_softmax_backward, ops::cross_entropy>;
 using matmul = ops::operators<ops::matmul, ops::linear, ops::linear_bias>;
@@ -53,8 +55,9 @@ template <class... Op>
 consteval bool each_in_one_family(ops::operators<Op...>) {
   return ((times_in<Op>(family::arithmetic{}) + times_in<Op>(family::math{}) +
                times_in<Op>(family::activation{}) + times_in<Op>(family::shapes{}) +
-               times_in<Op>(family::softmax{}) + times_in<Op>(family::matmul{}) +
-               times_in<Op>(family::layers{}) + times_in<Op>(family::attention{}) ==
+               times_in<Op>(family::indexing{}) + times_in<Op>(family::softmax{}) +
+               times_in<Op>(family::matmul{}) + times_in<Op>(family::layers{}) +
+               times_in<Op>(family::attention{}) ==
            int{al::Differentiable<Op>}) &&
           ...);
 }

@@ -16,4 +16,5 @@ TEST_CASE("ops/math: functions equal those of the C library") {
   check_function_in_both(
       al::rsqrt, [](double x) { return 1 / std::sqrt(x); }, true);
   check_function_in_both(al::tanh, [](double x) { return std::tanh(x); });
+  check_function_in_both(al::erf, [](double x) { return std::erf(x); });
 }

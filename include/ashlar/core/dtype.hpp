@@ -203,6 +203,19 @@ constexpr dtype promote(dtype a, dtype b) {
   return high;
 }
 
+/// The element type of an operation on a tensor of type `x` and a plain number.
+///
+/// As in PyTorch: a number of a wider category (boolean < integral < floating) brings the default
+/// type of its category, int64 or float32; any other number takes the tensor's type.
+template <class Number>
+  requires std::is_arithmetic_v<Number>
+constexpr dtype promote_with_number(dtype x) {
+  if (std::is_floating_point_v<Number>) {
+    return is_floating(x) ? x : dtype::float32;
+  }
+  return std::is_same_v<Number, bool> || x != dtype::boolean ? x : dtype::int64;
+}
+
 template <Scalar A, Scalar B>
 using promoted = scalar_of<promote(dtype_of<A>, dtype_of<B>)>;
 

@@ -243,26 +243,4 @@ constexpr tensor_spec unsqueeze(tensor_spec s, std::int64_t axis) {
   return s;
 }
 
-/// Whether two looks at one base can meet in an element: conservative, by address ranges.
-constexpr bool may_overlap(const tensor_spec& a, const tensor_spec& b) {
-  const auto last = [](const tensor_spec& s) {
-    std::int64_t at = s.offset;
-    for (int i = 0; i < s.rank; ++i) {
-      at += (s[i] - 1) * s.stride_of(i);
-    }
-    return at;
-  };
-  return a.size > 0 && b.size > 0 && a.offset <= last(b) && b.offset <= last(a);
-}
-
-/// Whether two indices lead to one element, as after `expand`.
-constexpr bool repeats_elements(const tensor_spec& s) {
-  for (int i = 0; i < s.rank; ++i) {
-    if (s[i] > 1 && s.stride_of(i) == 0) {
-      return s.size > 0;
-    }
-  }
-  return false;
-}
-
 }  // namespace ashlar::geometry

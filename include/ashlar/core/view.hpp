@@ -60,6 +60,11 @@ template <class T>
 inline constexpr bool is_view = false;
 template <class T>
 inline constexpr bool is_view<view<T>> = true;
+/// A view that a kernel writes to.
+template <class A>
+inline constexpr bool is_output = false;
+template <class T>
+inline constexpr bool is_output<view<T>> = !std::is_const_v<T>;
 
 /// Calls `run(F{attributes...}, views...)` for arguments that are some views, then attributes.
 template <class F, class Run, class... A>

@@ -14,11 +14,6 @@
 
 namespace ashlar::detail {
 
-template <class A>
-inline constexpr bool is_output = false;
-template <class T>
-inline constexpr bool is_output<view<T>> = !std::is_const_v<T>;
-
 /// The decomposition of an operator in the place of a kernel: its tensors carry the chip's key
 /// alone, so that no key above has a second turn.
 ///

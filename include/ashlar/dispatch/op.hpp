@@ -71,12 +71,24 @@ struct fallback : missing {};
 template <class Op, class Chip>
 struct tile_kernel : missing {};
 
-/// An operator in terms of others: `decomposition<Op>{}(args...)` takes what the operator takes.
+/// An operator in terms of others, in the end of `ops::prims`: `decomposition<Op>{}(args...)` takes
+/// what the operator takes. Specialised in `ashlar/ops/decompositions.hpp`.
 ///
 /// It is differentiable as its parts are, whether `Op` says a derivative or not. A backend uses it
 /// where `decomposition<Op>::answers<Key>` holds.
 template <class Op>
 struct decomposition : missing {};
+
+/// Which outputs a kernel can write to: `static constexpr output_kind outputs = ...;` in the
+/// kernel.
+///
+/// A caller may give an output with any strides. One that the kernel cannot take is replaced by a
+/// proxy, which is copied there afterwards.
+enum class output_kind {
+  raw_strided,  ///< any strides: the default
+  strided,      ///< the strides of `meta` and no others
+  contiguous    ///< row-major
+};
 
 /// Has a schema and a `meta`; all forms follow from them and one kernel.
 template <class Op>
@@ -84,6 +96,10 @@ concept Structured = requires {
   Op::arguments;
   { Op::name } -> std::convertible_to<std::string_view>;
 };
+/// Its kernels get `Op::precompute(specs..., attributes...)`, an `Op::precomputed`, in place of the
+/// attributes: what `meta` worked out about them is not worked out again.
+template <class Op>
+concept Precomputes = Structured<Op> && requires { typename Op::precomputed; };
 /// A structured operator whose result looks at its first argument's elements: needs no kernel.
 template <class Op>
 concept View = Structured<Op> && requires { Op::aliases; };

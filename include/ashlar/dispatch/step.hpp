@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "ashlar/config.hpp"
-#include "ashlar/core/geometry.hpp"
+#include "ashlar/core/overlap.hpp"
 #include "ashlar/dispatch/allocate.hpp"
 #include "ashlar/dispatch/device.hpp"
 #include "ashlar/dispatch/errors.hpp"
@@ -137,20 +137,51 @@ struct result_by<Op, form::functional, Full, Rules, A...> {
 template <class Op, form F, class Full, class... A>
 using result = result_by<Op, F, Full, Full, A...>;
 
-/// A decomposition in the place of a kernel. Defined in `decomposed.hpp`.
-template <class Op>
-struct decomposed;
-/// What computes an operator on a chip.
-template <class Op, class Key, found How>
-using backend_kernel = std::conditional_t<
-    How == found::direct, kernel<Op, Key>,
-    std::conditional_t<How == found::tile, tile_kernel<Op, typename Key::chip>, decomposed<Op>>>;
 /// What a key does with an operator in which it interposes.
 template <class Op, class Key, class Set, found How>
 using interposed_kernel = std::conditional_t<
     How == found::fallback, fallback<Key>,
     std::conditional_t<exists<kernel_on<Op, Key, typename last_key<Set>::type>>,
                        kernel_on<Op, Key, typename last_key<Set>::type>, kernel<Op, Key>>>;
+
+/// A decomposition in the place of a kernel. Defined in `decomposed.hpp`.
+template <class Op>
+struct decomposed;
+/// A kernel that gets what `precompute` says in place of the attributes. Defined in
+/// `precomputed.hpp`.
+template <class Op, class Run>
+class precomputed;
+/// What computes an operator on a chip.
+template <class Op, class Key, found How>
+using written_kernel =
+    std::conditional_t<How == found::tile, tile_kernel<Op, typename Key::chip>, kernel<Op, Key>>;
+template <class Op, class Key, found How>
+using backend_kernel = std::conditional_t<
+    How == found::decomposition, decomposed<Op>,
+    std::conditional_t<Precomputes<Op>, precomputed<Op, written_kernel<Op, Key, How>>,
+                       written_kernel<Op, Key, How>>>;
+
+/// Whether the kernel `Run` says which outputs it can write to.
+template <class Run>
+inline constexpr bool takes_some_outputs = false;
+template <class Run>
+  requires requires { Run::outputs; }
+inline constexpr bool takes_some_outputs<Run> = Run::outputs != output_kind::raw_strided;
+
+/// Whether `Run` can write to an output that lies like `out`, where `meta` is what it would choose.
+template <class Run>
+[[nodiscard]] bool takes_output(const tensor_spec& out, const tensor_spec& meta) {
+  if constexpr (Run::outputs == output_kind::contiguous) {
+    return out.contiguous;
+  } else {
+    for (int i = 0; i < out.rank; ++i) {
+      if (out[i] > 1 && out.stride_of(i) != meta.stride_of(i)) {
+        return false;
+      }
+    }
+    return true;
+  }
+}
 
 /// `f(tensor, meta)` for the one result of a call, or for each of several.
 template <class Out, class Meta, class F>
@@ -306,25 +337,42 @@ struct level {
     };
     detail::each_result(out, meta, prepare);
     if constexpr (F == form::in_place && !Elementwise<Op>) {
-      // The kernel may read an element after it wrote its neighbour: compute beside, then copy.
-      const Out beside = make<Run, Out>(ctx, args...);
-      step<ops::copy, form::in_place, Full, key_set<typename backend_of<Full>::key>>{}(out, beside);
+      // The kernel may read an element after it wrote its neighbour.
+      write_beside<Run>(ctx, out, args...);
     } else {
-      detail::each_result(out, meta, [&](auto& one, const auto&) {
-        separate(one, args...);
-        detail::will_write(ctx, one);
-      });
+      detail::each_result(out, meta, [&](auto& one, const auto&) { separate(one, args...); });
+      if constexpr (!Tensor<Out>) {
+        detail::require_apart(Op::name, out);
+      }
+      if constexpr (detail::takes_some_outputs<Run>) {
+        bool fits = true;
+        detail::each_result(out, meta, [&](const auto& one, const auto& m) {
+          fits = fits && detail::takes_output<Run>(one.spec(), m);
+        });
+        if (!fits) {
+          write_beside<Run>(ctx, out, args...);
+          return out;
+        }
+      }
+      detail::each_result(out, meta, [&](auto& one, const auto&) { detail::will_write(ctx, one); });
       detail::will_read(ctx, args...);
       if constexpr (Tensor<Out>) {
         Run::impl(ctx, out.view(), detail::view_of(args)...);
       } else {
-        detail::require_apart(Op::name, out);
         std::apply([&](auto&... each) { Run::impl(ctx, each.view()..., detail::view_of(args)...); },
                    out);
       }
       detail::each_result(out, meta, [](auto& one, const auto&) { ++one.body()->root().version; });
     }
     return out;
+  }
+  /// Computes a result of its own, then copies it.
+  template <class Run, class Out, class... A>
+  static void write_beside(auto& ctx, Out& out, const A&... args) {
+    const Out proxy = make<Run, Out>(ctx, args...);
+    detail::each_result(out, proxy, [](auto& one, const auto& from) {
+      step<ops::copy, form::in_place, Full, key_set<typename backend_of<Full>::key>>{}(one, from);
+    });
   }
   template <class Out, class... A>
   ASHLAR_INLINE static void separate(const Out& out, const A&... args) {

@@ -31,7 +31,19 @@ template <class M>
 concept Module = boost::hana::Struct<std::remove_cv_t<M>>::value ||
                  requires { typename std::remove_cv_t<M>::wrapped_module; };
 
+/// A tensor of a module's state that is not trained, as running statistics: it is in the state dict
+/// and not among the parameters.
+template <Tensor X>
+struct buffer {
+  X value;
+};
+
 namespace detail {
+
+template <class M>
+inline constexpr bool is_buffer = false;
+template <class X>
+inline constexpr bool is_buffer<buffer<X>> = true;
 
 /// The struct whose members count: a wrapper names the module that it derives from.
 template <class M>
@@ -57,7 +69,7 @@ consteval bool holds_parameters() {
   if constexpr (is_list<M>) {
     return holds_parameters<typename M::value_type>();
   } else {
-    return Tensor<M> || Module<M>;
+    return Tensor<M> || Module<M> || is_buffer<M>;
   }
 }
 
@@ -123,17 +135,21 @@ struct parameter_type {
 template <class P>
 inline constexpr bool is_one_type = !std::is_void_v<P> && !std::is_same_v<P, mixed>;
 
-template <class M, class Visit>
+template <bool Buffers, class M, class Visit>
 void walk(M& module, const Visit& visit, const std::string& prefix) {
   using type = std::remove_const_t<M>;
-  if constexpr (Tensor<type>) {
+  if constexpr (is_buffer<type>) {
+    if constexpr (Buffers) {
+      walk<Buffers>(module.value, visit, prefix);
+    }
+  } else if constexpr (Tensor<type>) {
     if (module) {
       visit(prefix, module);
     }
   } else if constexpr (holds_parameters<type>()) {
     for_each_part(module, [&](std::string_view name, auto& part) {
       if constexpr (holds_parameters<std::remove_cvref_t<decltype(part)>>()) {
-        walk(part, visit, inside(prefix, name));
+        walk<Buffers>(part, visit, inside(prefix, name));
       }
     });
   }
@@ -141,14 +157,41 @@ void walk(M& module, const Visit& visit, const std::string& prefix) {
 
 }  // namespace detail
 
-/// Calls `visit(name, tensor)` for every tensor of a module: depth first, in the order of
-/// declaration, with names like `layers.0.attention.wq.weight`.
+/// Calls `visit(name, tensor)` for every tensor of a module but its buffers: depth first, in the
+/// order of declaration, with names like `layers.0.attention.wq.weight`.
 ///
 /// A tensor that stands in two places is visited twice. Empty handles are left out.
 template <class M, class Visit>
   requires(detail::holds_parameters<std::remove_const_t<M>>())
 void named_parameters(M& module, Visit&& visit, const std::string& prefix = {}) {
-  detail::walk(module, visit, prefix);
+  detail::walk<false>(module, visit, prefix);
+}
+
+/// The same for every tensor of a module's state, buffers too.
+template <class M, class Visit>
+  requires(detail::holds_parameters<std::remove_const_t<M>>())
+void named_tensors(M& module, Visit&& visit, const std::string& prefix = {}) {
+  detail::walk<true>(module, visit, prefix);
+}
+
+/// Sets the mode of every part that has one, a member `training`: batch norms and dropouts.
+template <class M>
+void train(M& module, bool on = true) {
+  if constexpr (requires { module.training = on; }) {
+    module.training = on;
+  }
+  if constexpr (detail::is_list<M> || Module<M>) {
+    detail::for_each_part(module, [&](std::string_view, auto& part) {
+      using type = std::remove_cvref_t<decltype(part)>;
+      if constexpr (detail::is_list<type> || Module<type>) {
+        train(part, on);
+      }
+    });
+  }
+}
+template <class M>
+void eval(M& module) {
+  train(module, false);
 }
 
 /// The one type of a module's floating tensors. Where they have several, use `named_parameters`.
@@ -243,6 +286,8 @@ void share(To& to, const From& from) {
                   "ashlar::nn::share: the stacks must have the same chip and element type; cast "
                   "or move the parameters first");
     to = from ? To(static_cast<const tensor_handle&>(from)) : To{};
+  } else if constexpr (detail::is_buffer<To>) {
+    share(to.value, from.value);
   } else if constexpr (detail::is_list<To> && detail::holds_parameters<To>()) {
     to.resize(from.size());
     for (std::size_t i = 0; i < to.size(); ++i) {

@@ -46,11 +46,11 @@ struct state_error final : error {
   }
 };
 
-/// Every tensor of a module by its name.
+/// Every tensor of a module by its name, buffers too.
 template <class M>
 [[nodiscard]] state_map state_dict(const M& module, const std::string& prefix = {}) {
   state_map state;
-  named_parameters(
+  named_tensors(
       module, [&](const std::string& name, const auto& x) { state.emplace(name, x); }, prefix);
   return state;
 }
@@ -105,7 +105,7 @@ void load_state(const VisitAll& visit_all, const state_map& source, load_options
 ///           then for the first that the module lacks; the module is unchanged then.
 template <class M>
 void load_state_dict(M& module, const state_map& source, load_options options = {}) {
-  detail::load_state([&](const auto& f) { named_parameters(module, f); }, source, options);
+  detail::load_state([&](const auto& f) { named_tensors(module, f); }, source, options);
 }
 
 }  // namespace ashlar::nn

@@ -62,6 +62,8 @@ constexpr std::string_view rule_text(found how) {
       return "view";
     case found::tile:
       return "tile program";
+    case found::decomposition:
+      return "decomposition";
     case found::composite:
       return "composite";
     case found::fallback:
@@ -178,8 +180,8 @@ std::string coverage_table<N>::text() const {
     line.back() = '\n';
     all += line;
   };
-  for (const found how : {found::direct, found::tile, found::composite, found::view,
-                          found::fallback, found::fallthrough, found::missing}) {
+  for (const found how : {found::direct, found::tile, found::decomposition, found::composite,
+                          found::view, found::fallback, found::fallthrough, found::missing}) {
     for (const coverage_row& r : rows) {
       if (r.how == how) {
         write(r);

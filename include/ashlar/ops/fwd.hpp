@@ -23,6 +23,7 @@ struct log;
 struct sqrt;
 struct rsqrt;
 struct tanh;
+struct erf;
 struct sigmoid;
 struct relu;
 struct gelu;
@@ -54,8 +55,10 @@ struct expand;
 struct squeeze;
 struct unsqueeze;
 struct view_as;
+struct unfold;
 struct reshape;
 struct slice_backward;
+struct unfold_backward;
 
 // Copies and creation.
 template <class T>
@@ -77,6 +80,10 @@ struct min;
 struct argmax;
 struct sum_to;
 struct sum_squares;
+struct cumsum;
+struct argsort;
+struct gather;
+struct scatter;
 struct softmax;
 struct softmax_backward;
 struct log_softmax;
@@ -90,6 +97,12 @@ struct linear;
 struct linear_bias;
 template <class Activation>
 struct dense;
+struct conv2d;
+struct max_pool2d;
+struct avg_pool2d;
+struct batch_norm;
+struct batch_norm_train;
+struct dropout;
 struct embedding;
 struct embedding_backward;
 struct rms_norm;
@@ -115,15 +128,23 @@ struct operators {};
 /// types.
 using all = operators<
     add, sub, mul, div, neg, abs, sign, square, maximum, minimum, scale, pow, exp, log, sqrt, rsqrt,
-    tanh, sigmoid, relu, gelu, gelu_tanh, silu, swiglu, tanh_backward, sigmoid_backward,
+    tanh, erf, sigmoid, relu, gelu, gelu_tanh, silu, swiglu, tanh_backward, sigmoid_backward,
     relu_backward, gelu_backward, gelu_tanh_backward, silu_backward, eq, ne, lt, le, gt, ge,
     logical_not, where, slice, narrow, select, transpose, permute, expand, squeeze, unsqueeze,
-    view_as, reshape, slice_backward, cast<float>, copy, clone, contiguous, cat, fill, arange,
-    uniform, normal, sum, mean, max, min, argmax, sum_to, sum_squares, softmax, softmax_backward,
-    log_softmax, log_softmax_backward, cross_entropy, cross_entropy_backward, matmul, linear,
-    linear_bias, dense<void>, embedding, embedding_backward, rms_norm, rms_norm_backward_x,
-    rms_norm_backward_weight, layer_norm, layer_norm_backward_x, layer_norm_backward_weight, rope,
-    scaled_dot_product_attention, scaled_dot_product_attention_backward, paged_attention,
-    cache_write, adamw_step, sgd_step>;
+    view_as, unfold, reshape, slice_backward, unfold_backward, cast<float>, copy, clone, contiguous,
+    cat, fill, arange, uniform, normal, sum, mean, max, min, argmax, sum_to, sum_squares, cumsum,
+    argsort, gather, scatter, softmax, softmax_backward, log_softmax, log_softmax_backward,
+    cross_entropy, cross_entropy_backward, matmul, linear, linear_bias, dense<void>, conv2d,
+    max_pool2d, avg_pool2d, batch_norm, batch_norm_train, dropout, embedding, embedding_backward,
+    rms_norm, rms_norm_backward_x, rms_norm_backward_weight, layer_norm, layer_norm_backward_x,
+    layer_norm_backward_weight, rope, scaled_dot_product_attention,
+    scaled_dot_product_attention_backward, paged_attention, cache_write, adamw_step, sgd_step>;
+
+/// The core set: every operator that is not in it is a composite or has a `decomposition` into it,
+/// so a chip with kernels for these has all. Views need none on any chip.
+using prims = operators<add, sub, mul, div, pow, exp, log, sqrt, tanh, erf, eq, lt, where, maximum,
+                        slice, permute, expand, view_as, unfold, cast<float>, copy, cat, fill,
+                        arange, uniform, normal, slice_backward, sum, max, cumsum, argsort, gather,
+                        scatter, matmul, rope, cache_write>;
 
 }  // namespace ashlar::ops

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <array>
+#include <numbers>
 #include <string_view>
 
 #include "ashlar/ops/arithmetic.hpp"
@@ -85,6 +86,19 @@ struct tanh_backward : detail::unary_backward<tanh_backward> {
   };
 };
 
+struct erf : detail::floating_unary<erf> {
+  static constexpr std::string_view name = "erf";
+  using function = tile::fn::erf;
+  struct derivative {
+    static constexpr std::array needs{arg<0>.bit};
+    template <int I>
+    static auto vjp(const auto& g, const auto& saved) {
+      const auto density = call<exp>(call<neg>(call<square>(saved(arg<0>))));
+      return call<scale>(call<mul>(g, density), 2.0 * std::numbers::inv_sqrtpi, 0.0);
+    }
+  };
+};
+
 }  // namespace ops
 
 inline constexpr op_function<ops::exp> exp;
@@ -92,5 +106,6 @@ inline constexpr op_function<ops::log> log;
 inline constexpr op_function<ops::sqrt> sqrt;
 inline constexpr op_function<ops::rsqrt> rsqrt;
 inline constexpr op_function<ops::tanh> tanh;
+inline constexpr op_function<ops::erf> erf;
 
 }  // namespace ashlar

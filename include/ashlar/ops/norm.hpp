@@ -8,7 +8,6 @@
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/chip/host/norm.hpp"
 #include "ashlar/dispatch.hpp"
-#include "ashlar/ops/detail/dense.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
 
@@ -142,11 +141,11 @@ struct kernel<ops::rms_norm_backward_x, keys::backend<chip::host>> {
 };
 template <>
 struct kernel<ops::rms_norm_backward_weight, keys::backend<chip::host>> {
+  static constexpr output_kind outputs = output_kind::contiguous;
   template <Floating T>
   static void impl(context<chip::host>&, view<T> out, view<const T> g, view<const T> self,
                    double eps) {
-    ops::detail::into_dense(
-        out, [&](view<T> to) { chip::host_kernels::rms_norm_backward_weight(to, g, self, eps); });
+    chip::host_kernels::rms_norm_backward_weight(out, g, self, eps);
   }
 };
 template <>
@@ -167,14 +166,11 @@ struct kernel<ops::layer_norm_backward_x, keys::backend<chip::host>> {
 };
 template <>
 struct kernel<ops::layer_norm_backward_weight, keys::backend<chip::host>> {
+  static constexpr output_kind outputs = output_kind::contiguous;
   template <Floating T>
   static void impl(context<chip::host>&, view<T> dweight, view<T> dbias, view<const T> g,
                    view<const T> self, double eps) {
-    ops::detail::into_dense(dweight, [&](view<T> dw) {
-      ops::detail::into_dense(dbias, [&](view<T> db) {
-        chip::host_kernels::layer_norm_backward_weight(dw, db, g, self, eps);
-      });
-    });
+    chip::host_kernels::layer_norm_backward_weight(dweight, dbias, g, self, eps);
   }
 };
 

@@ -1,21 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <concepts>
 #include <type_traits>
 
+#include "ashlar/core/dtype.hpp"
 #include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/elementwise.hpp"
 
 /// `+ - * /` on tensors and numbers, and their assigning forms.
 ///
-/// A number does not change the element type; integer tensors take whole numbers only.
+/// Beside a number a tensor keeps its element type, unless the number is of a wider category: see
+/// `promote_with_number`. The assigning forms take no such number.
 namespace ashlar {
 
-/// A number that can stand beside a tensor.
+template <class S>
+concept PlainNumber = std::is_arithmetic_v<S>;
+/// A number that does not change the element type of a tensor.
 template <class S, class X>
 concept NumberFor =
-    std::is_arithmetic_v<S> && Tensor<X> && (std::integral<S> || Floating<typename X::value_type>);
+    PlainNumber<S> && Tensor<X> &&
+    promote_with_number<S>(dtype_of<typename X::value_type>) == dtype_of<typename X::value_type>;
+
+namespace detail {
+/// `a` in the element type that it has beside a number of type `S`.
+template <class S, Tensor A>
+auto beside_number(const A& a) {
+  constexpr dtype wide = promote_with_number<S>(dtype_of<typename A::value_type>);
+  if constexpr (wide == dtype_of<typename A::value_type>) {
+    return a;
+  } else {
+    return call<ops::cast<scalar_of<wide>>>(a);
+  }
+}
+}  // namespace detail
 
 template <Tensor A, Tensor B>
 auto operator+(const A& a, const B& b) {
@@ -38,37 +56,39 @@ auto operator-(const A& a) {
   return call<ops::neg>(a);
 }
 
-template <Tensor A, NumberFor<A> S>
+template <Tensor A, PlainNumber S>
 auto operator+(const A& a, S number) {
-  return call<ops::scale>(a, 1.0, static_cast<double>(number));
+  return call<ops::scale>(detail::beside_number<S>(a), 1.0, static_cast<double>(number));
 }
-template <Tensor A, NumberFor<A> S>
+template <Tensor A, PlainNumber S>
 auto operator+(S number, const A& a) {
   return a + number;
 }
-template <Tensor A, NumberFor<A> S>
+template <Tensor A, PlainNumber S>
 auto operator-(const A& a, S number) {
-  return call<ops::scale>(a, 1.0, -static_cast<double>(number));
+  return call<ops::scale>(detail::beside_number<S>(a), 1.0, -static_cast<double>(number));
 }
-template <Tensor A, NumberFor<A> S>
+template <Tensor A, PlainNumber S>
 auto operator-(S number, const A& a) {
-  return call<ops::scale>(a, -1.0, static_cast<double>(number));
+  return call<ops::scale>(detail::beside_number<S>(a), -1.0, static_cast<double>(number));
 }
-template <Tensor A, NumberFor<A> S>
+template <Tensor A, PlainNumber S>
 auto operator*(const A& a, S number) {
-  return call<ops::scale>(a, static_cast<double>(number), 0.0);
+  return call<ops::scale>(detail::beside_number<S>(a), static_cast<double>(number), 0.0);
 }
-template <Tensor A, NumberFor<A> S>
+template <Tensor A, PlainNumber S>
 auto operator*(S number, const A& a) {
   return a * number;
 }
-template <Tensor A, NumberFor<A> S>
+template <Tensor A, PlainNumber S>
 auto operator/(const A& a, S number) {
-  return call<ops::div>(a, ops::detail::scalar_like(a, static_cast<double>(number)));
+  const auto x = detail::beside_number<S>(a);
+  return call<ops::div>(x, ops::detail::scalar_like(x, static_cast<double>(number)));
 }
-template <Tensor A, NumberFor<A> S>
+template <Tensor A, PlainNumber S>
 auto operator/(S number, const A& a) {
-  return call<ops::div>(ops::detail::scalar_like(a, static_cast<double>(number)), a);
+  const auto x = detail::beside_number<S>(a);
+  return call<ops::div>(ops::detail::scalar_like(x, static_cast<double>(number)), x);
 }
 
 template <Tensor A, Tensor B>

@@ -13,7 +13,6 @@
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/copy.hpp"
-#include "ashlar/ops/detail/dense.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
 #include "ashlar/ops/views.hpp"
@@ -199,55 +198,51 @@ struct sum_squares {
 
 template <>
 struct kernel<ops::sum, keys::backend<chip::host>> {
+  static constexpr output_kind outputs = output_kind::contiguous;
   template <class T>
   static void impl(context<chip::host>&, view<T> out, view<const T> self, const shape& axes, bool) {
-    ops::detail::into_dense(out, [&](view<T> to) {
-      chip::host_kernels::sum(to, self, ops::detail::axis_bits("sum", axes, self.rank()));
-    });
+    chip::host_kernels::sum(out, self, ops::detail::axis_bits("sum", axes, self.rank()));
   }
 };
 template <>
 struct kernel<ops::mean, keys::backend<chip::host>> {
+  static constexpr output_kind outputs = output_kind::contiguous;
   template <Floating T>
   static void impl(context<chip::host>&, view<T> out, view<const T> self, const shape& axes, bool) {
-    ops::detail::into_dense(out, [&](view<T> to) {
-      chip::host_kernels::mean(to, self, ops::detail::axis_bits("mean", axes, self.rank()));
-    });
+    chip::host_kernels::mean(out, self, ops::detail::axis_bits("mean", axes, self.rank()));
   }
 };
 template <>
 struct kernel<ops::max, keys::backend<chip::host>> {
+  static constexpr output_kind outputs = output_kind::contiguous;
   template <class T>
   static void impl(context<chip::host>&, view<T> out, view<const T> self, const shape& axes, bool) {
-    ops::detail::into_dense(out, [&](view<T> to) {
-      chip::host_kernels::max(to, self, ops::detail::axis_bits("max", axes, self.rank()));
-    });
+    chip::host_kernels::max(out, self, ops::detail::axis_bits("max", axes, self.rank()));
   }
 };
 template <>
 struct kernel<ops::min, keys::backend<chip::host>> {
+  static constexpr output_kind outputs = output_kind::contiguous;
   template <class T>
   static void impl(context<chip::host>&, view<T> out, view<const T> self, const shape& axes, bool) {
-    ops::detail::into_dense(out, [&](view<T> to) {
-      chip::host_kernels::min(to, self, ops::detail::axis_bits("min", axes, self.rank()));
-    });
+    chip::host_kernels::min(out, self, ops::detail::axis_bits("min", axes, self.rank()));
   }
 };
 template <>
 struct kernel<ops::argmax, keys::backend<chip::host>> {
+  static constexpr output_kind outputs = output_kind::contiguous;
   template <class T>
   static void impl(context<chip::host>&, view<std::int64_t> out, view<const T> self,
                    const shape& axes, bool) {
-    ops::detail::into_dense(out, [&](view<std::int64_t> to) {
-      chip::host_kernels::argmax(to, self, ops::detail::axis_bits("argmax", axes, self.rank()));
-    });
+    chip::host_kernels::argmax(out, self, ops::detail::axis_bits("argmax", axes, self.rank()));
   }
 };
 template <>
 struct kernel<ops::sum_to, keys::backend<chip::host>> {
+  static constexpr output_kind outputs = output_kind::contiguous;
   template <class T>
   static void impl(context<chip::host>&, view<T> out, view<const T> self, const shape&) {
-    ops::detail::into_dense(out, [&](view<T> to) { chip::host_kernels::sum_to(to, self); });
+    chip::host_kernels::sum_to(out, self);
   }
 };
 template <>

@@ -7,6 +7,7 @@
 #include "ashlar/ops/tile/elementwise.hpp"
 #include "ashlar/ops/tile/embedding.hpp"
 #include "ashlar/ops/tile/epilogue.hpp"
+#include "ashlar/ops/tile/indexing.hpp"
 #include "ashlar/ops/tile/matmul.hpp"
 #include "ashlar/ops/tile/norm.hpp"
 #include "ashlar/ops/tile/optimizer.hpp"

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <string_view>
+#include <tuple>
+
+#include "ashlar/dispatch.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/fwd.hpp"
+#include "ashlar/ops/math.hpp"
+#include "ashlar/ops/norm.hpp"
+#include "ashlar/ops/reduction.hpp"
+#include "ashlar/ops/views.hpp"
+
+/// Normalisation of each channel over a batch. Shapes: `x`: (B, C, ...); all else: (C).
+namespace ashlar {
+
+namespace ops {
+
+namespace detail {
+/// (C) beside (B, C, ...): (C, 1, ...).
+auto beside_channels(const auto& c, int rank) {
+  shape to{c.size()};
+  for (int i = 2; i < rank; ++i) {
+    to.push_back(1);
+  }
+  return call<reshape>(c, to);
+}
+inline void require_channels_second(std::string_view op, const tensor_spec& x,
+                                    const tensor_spec& c) {
+  if (x.rank < 2 || c.rank != 1 || c[0] != x[1]) {
+    throw shape_error(op, x.shape(), c.shape(), "must be (B, C, ...) and (C)");
+  }
+}
+/// All axes but that of the channels.
+inline shape axes_but_channels(int rank) {
+  shape axes{0};
+  for (int i = 2; i < rank; ++i) {
+    axes.push_back(i);
+  }
+  return axes;
+}
+}  // namespace detail
+
+/// `(x - mean) / sqrt(variance + eps) * weight + bias`, with statistics that are given.
+struct batch_norm {
+  static constexpr std::string_view name = "batch_norm";
+  static constexpr std::array arguments{argument{"self"}, argument{"mean"}, argument{"variance"},
+                                        argument{"weight"}, argument{"bias"}};
+  struct composite {
+    auto operator()(const auto& x, const auto& mean, const auto& variance, const auto& weight,
+                    const auto& bias, double eps) const {
+      detail::require_defined(name, x, mean, variance, weight, bias);
+      const auto check = [&](const auto& c) {
+        detail::require_channels_second(name, x.spec(), c.spec());
+      };
+      (check(mean), check(variance), check(weight), check(bias));
+      const auto factor = call<mul>(call<rsqrt>(call<scale>(variance, 1.0, eps)), weight);
+      const auto shift = call<sub>(bias, call<mul>(mean, factor));
+      return call<add>(call<mul>(x, detail::beside_channels(factor, x.rank())),
+                       detail::beside_channels(shift, x.rank()));
+    }
+  };
+};
+
+/// The same with the statistics of `x` itself; they are returned too: result, mean, variance.
+///
+/// The variance divides by the number of elements of a channel.
+struct batch_norm_train {
+  static constexpr std::string_view name = "batch_norm_train";
+  static constexpr std::array arguments{argument{"self"}, argument{"weight"}, argument{"bias"}};
+  struct composite {
+    auto operator()(const auto& x, const auto& weight, const auto& bias, double eps) const {
+      detail::require_defined(name, x, weight, bias);
+      detail::require_channels_second(name, x.spec(), weight.spec());
+      detail::require_channels_second(name, x.spec(), bias.spec());
+      const shape axes = detail::axes_but_channels(x.rank());
+      const auto center = call<mean>(x, axes, false);
+      const auto rest = call<sub>(x, detail::beside_channels(center, x.rank()));
+      const auto variance = call<mean>(call<square>(rest), axes, false);
+      const auto factor = call<mul>(call<rsqrt>(call<scale>(variance, 1.0, eps)), weight);
+      auto y = call<add>(call<mul>(rest, detail::beside_channels(factor, x.rank())),
+                         detail::beside_channels(bias, x.rank()));
+      return std::tuple(std::move(y), center, variance);
+    }
+  };
+};
+
+}  // namespace ops
+
+/// `batch_norm(x, mean, variance, weight, bias, eps = 1e-5)`.
+inline constexpr struct batch_norm_function : spelled_function<batch_norm_function> {
+  static auto spell(auto to, const Tensor auto& x, const Tensor auto& mean,
+                    const Tensor auto& variance, const Tensor auto& weight, const Tensor auto& bias,
+                    double eps = 1e-5) {
+    return to(op_function<ops::batch_norm>{}, x, mean, variance, weight, bias, eps);
+  }
+} batch_norm;
+
+/// `batch_norm_train(x, weight, bias, eps = 1e-5)` -> result, mean, variance.
+inline constexpr struct batch_norm_train_function : spelled_function<batch_norm_train_function> {
+  static auto spell(auto to, const Tensor auto& x, const Tensor auto& weight,
+                    const Tensor auto& bias, double eps = 1e-5) {
+    return to(op_function<ops::batch_norm_train>{}, x, weight, bias, eps);
+  }
+} batch_norm_train;
+
+}  // namespace ashlar

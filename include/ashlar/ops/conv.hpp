@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "ashlar/dispatch.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/cat.hpp"
+#include "ashlar/ops/fwd.hpp"
+#include "ashlar/ops/gather.hpp"
+#include "ashlar/ops/matmul.hpp"
+#include "ashlar/ops/reduction.hpp"
+#include "ashlar/ops/unfold.hpp"
+#include "ashlar/ops/views.hpp"
+
+/// Convolutions and pools over images, out of windows (`unfold`), products and reductions.
+///
+/// Shapes: images are (B, C, H, W). Numbers in pairs are for H and W.
+namespace ashlar {
+
+/// How windows lie on an image.
+struct window_options {
+  std::array<std::int64_t, 2> stride{1, 1};
+  std::array<std::int64_t, 2> padding{0, 0};  ///< places on each side
+  std::array<std::int64_t, 2> dilation{1, 1};
+  friend constexpr bool operator==(const window_options&, const window_options&) = default;
+};
+
+namespace ops {
+
+namespace detail {
+
+inline void require_window(std::string_view op, const shape& size) {
+  if (size.rank() != 2) {
+    throw argument_error("ashlar::" + std::string(op),
+                         "a window of shape " + to_string(size.span()) + "; it must be (kh, kw)");
+  }
+}
+inline void require_image(std::string_view op, const tensor_spec& x, const window_options& o) {
+  if (x.rank != 4) {
+    throw argument_error("ashlar::" + std::string(op),
+                         "an image of shape " + to_string(x.shape()) + "; it must be (B, C, H, W)");
+  }
+  if (o.padding[0] < 0 || o.padding[1] < 0) {
+    throw argument_error("ashlar::" + std::string(op), "a negative padding; give 0 or more");
+  }
+}
+
+/// `x` with zeros on both sides of an axis.
+template <class X>
+X with_zeros(const X& x, std::int64_t axis, std::int64_t places) {
+  if (places == 0) {
+    return x;
+  }
+  shape to(x.shape());
+  const std::int64_t n = to[static_cast<int>(axis)];
+  to[static_cast<int>(axis)] += 2 * places;
+  return call<slice_backward>(x, to, axis, places, places + n, std::int64_t{1});
+}
+/// `x` with what is less than anything on both sides of an axis.
+template <class X>
+X with_lowest(const X& x, std::int64_t axis, std::int64_t places) {
+  if (places == 0) {
+    return x;
+  }
+  using T = typename X::value_type;
+  shape to(x.shape());
+  to[static_cast<int>(axis)] = places;
+  const double low = Floating<T> ? -std::numeric_limits<double>::infinity()
+                                 : static_cast<double>(std::numeric_limits<T>::lowest());
+  const auto side = call<expand>(scalar_like(x, low), to);
+  return call<cat>(side, x, side, axis);
+}
+
+/// (.., H, W) -> (.., Ho, Wo, kh, kw): a view.
+auto windows_of(const auto& x, const shape& size, const window_options& o) {
+  const std::int64_t h = x.rank() - 2;
+  const auto rows = call<unfold>(x, h, size[0], o.stride[0], o.dilation[0]);
+  return call<unfold>(rows, h + 1, size[1], o.stride[1], o.dilation[1]);
+}
+
+}  // namespace detail
+
+/// The correlation of images with filters, plus a bias.
+///
+/// Shapes: `self`: (B, C, H, W); `weight`: (O, C / groups, kh, kw); `bias`: (O); the result:
+///         (B, O, Ho, Wo) with Ho = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1.
+/// Throws: `shape_error`, `argument_error`.
+/// Cost:   a copy of all windows, O(B C kh kw Ho Wo), none for 1 x 1 with stride 1; then one
+/// product
+///         for each image and group.
+struct conv2d {
+  static constexpr std::string_view name = "conv2d";
+  static constexpr std::array arguments{argument{"self"}, argument{"weight"}, argument{"bias"}};
+  struct composite {
+    auto operator()(const auto& x, const auto& weight, const window_options& o,
+                    std::int64_t groups) const {
+      detail::require_defined(name, x, weight);
+      detail::require_image(name, x.spec(), o);
+      const std::int64_t channels = x.extent(1);
+      const bool divides = groups > 0 && channels % groups == 0;
+      if (weight.rank() != 4 || !divides || weight.extent(0) % groups != 0 ||
+          weight.extent(1) * groups != channels) {
+        throw shape_error(name, x.shape(), weight.shape(),
+                          "must be (B, C, H, W) and (O, C / groups, kh, kw), with groups that "
+                          "divide C and O");
+      }
+      const std::int64_t inputs = weight.extent(1);
+      const std::int64_t outputs = weight.extent(0) / groups;
+      const auto padded =
+          detail::with_zeros(detail::with_zeros(x, 2, o.padding[0]), 3, o.padding[1]);
+      const auto parts = call<reshape>(
+          padded, shape{x.extent(0), groups, inputs, padded.extent(2), padded.extent(3)});
+      // (B, G, C, Ho, Wo, kh, kw) -> (B, G, C kh kw, Ho Wo)
+      const auto windows = detail::windows_of(parts, shape{weight.extent(2), weight.extent(3)}, o);
+      const std::int64_t depth = inputs * weight.extent(2) * weight.extent(3);
+      const std::int64_t h = windows.extent(3);
+      const std::int64_t w = windows.extent(4);
+      const auto columns = call<reshape>(call<permute>(windows, shape{0, 1, 2, 5, 6, 3, 4}),
+                                         shape{x.extent(0), groups, depth, h * w});
+      const auto filters = call<reshape>(weight, shape{groups, outputs, depth});
+      return call<reshape>(call<matmul>(filters, columns),
+                           shape{x.extent(0), groups * outputs, h, w});
+    }
+    auto operator()(const auto& x, const auto& weight, const auto& bias, const window_options& o,
+                    std::int64_t groups) const {
+      const auto y = (*this)(x, weight, o, groups);
+      detail::require_defined(name, bias);
+      if (bias.rank() != 1 || bias.extent(0) != y.extent(1)) {
+        throw shape_error(name, weight.shape(), bias.shape(), "the bias must be (O)");
+      }
+      return call<add>(y, call<reshape>(bias, shape{y.extent(1), 1, 1}));
+    }
+  };
+};
+
+/// The largest of each window; places outside the image do not count.
+///
+/// The gradient goes to the first of equal ones, as in PyTorch. NaN counts as the largest.
+/// Requires: a padding of at most half a window.
+/// Cost: a copy of all windows.
+struct max_pool2d {
+  static constexpr std::string_view name = "max_pool2d";
+  static constexpr std::array arguments{argument{"self"}};
+  struct composite {
+    auto operator()(const auto& x, const shape& size, const window_options& o) const {
+      detail::require_defined(name, x);
+      detail::require_image(name, x.spec(), o);
+      detail::require_window(name, size);
+      for (std::size_t i = 0; i < 2; ++i) {
+        if (2 * o.padding[i] > size[static_cast<int>(i)]) {
+          throw argument_error("ashlar::max_pool2d", "a padding of " +
+                                                         std::to_string(o.padding[i]) +
+                                                         "; it must be at most half of a window");
+        }
+      }
+      const auto padded =
+          detail::with_lowest(detail::with_lowest(x, 2, o.padding[0]), 3, o.padding[1]);
+      const auto windows = detail::windows_of(padded, size, o);
+      shape rows(windows.shape().first(4));
+      rows.push_back(size[0] * size[1]);
+      const auto flat = call<reshape>(windows, rows);
+      const auto places = call<argmax>(flat, shape{-1}, true);
+      return call<squeeze>(call<gather>(flat, places, std::int64_t{-1}), std::int64_t{-1});
+    }
+  };
+};
+
+/// The mean of each window. Places outside the image are zeros, and count if `count_padding`.
+struct avg_pool2d {
+  static constexpr std::string_view name = "avg_pool2d";
+  static constexpr std::array arguments{argument{"self"}};
+  struct composite {
+    auto operator()(const auto& x, const shape& size, const window_options& o,
+                    bool count_padding) const {
+      detail::require_defined(name, x);
+      detail::require_image(name, x.spec(), o);
+      detail::require_window(name, size);
+      const auto mean_of = [&](const auto& image) {
+        const auto padded =
+            detail::with_zeros(detail::with_zeros(image, 2, o.padding[0]), 3, o.padding[1]);
+        return call<mean>(detail::windows_of(padded, size, o), shape{-2, -1}, false);
+      };
+      const auto y = mean_of(x);
+      if (count_padding || o.padding == std::array<std::int64_t, 2>{0, 0}) {
+        return y;
+      }
+      const auto one =
+          call<expand>(detail::scalar_like(x, 1.0), shape{1, 1, x.extent(2), x.extent(3)});
+      return call<div>(y, mean_of(one));
+    }
+  };
+};
+
+}  // namespace ops
+
+/// `conv2d(x, weight, options = {}, groups = 1)`, `conv2d(x, weight, bias, options = {}, ...)`.
+inline constexpr struct conv2d_function : spelled_function<conv2d_function> {
+  static auto spell(auto to, const Tensor auto& x, const Tensor auto& weight,
+                    const window_options& options = {}, std::int64_t groups = 1) {
+    return to(op_function<ops::conv2d>{}, x, weight, options, groups);
+  }
+  static auto spell(auto to, const Tensor auto& x, const Tensor auto& weight,
+                    const Tensor auto& bias, const window_options& options = {},
+                    std::int64_t groups = 1) {
+    return to(op_function<ops::conv2d>{}, x, weight, bias, options, groups);
+  }
+} conv2d;
+
+/// `max_pool2d(x, size)`: windows side by side; `max_pool2d(x, size, options)`.
+inline constexpr struct max_pool2d_function : spelled_function<max_pool2d_function> {
+  static auto spell(auto to, const Tensor auto& x, const shape& size,
+                    const window_options& options) {
+    return to(op_function<ops::max_pool2d>{}, x, size, options);
+  }
+  static auto spell(auto to, const Tensor auto& x, const shape& size) {
+    ops::detail::require_window("max_pool2d", size);
+    return spell(to, x, size, window_options{.stride = {size[0], size[1]}});
+  }
+} max_pool2d;
+
+/// `avg_pool2d(x, size)`: windows side by side; `avg_pool2d(x, size, options, count_padding =
+/// true)`.
+inline constexpr struct avg_pool2d_function : spelled_function<avg_pool2d_function> {
+  static auto spell(auto to, const Tensor auto& x, const shape& size, const window_options& options,
+                    bool count_padding = true) {
+    return to(op_function<ops::avg_pool2d>{}, x, size, options, count_padding);
+  }
+  static auto spell(auto to, const Tensor auto& x, const shape& size) {
+    ops::detail::require_window("avg_pool2d", size);
+    return spell(to, x, size, window_options{.stride = {size[0], size[1]}});
+  }
+} avg_pool2d;
+
+}  // namespace ashlar

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "ashlar/dispatch.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/comparison.hpp"
+#include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/fwd.hpp"
+#include "ashlar/ops/random.hpp"
+
+namespace ashlar {
+
+namespace ops {
+
+/// Zeros in a share `p` of the places, and `x / (1 - p)` in the others.
+///
+/// Which places is a function of (seed, offset, place) alone, on every chip: the same again for
+/// the same numbers. `offset` counts as for `uniform`.
+/// Throws: `argument_error` for a `p` outside of [0, 1].
+struct dropout {
+  static constexpr std::string_view name = "dropout";
+  static constexpr std::array arguments{argument{"self"}};
+  static constexpr bool elementwise = true;
+  struct composite {
+    template <class X>
+    X operator()(const X& x, double p, std::uint64_t seed, std::uint64_t offset) const {
+      detail::require_defined(name, x);
+      if (!(p >= 0.0 && p <= 1.0)) {
+        throw argument_error("ashlar::dropout",
+                             "p = " + std::to_string(p) + "; give a number from 0 to 1");
+      }
+      if (p == 1.0) {
+        return call<fill>(x, 0.0);
+      }
+      X drawn = empty<X>(shape(x.shape()));  // beside the tape
+      op_function<uniform>{}.in_place(drawn, seed, offset, 0.0, 1.0);
+      const auto kept = call<ge>(drawn, detail::scalar_like(x, p));
+      const auto factor = call<cast<typename X::value_type>>(kept);
+      return call<mul>(x, call<scale>(factor, 1.0 / (1.0 - p), 0.0));
+    }
+  };
+};
+
+}  // namespace ops
+
+/// `dropout(x, p, seed, offset = 0)`.
+inline constexpr struct dropout_function : spelled_function<dropout_function> {
+  template <std::integral Seed, std::integral Offset = std::uint64_t>
+  static auto spell(auto to, const FloatingTensor auto& x, double p, Seed seed, Offset offset = 0) {
+    return to(op_function<ops::dropout>{}, x, p, static_cast<std::uint64_t>(seed),
+              static_cast<std::uint64_t>(offset));
+  }
+} dropout;
+
+}  // namespace ashlar
