@@ -2,6 +2,7 @@
 #pragma once
 #include "ashlar/nn/clip.hpp"
 #include "ashlar/nn/embedding.hpp"
+#include "ashlar/nn/grad_scaler.hpp"
 #include "ashlar/nn/hooks.hpp"
 #include "ashlar/nn/init.hpp"
 #include "ashlar/nn/linear.hpp"

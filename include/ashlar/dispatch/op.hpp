@@ -67,6 +67,12 @@ struct fallback : missing {};
 template <class Op, class Chip>
 struct tile_kernel : missing {};
 
+/// An operator in terms of others: `decomposition<Op>{}(args...)` takes what the operator takes and
+/// gives what it gives. The tape records the parts where `Op` itself says no derivative, on chips
+/// that have all of `parts`, where that list is given.
+template <class Op>
+struct decomposition : missing {};
+
 /// Has a schema and a `meta`; all forms follow from them and one kernel.
 template <class Op>
 concept Structured = requires {

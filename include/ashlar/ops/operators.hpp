@@ -9,6 +9,7 @@
 
 /// `+ - * /` on tensors and numbers, and their assigning forms.
 ///
+/// Between tensors of one type a call knows where it stands in the user's code (`anomaly_mode`).
 /// A number does not change the element type; integer tensors take whole numbers only.
 namespace ashlar {
 
@@ -18,20 +19,44 @@ concept NumberFor =
     std::is_arithmetic_v<S> && Tensor<X> && (std::integral<S> || Floating<typename X::value_type>);
 
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 auto operator+(const A& a, const B& b) {
   return call<ops::add>(a, b);
 }
+template <Tensor A>
+auto operator+(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::add>(a, b.value);
+}
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 auto operator-(const A& a, const B& b) {
   return call<ops::sub>(a, b);
 }
+template <Tensor A>
+auto operator-(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::sub>(a, b.value);
+}
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 auto operator*(const A& a, const B& b) {
   return call<ops::mul>(a, b);
 }
+template <Tensor A>
+auto operator*(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::mul>(a, b.value);
+}
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 auto operator/(const A& a, const B& b) {
   return call<ops::div>(a, b);
+}
+template <Tensor A>
+auto operator/(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::div>(a, b.value);
 }
 template <Tensor A>
 auto operator-(const A& a) {
