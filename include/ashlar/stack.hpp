@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <type_traits>
 #include <utility>
 
@@ -46,9 +47,16 @@ struct communicate {
 };
 
 namespace autograd {
+/// Backward passes run independent branches on `N` threads: see `threads_scope`.
+template <unsigned N>
+struct threads {
+  static constexpr unsigned count = N;
+};
 /// Define-by-run reverse mode.
 template <class... Policies>
-struct tape {};
+struct tape {
+  static constexpr unsigned thread_count = std::max({1u, unsigned{Policies::count}...});
+};
 }  // namespace autograd
 
 template <class... P>
@@ -135,10 +143,21 @@ class stack {
     return memory::shared_allocator<typename chip::memory, policy_type>();
   }
 
-  /// This thread's tensors come from the stack's allocator for as long as it lives.
+  /// This thread's tensors come from the stack's allocator for as long as it lives, and its
+  /// backward passes have the threads of the stack's tape.
   struct session {
     typename context<chip>::use_allocator allocations{allocator()};
+    autograd::threads_scope branches{thread_count()};
   };
+
+ private:
+  static unsigned thread_count() {
+    using tape = typename policy<kinds::differentiate, differentiate<void>>::type;
+    if constexpr (requires { tape::thread_count; }) {
+      return std::max(tape::thread_count, autograd::detail::here.threads);
+    }
+    return autograd::detail::here.threads;
+  }
 };
 
 }  // namespace ashlar

@@ -110,13 +110,13 @@ void backward(const Root& root, const Root& seed, backward_options options, cons
   autograd::start from = autograd::detail::start_at("backward", root, seed);
   std::array<autograd::capture, sizeof...(Leaf)> only;
   std::size_t place = 0;
-  [[maybe_unused]] const auto add = [&](const auto& leaf) {
+  [[maybe_unused]] const auto want = [&](const auto& leaf) {
     only[place++] = {&autograd::node_of(leaf, "backward"), nullptr};
     if (!is_leaf(leaf)) {
       throw not_recordable("backward", "only leaves accumulate; use grad");
     }
   };
-  (add(leaves), ...);
+  (want(leaves), ...);
   autograd::detail::run_pass<typename Root::keys>({&from, 1}, options, only);
 }
 template <Recorded Root>

@@ -197,14 +197,14 @@ auto apply_function(F f, const A&... args) {
   } else {
     context.name_ = "function";
   }
-  auto result = [&] {
+  auto made = [&] {
     const no_grad off;
     return f.forward(context, args...);
   }();
-  using result_type = decltype(result);
+  using result_type = decltype(made);
   using how = autograd::detail::results_of<result_type>;
   if (!grad_enabled() || !(autograd::detail::wants_gradient(args) || ...)) {
-    return result;
+    return made;
   }
   constexpr std::size_t n = (0 + ... + std::size_t{Recorded<A>});
   std::array<ref<autograd::node>, n> edges;
@@ -217,7 +217,7 @@ auto apply_function(F f, const A&... args) {
   (add_edge(args), ...);
   context.wanted_.assign(n, true);
 
-  auto&& outs = how::in(result);
+  auto&& outs = how::in(made);
   std::apply(
       [&](auto&... out) {
         constexpr std::size_t outputs = sizeof...(out);
@@ -268,7 +268,7 @@ auto apply_function(F f, const A&... args) {
         (connect(out), ...);
       },
       outs);
-  return result;
+  return made;
 }
 
 }  // namespace ashlar

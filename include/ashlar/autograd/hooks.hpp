@@ -160,7 +160,7 @@ hook_handle register_multi_grad_hook(F f, const X&... x) {
   const auto call = std::make_shared<F>(std::move(f));
   shared->nodes = {&autograd::node_of(x, "register_multi_grad_hook")...};
   std::vector<hook_handle> handles;
-  const auto add = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
+  const auto watch = [&]<std::size_t I>(std::integral_constant<std::size_t, I>) {
     const auto mine = std::make_shared<typename state::watched>(shared, I);
     handles.push_back(autograd::detail::add_hook<autograd::node::hook>(
         *shared->nodes[I], &autograd::node::hooks::tensor, [mine, call](tensor_handle& g) {
@@ -174,7 +174,7 @@ hook_handle register_multi_grad_hook(F f, const X&... x) {
         }));
   };
   [&]<std::size_t... I>(std::index_sequence<I...>) {
-    (add(std::integral_constant<std::size_t, I>{}), ...);
+    (watch(std::integral_constant<std::size_t, I>{}), ...);
   }(std::index_sequence_for<X...>{});
   return hook_handle([handles = std::move(handles)]() mutable {
     for (hook_handle& h : handles) {

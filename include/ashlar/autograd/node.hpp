@@ -136,6 +136,7 @@ class node : public counted {
     std::uint32_t maker;
     std::uint32_t edge;
     tensor_handle value;
+    node* port = nullptr;  ///< of which output it is, `edge`, where there are several
   };
   struct rare {
     tensor_handle* into = nullptr;     ///< who asked for the cotangent

@@ -30,10 +30,11 @@ inline void sender::send_part(std::size_t k, std::size_t outputs, tensor_handle 
   node& n = *from_->next[0];
   const auto put = [&] {
     node::slot& s = pass_->slot_of(n);
-    auto& parts = s.extra().parts;
+    node::rare& more = s.extra();
     if (cotangent) {
-      parts.resize(outputs);
-      parts[k] = std::move(cotangent);
+      more.parts.resize(outputs);
+      more.arrivals.push_back({from_->sequence, from_->maker, static_cast<std::uint32_t>(k),
+                               std::move(cotangent), from_});
     }
     pass_->arrived(n, s);
   };
@@ -67,9 +68,11 @@ inline bool backward_pass::visit(node& n, node::slot& s, tensor_handle& cotangen
                                       : a.edge < b.edge;
     });
     for (node::arrival& a : all) {
-      tensor_handle g = same_shape(a.value.shape(), n.shape()) ? std::move(a.value)
-                                                               : n.reduce(std::move(a.value));
-      cotangent = cotangent ? n.sum(std::move(cotangent), std::move(g)) : std::move(g);
+      node& at = a.port != nullptr ? *a.port : n;
+      tensor_handle& sum = a.port != nullptr ? s.more->parts[a.edge] : cotangent;
+      tensor_handle g = same_shape(a.value.shape(), at.shape()) ? std::move(a.value)
+                                                                : at.reduce(std::move(a.value));
+      sum = sum ? at.sum(std::move(sum), std::move(g)) : std::move(g);
     }
     all.clear();
   }
@@ -161,8 +164,8 @@ inline void backward_pass::flush(node& n, sender& to) {
         deliver(m, s, std::move(to.sent_[i]));
       } else {
         if (to.sent_[i]) {
-          s.extra().arrivals.push_back(
-              {n.sequence, n.maker, static_cast<std::uint32_t>(i), std::move(to.sent_[i])});
+          s.extra().arrivals.push_back({n.sequence, n.maker, static_cast<std::uint32_t>(i),
+                                        std::move(to.sent_[i]), nullptr});
         }
         arrived(m, s);
       }
