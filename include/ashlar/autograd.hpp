@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include "ashlar/autograd/anomaly.hpp"
 #include "ashlar/autograd/backward.hpp"
+#include "ashlar/autograd/checkpoint.hpp"
 #include "ashlar/autograd/engine.hpp"
+#include "ashlar/autograd/errors.hpp"
+#include "ashlar/autograd/function.hpp"
 #include "ashlar/autograd/gradcheck.hpp"
 #include "ashlar/autograd/hooks.hpp"
+#include "ashlar/autograd/leaf.hpp"
 #include "ashlar/autograd/node.hpp"
 #include "ashlar/autograd/op_node.hpp"
 #include "ashlar/autograd/record.hpp"
+#include "ashlar/autograd/saved.hpp"
+#include "ashlar/autograd/thread.hpp"

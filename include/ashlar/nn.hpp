@@ -5,6 +5,7 @@
 #include "ashlar/nn/conv.hpp"
 #include "ashlar/nn/dropout.hpp"
 #include "ashlar/nn/embedding.hpp"
+#include "ashlar/nn/grad_scaler.hpp"
 #include "ashlar/nn/hooks.hpp"
 #include "ashlar/nn/init.hpp"
 #include "ashlar/nn/linear.hpp"

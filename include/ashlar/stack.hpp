@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -63,9 +64,16 @@ struct communicate {
 };
 
 namespace autograd {
+/// Backward passes run independent branches on `N` threads: see `threads_scope`.
+template <unsigned N>
+struct threads {
+  static constexpr unsigned count = N;
+};
 /// Define-by-run reverse mode.
 template <class... Policies>
-struct tape {};
+struct tape {
+  static constexpr unsigned thread_count = std::max({1u, unsigned{Policies::count}...});
+};
 }  // namespace autograd
 
 template <class... P>
@@ -159,7 +167,8 @@ class stack {
     return memory::shared_allocator<typename chip::memory, policy_type, device_count<chip>>(device);
   }
 
-  /// This thread's tensors come from the stack's allocator for as long as it lives.
+  /// This thread's tensors come from the stack's allocator for as long as it lives, and its
+  /// backward passes have the threads of the stack's tape.
   struct session {
     session() : session(std::make_integer_sequence<int, device_count<chip>>{}) {}
 
@@ -170,7 +179,17 @@ class stack {
 
     std::array<typename context<chip>::use_allocator, static_cast<std::size_t>(device_count<chip>)>
         allocations;
+    autograd::threads_scope branches{thread_count()};
   };
+
+ private:
+  static unsigned thread_count() {
+    using tape = typename policy<kinds::differentiate, differentiate<void>>::type;
+    if constexpr (requires { tape::thread_count; }) {
+      return std::max(tape::thread_count, autograd::detail::here.threads);
+    }
+    return autograd::detail::here.threads;
+  }
 };
 
 }  // namespace ashlar

@@ -21,6 +21,7 @@ void twins::gradients_of<ops::scaled_dot_product_attention>() {
     check_gradient(f, numbers<leaf>(q, 1), numbers<leaf>(k, 2), numbers<leaf>(k, 3));
     check_gradient(f, scattered(numbers<leaf>(q, 1)), scattered(numbers<leaf>(k, 2)),
                    scattered(numbers<leaf>(k, 3)));
+    check_second_gradient(f, numbers<leaf>(q, 1), numbers<leaf>(k, 2), numbers<leaf>(k, 3));
   }
 }
 

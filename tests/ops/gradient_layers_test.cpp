@@ -10,6 +10,7 @@ void twins::gradients_of<ops::rms_norm>() {
     const al::shape c{s[s.rank() - 1]};
     check_gradient(f, numbers<leaf>(s, 1), numbers<leaf>(c, 2));
     check_gradient(f, scattered(numbers<leaf>(s, 1)), scattered(numbers<leaf>(c, 2)));
+    check_second_gradient(f, numbers<leaf>(s, 1), scattered(numbers<leaf>(c, 2)));
   }
 }
 template <>
@@ -22,6 +23,8 @@ void twins::gradients_of<ops::layer_norm>() {
     check_gradient(f, numbers<leaf>(s, 1), numbers<leaf>(c, 2), numbers<leaf>(c, 3));
     check_gradient(f, scattered(numbers<leaf>(s, 1)), scattered(numbers<leaf>(c, 2)),
                    scattered(numbers<leaf>(c, 3)));
+    check_second_gradient(f, scattered(numbers<leaf>(s, 1)), numbers<leaf>(c, 2),
+                          numbers<leaf>(c, 3));
   }
 }
 template <>

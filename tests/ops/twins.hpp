@@ -260,35 +260,11 @@ void check_gradient(const F& f, const X&... inputs) {
   const auto worst = al::gradcheck(f, inputs...);
   CHECK_MESSAGE(static_cast<bool>(worst), worst.text());
 }
-/// Checks the gradient of the gradient: of `f`'s gradients, themselves taken with weights.
+/// Checks the gradients of the gradients, those with respect to `f`'s own gradient among them.
 template <class F, class... X>
 void check_second_gradient(const F& f, const X&... inputs) {
-  const auto first = [&f](const auto&... x) {
-    const al::grad_mode on(true);
-    (al::require_grad(x), ...);
-    const auto y = f(x...);
-    const auto seed = numbers<leaf>(al::shape(y.shape()), 7);
-    const auto all = al::grad(y, seed, al::backward_options{.create_graph = true}, x...);
-    // Depends on the inputs also where the gradients do not.
-    leaf total = al::zeros<leaf>({});
-    ((total = al::call<al::ops::add>(total, al::call<al::ops::sum_squares>(x))), ...);
-    std::apply(
-        [&](const auto&... g) {
-          int salt = 0;
-          const auto add_up = [&](const auto& one) {
-            if (one) {
-              const auto term = al::call<al::ops::sum_to>(
-                  al::call<al::ops::mul>(one, numbers<leaf>(al::shape(one.shape()), ++salt)),
-                  al::shape{});
-              total = al::call<al::ops::add>(total, term);
-            }
-          };
-          (add_up(g), ...);
-        },
-        all);
-    return total;
-  };
-  check_gradient(first, inputs...);
+  const auto worst = al::gradgradcheck(f, inputs...);
+  CHECK_MESSAGE(static_cast<bool>(worst), worst.text());
 }
 
 }  // namespace twins

@@ -1,143 +1,132 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <functional>
+#include <span>
+#include <string_view>
 #include <tuple>
-#include <type_traits>
 #include <utility>
 
-#include "ashlar/autograd/record.hpp"
+#include "ashlar/autograd/leaf.hpp"
 
 namespace ashlar {
-
-/// A tensor type whose calls the tape can record.
-template <class X>
-concept Recorded = FloatingTensor<X> && contains<typename X::keys, keys::autograd>;
-
-namespace autograd {
-
-/// The end of the tape: a leaf's gradient.
-///
-/// The first gradient is taken over if nobody else holds it, else copied; later ones are added in
-/// place, so that reducers may hold on to the elements.
-template <class Leaf>
-class accumulate_grad final : public typed_node<Leaf> {
- public:
-  Leaf gradient;
-
-  explicit accumulate_grad(const Leaf& leaf) : typed_node<Leaf>("accumulate_grad", leaf.spec()) {
-    this->sequence = ~std::uint64_t{0};
-  }
-  void apply(backward_pass&, tensor_handle& cotangent) override {
-    const bool ours =
-        cotangent.body()->references == 1 && !cotangent.body()->base && cotangent.contiguous();
-    const Leaf g(std::move(cotangent));
-    if (!gradient) {
-      gradient = ours ? g : call<ops::cast<typename Leaf::value_type>>(g);
-    } else if (grad_enabled()) {
-      gradient = call<ops::add>(gradient, g);
-    } else {
-      op_function<ops::add>{}.in_place(gradient, g);
-    }
-    cotangent = gradient;
-  }
-  void destroy() noexcept override { this->destroy_as(this); }
-};
-
-template <Recorded X>
-[[nodiscard]] node& node_of(const X& x, std::string_view who) {
-  if (!x) {
-    throw undefined_tensor(who);
-  }
-  if (!detail::wants_gradient(x)) {
-    throw not_recordable(who,
-                         "no gradient of this tensor is wanted; call require_grad on what it "
-                         "is computed from");
-  }
-  return *x.template state<keys::autograd>().gradient;
-}
-
-}  // namespace autograd
-
-/// Makes `leaf` a parameter: calls on it are recorded from now on.
-template <Recorded Leaf>
-const Leaf& require_grad(const Leaf& leaf) {
-  if (!leaf) {
-    throw undefined_tensor("require_grad");
-  }
-  auto& s = leaf.template state<keys::autograd>();
-  if (!autograd::detail::wants_gradient(leaf)) {
-    s.gradient = autograd::make_node<autograd::accumulate_grad<Leaf>>(leaf);
-    s.epoch = leaf.body()->root().epoch;
-  }
-  return leaf;
-}
-
-/// Whether calls on `x` are recorded.
-template <class X>
-[[nodiscard]] bool requires_grad(const X& x) {
-  return autograd::detail::wants_gradient(x);
-}
-
-/// The accumulated gradient of a leaf; an empty handle before the first backward pass.
-/// Throws: `not_recordable` where `leaf` is none.
-template <Recorded Leaf>
-[[nodiscard]] Leaf& gradient(const Leaf& leaf) {
-  autograd::node& n = autograd::node_of(leaf, "gradient");
-  if (!n.is_leaf()) {
-    throw not_recordable("gradient", "only leaves keep their gradient; use grad(root, x)");
-  }
-  return static_cast<autograd::accumulate_grad<Leaf>&>(n).gradient;
-}
-
-/// The same elements outside the tape: a tensor of the same type that wants no gradient.
-template <Recorded X>
-[[nodiscard]] X detach(const X& x) {
-  return X(without<keys::autograd>(x));
-}
 
 struct backward_options {
   bool retain_graph = false;
   bool create_graph = false;  ///< record the pass itself: gradients of gradients
 };
 
-/// Accumulates the gradients of everything that `root` was computed from into its leaves.
-///
-/// Shapes:   `seed`, the gradient of `root`, has `root`'s shape.
-/// Effects:  drops what the graph saved, unless `retain_graph` or `create_graph`.
-/// Throws:   `shape_error`, `not_recordable`, `modified_in_place`.
-template <Recorded Root>
-void backward(const Root& root, const Root& seed, backward_options options = {}) {
-  const ref<autograd::node> start =
-      ref<autograd::node>::share(&autograd::node_of(root, "backward"));
-  if (!same_shape(root.spec(), seed.spec())) {
-    throw shape_error("backward", root.shape(), seed.shape(),
-                      "the seed must have the root's shape");
-  }
-  const grad_mode mode(options.create_graph);
-  autograd::backward_pass{}.run(*start, seed, options.retain_graph || options.create_graph, {});
-}
-
 namespace autograd::detail {
+
+/// What threads of a pass take over from the one that began it: the allocator and the device of the
+/// chip, and which keys are switched off.
+template <class Chip, class... K>
+[[nodiscard]] std::function<void(const std::function<void()>&)> take_surroundings() {
+  auto& mine = context<Chip>::current();
+  return [&mine, ordinal = mine.ordinal, from = &mine.allocator(),
+          off = std::array<bool, sizeof...(K)>{ashlar::detail::excluded<K>...}](
+             const std::function<void()>& body) {
+    auto& here = context<Chip>::current();
+    if (&here == &mine) {
+      return body();
+    }
+    const typename context<Chip>::use_allocator allocations(*from);
+    here.ordinal = ordinal;
+    [&]<std::size_t... I>(std::index_sequence<I...>) {
+      ((ashlar::detail::excluded<K> = off[I]), ...);
+    }(std::index_sequence_for<K...>{});
+    body();
+    here.queue.wait();
+  };
+}
+template <class Keys>
+struct surroundings_of;
+template <class... K>
+struct surroundings_of<key_set<K...>> {
+  static constexpr surroundings take = &take_surroundings<chip_of<key_set<K...>>, K...>;
+};
+
+template <class Root>
+[[nodiscard]] start start_at(std::string_view who, const Root& root, const Root& seed) {
+  node& at = node_of(root, who);
+  if (!seed) {
+    throw undefined_tensor(who);
+  }
+  if (!same_shape(root.spec(), seed.spec())) {
+    throw shape_error(who, root.shape(), seed.shape(), "the seed must have the root's shape");
+  }
+  return {ref<node>::share(&at), seed};
+}
 template <class Root>
 [[nodiscard]] Root unit_seed(const Root& root) {
+  static_cast<void>(node_of(root, "backward"));
   if (root.size() != 1) {
     throw shape_error("backward", root.shape(), ashlar::shape{}.span(),
                       "without a seed the root must have one element");
   }
   [[maybe_unused]] const auto there = beside(root);
   Root seed = empty<Root>(ashlar::shape(root.shape()));
-  const no_grad off;
-  op_function<ops::fill>{}.in_place(seed, 1.0);
+  overwrite<ops::fill>(seed, 1.0);
   return seed;
 }
+
+template <class Keys>
+void run_pass(std::span<start> starts, backward_options options,
+              std::span<const capture> captures) {
+  const grad_mode mode(options.create_graph);
+  backward_pass{}.run(starts, options.retain_graph || options.create_graph, captures,
+                      surroundings_of<Keys>::take);
+}
+
+/// The gradients of some inputs; one tensor may be asked for twice.
+template <class Keys, class... In>
+[[nodiscard]] std::tuple<In...> gradients(std::span<start> starts, backward_options options,
+                                          const In&... inputs) {
+  std::array<tensor_handle, sizeof...(In)> found;
+  std::array<capture, sizeof...(In)> captures;
+  std::size_t place = 0;
+  ((captures[place] = {&node_of(inputs, "grad"), &found[place]}, ++place), ...);
+  run_pass<Keys>(starts, options, captures);
+  for (std::size_t i = 0; i < captures.size(); ++i) {
+    for (std::size_t j = i + 1; j < captures.size() && !found[i]; ++j) {
+      found[i] = captures[j].at == captures[i].at ? found[j] : tensor_handle{};
+    }
+  }
+  return [&]<std::size_t... I>(std::index_sequence<I...>) {
+    return std::tuple<In...>{In(std::move(found[I]))...};
+  }(std::index_sequence_for<In...>{});
+}
+
 }  // namespace autograd::detail
 
+/// Accumulates the gradients of everything that `root` was computed from into its leaves; where
+/// leaves are named, into those alone.
+///
+/// Shapes:   `seed`, the gradient of `root`, has `root`'s shape.
+/// Effects:  drops what the graph saved, unless `retain_graph` or `create_graph`.
+/// Throws:   `shape_error`, `not_recordable`, `modified_in_place`.
+template <Recorded Root, Recorded... Leaf>
+void backward(const Root& root, const Root& seed, backward_options options, const Leaf&... leaves) {
+  autograd::start from = autograd::detail::start_at("backward", root, seed);
+  std::array<autograd::capture, sizeof...(Leaf)> only;
+  std::size_t place = 0;
+  [[maybe_unused]] const auto want = [&](const auto& leaf) {
+    only[place++] = {&autograd::node_of(leaf, "backward"), nullptr};
+    if (!is_leaf(leaf)) {
+      throw not_recordable("backward", "only leaves accumulate; use grad");
+    }
+  };
+  (want(leaves), ...);
+  autograd::detail::run_pass<typename Root::keys>({&from, 1}, options, only);
+}
+template <Recorded Root>
+void backward(const Root& root, const Root& seed) {
+  backward(root, seed, backward_options{});
+}
 /// From a root with one element, whose own gradient is 1.
 template <Recorded Root>
 void backward(const Root& root, backward_options options = {}) {
-  static_cast<void>(autograd::node_of(root, "backward"));
   backward(root, autograd::detail::unit_seed(root), options);
 }
 
@@ -148,29 +137,24 @@ void backward(const Root& root, backward_options options = {}) {
 template <Recorded Root, Recorded... In>
 [[nodiscard]] std::tuple<In...> grad(const Root& root, const Root& seed, backward_options options,
                                      const In&... inputs) {
-  const ref<autograd::node> start = ref<autograd::node>::share(&autograd::node_of(root, "grad"));
-  if (!same_shape(root.spec(), seed.spec())) {
-    throw shape_error("grad", root.shape(), seed.shape(), "the seed must have the root's shape");
-  }
-  std::array<tensor_handle, sizeof...(In)> found;
-  std::array<autograd::capture, sizeof...(In)> captures;
-  std::size_t place = 0;
-  ((captures[place] = {&autograd::node_of(inputs, "grad"), &found[place]}, ++place), ...);
-  const grad_mode mode(options.create_graph);
-  autograd::backward_pass{}.run(*start, seed, options.retain_graph || options.create_graph,
-                                captures);
-  for (std::size_t i = 0; i < captures.size(); ++i) {  // one tensor may be asked for twice
-    for (std::size_t j = i + 1; j < captures.size() && !found[i]; ++j) {
-      found[i] = captures[j].at == captures[i].at ? found[j] : tensor_handle{};
-    }
-  }
-  return [&]<std::size_t... I>(std::index_sequence<I...>) {
-    return std::tuple<In...>{In(std::move(found[I]))...};
-  }(std::index_sequence_for<In...>{});
+  autograd::start from = autograd::detail::start_at("grad", root, seed);
+  return autograd::detail::gradients<typename Root::keys>({&from, 1}, options, inputs...);
 }
 template <Recorded Root, Recorded... In>
 [[nodiscard]] std::tuple<In...> grad(const Root& root, const In&... inputs) {
   return grad(root, autograd::detail::unit_seed(root), backward_options{}, inputs...);
+}
+/// The same from several roots at once: their gradients add up.
+template <Recorded... Root, Recorded... In>
+[[nodiscard]] std::tuple<In...> grad(const std::tuple<Root...>& roots,
+                                     const std::tuple<Root...>& seeds, backward_options options,
+                                     const In&... inputs) {
+  return [&]<std::size_t... I>(std::index_sequence<I...>) {
+    std::array<autograd::start, sizeof...(Root)> from{
+        autograd::detail::start_at("grad", std::get<I>(roots), std::get<I>(seeds))...};
+    using keys = typename std::tuple_element_t<0, std::tuple<Root...>>::keys;
+    return autograd::detail::gradients<keys>(from, options, inputs...);
+  }(std::index_sequence_for<Root...>{});
 }
 
 }  // namespace ashlar

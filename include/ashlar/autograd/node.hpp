@@ -1,21 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <source_location>
 #include <span>
-#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "ashlar/autograd/errors.hpp"
 #include "ashlar/autograd/hook_list.hpp"
+#include "ashlar/autograd/thread.hpp"
 #include "ashlar/core/tensor.hpp"
 
 namespace ashlar::autograd {
 class node;
-class backward_pass;
+class sender;
+
+/// How a tensor stands to the history of its elements.
+enum class lineage : std::uint8_t {
+  own,             ///< it follows what recorded calls do to the elements, through whatever view
+  outside,         ///< detached, or brought to the tape from elsewhere: only its own calls count
+  outside_viewed,  ///< the same, and there are views of it
+  no_grad_view,    ///< a view that was taken while nothing was recorded
+  kept             ///< elements that the operator that made them has saved
+};
 }  // namespace ashlar::autograd
 
 namespace ashlar::keys {
@@ -26,100 +38,74 @@ struct autograd {
   struct state {
     ref<ashlar::autograd::node> gradient;  ///< where the gradient goes; null: none is wanted
     std::uint32_t epoch = 0;               ///< which of the base's histories `gradient` belongs to
+    ashlar::autograd::lineage from = ashlar::autograd::lineage::own;
 
     /// A tensor that comes to the tape from outside takes nothing from the elements' history.
-    void added_to(const tensor_body& root) noexcept { epoch = root.epoch; }
+    void added_to(const tensor_body& root) noexcept {
+      epoch = root.epoch;
+      from = ashlar::autograd::lineage::outside;
+    }
   };
 };
 }  // namespace ashlar::keys
 
-namespace ashlar {
+namespace ashlar::autograd {
 
-namespace autograd::detail {
-inline constinit thread_local bool enabled = true;
-}  // namespace autograd::detail
-
-/// Whether calls are recorded on this thread. The type says what may be recorded, this says when.
-[[nodiscard]] inline bool grad_enabled() noexcept { return autograd::detail::enabled; }
-
-/// Switches recording on or off on this thread for as long as it lives.
-class grad_mode {
+/// What recorded writes have made of some elements; the body that has them owns it.
+class history : public counted {
  public:
-  explicit grad_mode(bool on) noexcept : before_(std::exchange(autograd::detail::enabled, on)) {}
-  ~grad_mode() { autograd::detail::enabled = before_; }
-  grad_mode(const grad_mode&) = delete;
-  grad_mode& operator=(const grad_mode&) = delete;
+  ref<node> gradient;  ///< of all of the elements, as they are now
 
- private:
-  bool before_;
+  /// The gradient of a look at them.
+  [[nodiscard]] virtual ref<node> look(const tensor_spec& whole, const tensor_spec& part) const = 0;
 };
-struct no_grad : grad_mode {
-  no_grad() noexcept : grad_mode(false) {}
-};
-
-/// Something that the tape cannot record, or was not told to.
-struct not_recordable final : error {
-  std::string op;
-  std::string reason;
-
-  not_recordable(std::string_view operation, std::string_view why,
-                 std::source_location at = std::source_location::current())
-      : error(at), op(operation), reason(why) {}
-
- private:
-  [[nodiscard]] std::string message() const override {
-    return "ashlar::autograd: " + op + ": " + reason;
-  }
-};
-
-/// A saved tensor that was changed in place before the backward pass needed it.
-struct modified_in_place final : error {
-  std::string op;
-  std::string saved;              ///< name of the argument in the operator's schema, or `result`
-  std::uint32_t expected, found;  ///< versions
-
-  modified_in_place(std::string_view operation, std::string_view argument, std::uint32_t saved_at,
-                    std::uint32_t now, std::source_location at = std::source_location::current())
-      : error(at), op(operation), saved(argument), expected(saved_at), found(now) {}
-
- private:
-  [[nodiscard]] std::string message() const override {
-    return "ashlar::backward: " + op + " saved '" + saved + "' at version " +
-           std::to_string(expected) + ", which is at version " + std::to_string(found) +
-           " now; use the functional form of what changed it";
-  }
-};
-
-namespace autograd {
 
 /// One operation to undo. Between nodes tensors travel as handles; a node knows its own types.
 class node : public counted {
  public:
   using hook = std::function<void(tensor_handle&)>;
+  using pre_hook = std::function<void(std::span<tensor_handle> cotangents)>;
+  using post_hook = std::function<void(std::span<tensor_handle> gradients,
+                                       std::span<const tensor_handle> cotangents)>;
+  /// What few nodes have. The order of the hooks is that of the members.
   struct hooks {
     hook_list<hook> tensor;  ///< may replace the cotangent before the node runs
-    hook_list<hook> post;    ///< after it; a leaf's see the accumulated gradient
+    hook retain;             ///< keeps the cotangent that the others leave
+    hook_list<pre_hook> pre;
+    hook_list<hook> accumulated;  ///< of leaves: see the gradient once it is added up
+    hook_list<post_hook> post;
+    std::shared_ptr<void> retained;  ///< what `retain` keeps
+    std::source_location where{};    ///< of the forward call, in anomaly mode
   };
 
-  std::string_view name;
+  std::uint32_t maker;  ///< the thread that made it
   std::uint64_t sequence =
-      0;                      ///< greater than that of every node it leads to; leaves: the greatest
+      0;  ///< greater than that of every node it leads to; leaves: the greatest
+  std::string_view name;
   std::span<ref<node>> next;  ///< per tensor argument; null where no gradient is wanted
-  std::array<std::int64_t, max_rank>
-      extent{};  ///< of the output; other cotangents are summed to it
-  std::uint8_t rank = 0;
+  std::array<std::int64_t, max_rank> extent;  ///< of the output; other cotangents are summed to it
+  std::uint8_t rank;
   std::unique_ptr<hooks> hooked;
 
   [[nodiscard]] std::span<const std::int64_t> shape() const { return {extent.data(), rank}; }
   [[nodiscard]] bool is_leaf() const { return sequence == ~std::uint64_t{0}; }
+  [[nodiscard]] hooks& make_hooks() {
+    if (!hooked) {
+      hooked = std::make_unique<hooks>();
+    }
+    return *hooked;
+  }
 
   /// Sends the gradients of the arguments along `next`.
-  virtual void apply(backward_pass& pass, tensor_handle& cotangent) = 0;
+  virtual void apply(sender& to, tensor_handle& cotangent) = 0;
   [[nodiscard]] virtual tensor_handle sum(tensor_handle a, tensor_handle b) const = 0;
   /// Undoes broadcasting.
   [[nodiscard]] virtual tensor_handle reduce(tensor_handle cotangent) const = 0;
+  [[nodiscard]] virtual bool has_nan(const tensor_handle& cotangent) const = 0;
   /// Drops what was saved.
   virtual void release() noexcept {}
+  /// The node of the operation whose result's cotangent this one collects.
+  [[nodiscard]] virtual node& function() { return *this; }
 
   /// Frees a chain of nodes without recursion, however long it is.
   void dispose() noexcept final {
@@ -136,17 +122,48 @@ class node : public counted {
   }
 
  protected:
+  node(std::string_view what, const tensor_spec& output)
+      : maker(detail::thread_number()), name(what), extent(output.extent), rank(output.rank) {}
   ~node() = default;
   virtual void destroy() noexcept = 0;
 
  private:
   friend class backward_pass;
+  friend class sender;
+
+  /// One cotangent, and whose it was: what one thread sends first, another may send last.
+  struct arrival {
+    std::uint64_t sequence;
+    std::uint32_t maker;
+    std::uint32_t edge;
+    tensor_handle value;
+    node* port = nullptr;  ///< of which output it is, `edge`, where there are several
+  };
+  struct rare {
+    tensor_handle* into = nullptr;     ///< who asked for the cotangent
+    std::vector<tensor_handle> parts;  ///< the cotangents of several outputs
+    std::vector<arrival> arrivals;     ///< not yet added up
+  };
+  /// What a pass knows about a node. A pass on the thread that made the node keeps it in the node,
+  /// which no other thread's pass does; all others keep it beside.
+  struct slot {
+    std::uint64_t pass = 0;  ///< whose this is
+    std::unique_ptr<rare> more;
+    tensor_handle cotangent;
+    std::uint32_t waiting = 0;  ///< cotangents still to come
+    bool needed = false;        ///< the pass has a use for its cotangent
+    bool runs = false;          ///< and for what it makes of it
+
+    [[nodiscard]] rare& extra() {
+      if (!more) {
+        more = std::make_unique<rare>();
+      }
+      return *more;
+    }
+  };
+
   node* next_to_free_ = nullptr;
-  std::uint32_t pass_ = 0;             ///< the pass that the members below belong to
-  std::uint32_t waiting_ = 0;          ///< cotangents still to come
-  bool needed_ = false;                ///< leads to something that the pass is after
-  tensor_handle* captured_ = nullptr;  ///< who asked for this node's cotangent
-  tensor_handle cotangent_;
+  slot slot_;
 };
 
 template <class Node, class... A>
@@ -154,5 +171,4 @@ template <class Node, class... A>
   return ref<Node>(::new (ashlar::detail::object_pool::take(sizeof(Node))) Node(args...));
 }
 
-}  // namespace autograd
-}  // namespace ashlar
+}  // namespace ashlar::autograd

@@ -4,22 +4,20 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
-#include "ashlar/autograd/engine.hpp"
+#include "ashlar/autograd/saved.hpp"
+#include "ashlar/autograd/typed_node.hpp"
+#include "ashlar/config.hpp"
 #include "ashlar/dispatch/derivative.hpp"
 
 namespace ashlar::autograd {
 
 namespace detail {
-
-/// Numbers nodes so that each comes after those that it leads to, also across threads.
-inline std::uint64_t next_sequence(std::uint64_t after) {
-  static constinit thread_local std::uint64_t clock = 0;
-  return clock = std::max(clock, after) + 1;
-}
 
 struct unsaved {};
 template <class Tensor>
@@ -38,12 +36,6 @@ inline constexpr unsigned all_needs = [] {
 }();
 template <class Op, unsigned Bit>
 inline constexpr bool ever_needed = (all_needs<Op> & Bit) != 0;
-
-/// Another body over the same elements.
-template <class T, class K>
-[[nodiscard]] tensor<T, K> alias_of(const tensor<T, K>& x) {
-  return tensor<T, K>(body_of<K>::alias(x.spec(), *x.body(), sizeof(T)));
-}
 
 /// What a node keeps of an argument: a tensor if some gradient needs it, an attribute as it is.
 template <class Op, class A, unsigned Bit>
@@ -66,23 +58,27 @@ struct recorded<A, Full> {
   using type = tensor<typename A::value_type, Full>;
 };
 
-/// Whether a gradient of `x` is wanted. Other looks at a base that was written in place look again.
+/// Looks again at elements that a recorded call has written to.
 template <class A>
-[[nodiscard]] bool wants_gradient(const A& x) {
+[[gnu::noinline]] void follow(const A& x) {
+  auto& s = x.template state<keys::autograd>();
+  const tensor_body& root = x.body()->root();
+  s.epoch = root.epoch;
+  if (s.from == lineage::own && root.history) {
+    s.gradient = static_cast<const history&>(*root.history).look(root.spec, x.spec());
+  }
+}
+
+/// Whether a gradient of `x` is wanted.
+template <class A>
+[[nodiscard]] ASHLAR_INLINE bool wants_gradient(const A& x) {
   if constexpr (FloatingTensor<A> && requires { x.template state<keys::autograd>(); }) {
     if (!x) {
       return false;  // an output that is still to be made
     }
     auto& s = x.template state<keys::autograd>();
-    tensor_body& root = x.body()->root();
-    if (root.epoch != s.epoch) [[unlikely]] {
-      if (x.body() != &root) {
-        throw not_recordable("view",
-                             "the base of this view was changed in place by a recorded call; take "
-                             "the view again");
-      }
-      s.gradient = ref<node>::share(static_cast<node*>(root.history.get()));
-      s.epoch = root.epoch;
+    if (x.body()->root().epoch != s.epoch) [[unlikely]] {
+      follow(x);
     }
     return static_cast<bool>(s.gradient);
   } else {
@@ -95,13 +91,69 @@ template <class... X>
   return std::apply([](const auto&... x) { return (wants_gradient(x) || ...); }, outs);
 }
 
+/// The gradient edge of an argument.
+template <class A>
+[[nodiscard]] ASHLAR_INLINE ref<node> edge_of(const A& x) {
+  if constexpr (FloatingTensor<A> && requires { x.template state<keys::autograd>(); }) {
+    return wants_gradient(x) ? x.template state<keys::autograd>().gradient : ref<node>{};
+  } else {
+    return {};
+  }
+}
+template <class Out>
+ASHLAR_INLINE void set_gradient(const Out& out, ref<node> n) {
+  auto& s = out.template state<keys::autograd>();
+  s.gradient = std::move(n);
+  s.epoch = out.body()->root().epoch;
+}
+/// The same elements in a body of their own, with the gradient `n`.
+template <class X>
+[[nodiscard]] X with_gradient(const X& x, ref<node> n) {
+  if constexpr (FloatingTensor<X> && requires { x.template state<keys::autograd>(); }) {
+    X y = alias_of(x);
+    y.template state<keys::autograd>().from = lineage::outside;
+    set_gradient(y, std::move(n));
+    return y;
+  } else {
+    return x;
+  }
+}
+
+/// What is saved of a result: of each output where there are several.
+template <class Op, class Result>
+struct result_slot {
+  using type = typename slot<Op, Result, result_tag::bit>::type;
+};
+template <class Op, class... Out>
+struct result_slot<Op, std::tuple<Out...>> {
+  using type = std::conditional_t<ever_needed<Op, result_tag::bit>,
+                                  std::tuple<saved_tensor<Out>...>, unsaved>;
+};
+
+template <class Result>
+inline constexpr std::size_t outputs_of = 1;
+template <class... Out>
+inline constexpr std::size_t outputs_of<std::tuple<Out...>> = sizeof...(Out);
+
+/// The base of a node: what collects its result's cotangent, which is nobody where ports do.
+template <class Result>
+struct base_of {
+  using type = typed_node<Result>;
+};
+template <class First, class... Out>
+struct base_of<std::tuple<First, Out...>> {
+  using type = typed_node<First>;
+};
+
 }  // namespace detail
 
 /// The record of one call: edges to where its arguments came from, and what their gradients need.
 template <class Op, class Result, class Indices, class... A>
 class op_node;
 template <class Op, class Result, std::size_t... I, class... A>
-class op_node<Op, Result, std::index_sequence<I...>, A...> final : public typed_node<Result> {
+class op_node<Op, Result, std::index_sequence<I...>, A...> final
+    : public detail::base_of<Result>::type {
+  using base = typename detail::base_of<Result>::type;
   static constexpr std::size_t tensors = (0 + ... + std::size_t{Tensor<A>});
   static constexpr auto needs = [] {
     // Variadic operators say once what each of their tensors needs.
@@ -111,6 +163,7 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final : public typed_
     }
     return each;
   }();
+  static constexpr bool several = !Tensor<Result>;
 
  public:
   template <std::size_t J>
@@ -119,7 +172,7 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final : public typed_
 
   template <class... Args>
   explicit op_node(const tensor_spec& output, const Args&... args)
-      : typed_node<Result>(Op::name, output), edges_{edge_of(args)...} {
+      : base(Op::name, output), edges_{detail::edge_of(args)...} {
     std::uint64_t after = 0;
     for (std::size_t i = 0; i < tensors; ++i) {
       if (const node* n = edges_[i].get()) {
@@ -135,28 +188,49 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final : public typed_
   [[nodiscard]] bool needs_result() const { return (needs_ & result_tag::bit) != 0; }
   /// Requires: `x` wants no gradient, else the node would own itself.
   void keep_result(const Result& x) {
-    if constexpr (detail::ever_needed<Op, result_tag::bit>) {
-      result_ = {x, x.body()->root().version};
+    if constexpr (several && detail::ever_needed<Op, result_tag::bit>) {
+      [&]<std::size_t... K>(std::index_sequence<K...>) {
+        (save(tensors + K, std::get<K>(result_), std::get<K>(x)), ...);
+      }(std::make_index_sequence<std::tuple_size_v<Result>>{});
+    } else if constexpr (detail::ever_needed<Op, result_tag::bit>) {
+      save(tensors, result_, x);
+    }
+  }
+  /// The shapes of several outputs, for the zeros that stand for cotangents that do not come.
+  void keep_shapes(const Result& x) {
+    if constexpr (several) {
+      shapes_ =
+          std::apply([](const auto&... each) { return decltype(shapes_){each.spec()...}; }, x);
     }
   }
 
-  void apply(backward_pass& pass, tensor_handle& cotangent) override {
-    if (released_) {
+  void apply(sender& to, tensor_handle& cotangent) override {
+    if (released_ && needs_ != 0) {
       throw not_recordable(Op::name,
                            "a backward pass released what this node saved; pass retain_graph");
     }
-    const Result g(std::move(cotangent));
-    if constexpr (requires(const op_node& saved, const std::array<bool, tensors>& wanted) {
-                    Op::derivative::vjp_all(g, saved, wanted);
-                  }) {
-      send_all(pass, g);
+    if (packed_) [[unlikely]] {
+      unpack();
+    }
+    if constexpr (several) {
+      send_all(to, cotangents(to));
     } else {
-      (send<I>(pass, g), ...);
+      const Result g(std::move(cotangent));
+      if constexpr (requires(const op_node& saved, const std::array<bool, tensors>& wanted) {
+                      Op::derivative::vjp_all(g, saved, wanted);
+                    }) {
+        send_all(to, g);
+      } else {
+        (send<I>(to, g), ...);
+      }
+    }
+    if (packed_) [[unlikely]] {
+      drop();
     }
   }
   void release() noexcept override {
-    saved_ = {};
-    result_ = {};
+    drop();
+    packed_.reset();
     released_ = true;
   }
   void destroy() noexcept override { this->destroy_as(this); }
@@ -172,14 +246,17 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final : public typed_
       return std::get<at>(saved_);
     }
   }
+  /// Of an operator with several results: a tuple.
   [[nodiscard]] Result operator()(result_tag) const {
-    const Result& x = checked(result_, "result");
-    if (!grad_enabled()) {
-      return x;
+    const ref<node> self = ref<node>::share(const_cast<op_node*>(this));
+    if constexpr (several) {
+      return [&]<std::size_t... K>(std::index_sequence<K...>) {
+        return Result{output<K>(self)...};
+      }(std::make_index_sequence<std::tuple_size_v<Result>>{});
+    } else {
+      const Result& x = checked(result_, "result");
+      return grad_enabled() ? detail::with_gradient(x, self) : x;
     }
-    const Result y = detail::alias_of(x);
-    y.template state<keys::autograd>().gradient = ref<node>::share(const_cast<op_node*>(this));
-    return y;
   }
   template <int J>
   [[nodiscard]] ashlar::shape shape(argument_tag<J>) const {
@@ -196,23 +273,58 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final : public typed_
   static constexpr std::string_view name_of_argument(std::size_t at) {
     return Op::arguments[std::min(at, Op::arguments.size() - 1)].name;
   }
-  static ref<node> edge_of(const auto& x) {
-    if constexpr (FloatingTensor<std::remove_cvref_t<decltype(x)>> &&
-                  requires { x.template state<keys::autograd>(); }) {
-      return x.template state<keys::autograd>().gradient;
-    } else {
-      return {};
-    }
-  }
   template <std::size_t J>
-  void keep(const auto& x) {
+  ASHLAR_INLINE void keep(const auto& x) {
     if constexpr (J >= tensors) {
       std::get<J>(saved_) = x;
     } else if constexpr (detail::ever_needed<Op, 1u << J>) {
       if ((needs_ & (1u << J)) != 0) {
-        std::get<J>(saved_) = {argument<J>(x), x.body()->root().version};
+        save(J, std::get<J>(saved_), argument<J>(x));
       }
     }
+  }
+  template <class T>
+  ASHLAR_INLINE void save(std::size_t place, detail::saved_tensor<T>& to, T x) {
+    if (detail::here.packing != nullptr) [[unlikely]] {
+      return pack(place, x);
+    }
+    to.version = x.body()->root().version;
+    to.value = std::move(x);
+  }
+  template <class T>
+  [[gnu::noinline]] void pack(std::size_t place, const T& x) {
+    if (!packed_) {
+      packed_ = std::make_unique<packed_tensors>();
+      packed_->hooks = detail::here.packing->shared_from_this();
+    }
+    packed_->pack(place, detail::with_gradient(x, {}));
+  }
+  /// `f(place, saved tensor, edge)` for each that may be saved.
+  template <class F>
+  void each_saved(const F& f) {
+    const auto argument_at = [&]<std::size_t J>(std::integral_constant<std::size_t, J>) {
+      if constexpr (J < tensors && detail::ever_needed<Op, 1u << (J < tensors ? J : 0)>) {
+        f(J, std::get<J>(saved_), edges_[J]);
+      }
+    };
+    (argument_at(std::integral_constant<std::size_t, I>{}), ...);
+    if constexpr (several && detail::ever_needed<Op, result_tag::bit>) {
+      std::size_t place = tensors;
+      std::apply([&](auto&... each) { (f(place++, each, ref<node>{}), ...); }, result_);
+    } else if constexpr (detail::ever_needed<Op, result_tag::bit>) {
+      f(tensors, result_, ref<node>{});
+    }
+  }
+  void drop() noexcept {
+    each_saved([](std::size_t, auto& s, const ref<node>&) { s.value = {}; });
+  }
+  [[gnu::noinline]] void unpack() {
+    each_saved([&]<class T>(std::size_t place, detail::saved_tensor<T>& s, const ref<node>& edge) {
+      if (tensor_handle x = packed_->unpack(place)) {
+        s.value = detail::with_gradient(T(std::move(x)), edge);
+        s.version = s.value.body()->root().version;
+      }
+    });
   }
   template <class T>
   const T& checked(const detail::saved_tensor<T>& s, std::string_view which) const {
@@ -222,42 +334,83 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final : public typed_
     }
     return s.value;
   }
-  template <std::size_t J>
-  void send(backward_pass& pass, const Result& g) {
+  template <std::size_t K>
+  auto output(const ref<node>& self) const {
+    using out = std::tuple_element_t<K, Result>;
+    const out& x = checked(std::get<K>(result_), "result");
+    if constexpr (FloatingTensor<out>) {
+      if (grad_enabled()) {
+        return detail::with_gradient(
+            x, make_node<port_node<out>>(x.spec(), self, K, std::tuple_size_v<Result>));
+      }
+    }
+    return x;
+  }
+  /// The cotangents of several outputs, zeros where none came; empty handles of integers.
+  [[nodiscard]] auto cotangents(sender& to) const {
+    auto parts = to.take_parts();
+    return [&]<std::size_t... K>(std::index_sequence<K...>) {
+      return Result{whole<K>(parts[K])...};
+    }(std::make_index_sequence<std::tuple_size_v<Result>>{});
+  }
+  template <std::size_t K>
+  auto whole(tensor_handle& part) const {
+    using out = std::tuple_element_t<K, Result>;
+    out g(std::move(part));
+    if constexpr (FloatingTensor<out>) {
+      if (!g) {
+        g = allocate_tensor<out>(
+            contiguous_spec(dtype_of<typename out::value_type>, shapes_[K].shape()));
+        detail::overwrite<ops::fill>(g, 0.0);
+      }
+    }
+    return g;
+  }
+  template <std::size_t J, class G>
+  ASHLAR_INLINE void send(sender& to, const G& g) {
     if constexpr (J < tensors && FloatingTensor<argument<J>>) {
-      if (backward_pass::wanted(edges_[J])) {
-        pass.deliver(*edges_[J], Op::derivative::template vjp<static_cast<int>(J)>(g, *this));
+      if (to.wanted(J)) {
+        to.send(J, Op::derivative::template vjp<static_cast<int>(J)>(g, *this));
       }
     }
   }
-  void send_all(backward_pass& pass, const Result& g) {
+  template <class G>
+  void send_all(sender& to, const G& g) {
     std::array<bool, tensors> wanted{};
     for (std::size_t i = 0; i < tensors; ++i) {
-      wanted[i] = backward_pass::wanted(edges_[i]);
+      wanted[i] = to.wanted(i);
     }
-    auto all = Op::derivative::vjp_all(g, std::as_const(*this), wanted);
-    [&]<std::size_t... J>(std::index_sequence<J...>) {
-      ((J < tensors && wanted[J] ? pass.deliver(*edges_[J], std::get<J>(std::move(all))) : void()),
-       ...);
-    }(std::make_index_sequence<std::tuple_size_v<decltype(all)>>{});
+    if constexpr (requires { Op::derivative::vjp_all(g, std::as_const(*this), wanted); }) {
+      auto all = Op::derivative::vjp_all(g, std::as_const(*this), wanted);
+      [&]<std::size_t... J>(std::index_sequence<J...>) {
+        ((J < tensors && wanted[J] ? to.send(J, std::get<J>(std::move(all))) : void()), ...);
+      }(std::make_index_sequence<std::tuple_size_v<decltype(all)>>{});
+    } else {
+      (send<I>(to, g), ...);
+    }
   }
 
   std::array<ref<node>, sizeof...(A)> edges_;
   std::tuple<typename detail::slot<Op, A, 1u << I>::type...> saved_;
-  typename detail::slot<Op, Result, result_tag::bit>::type result_;
+  [[no_unique_address]] typename detail::result_slot<Op, Result>::type result_;
+  std::unique_ptr<packed_tensors> packed_;
   unsigned needs_ = 0;
   bool released_ = false;
+  struct none {};
+  [[no_unique_address]] std::conditional_t<
+      several, std::array<tensor_spec, detail::outputs_of<Result>>, none>
+      shapes_;
 };
 
 /// The end of a path through an operator that has no derivative: fine, until a gradient comes by.
-template <class Op, class Result>
+template <class Result>
 class blocked_node final : public typed_node<Result> {
  public:
-  explicit blocked_node(const tensor_spec& output) : typed_node<Result>(Op::name, output) {
+  blocked_node(std::string_view op, const tensor_spec& output) : typed_node<Result>(op, output) {
     this->sequence = detail::next_sequence(0);
   }
-  void apply(backward_pass&, tensor_handle&) override {
-    throw not_recordable(Op::name, "has no derivative; leave it out of the loss or use no_grad");
+  void apply(sender&, tensor_handle&) override {
+    throw not_recordable(this->name, "has no derivative; leave it out of the loss or use no_grad");
   }
   void destroy() noexcept override { this->destroy_as(this); }
 };

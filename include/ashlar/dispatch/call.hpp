@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstddef>
+#include <source_location>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -10,6 +11,7 @@
 #include "ashlar/dispatch/errors.hpp"
 #include "ashlar/dispatch/op.hpp"
 #include "ashlar/dispatch/step.hpp"
+#include "ashlar/dispatch/where.hpp"
 #include "ashlar/fwd.hpp"
 
 /// A call picks its kernel at compile time, and from one definition of an operator follow its
@@ -139,7 +141,7 @@ struct op_function;
 /// Calls `Op` under the union of the arguments' keys.
 template <class Op, class... A>
 ASHLAR_INLINE auto call(const A&... args) {
-  return op_function<Op>{}(args...);
+  return op_function<Op>{}.unlocated(args...);
 }
 
 namespace detail {
@@ -238,8 +240,9 @@ Result invoke(const A&... args) {
 /// The functions of one operator: `f(x...)`, `f.out(result, x...)`, `f.in_place(self, x...)`.
 template <class Op>
 struct op_function {
+  /// The functional form, as a part of a call that knows where it stands.
   template <class... A>
-  ASHLAR_INLINE call_result<Op, A...> operator()(const A&... args) const {
+  ASHLAR_INLINE call_result<Op, A...> unlocated(const A&... args) const {
     if constexpr (detail::CallsAny<A...>) {
       return detail::any_call<Op, form::functional, A...>::run(args...);
     } else if constexpr (!detail::answered<Op, call_keys<A...>, A...>()) {
@@ -260,6 +263,38 @@ struct op_function {
   any_tensor<Stack>& in_place(any_tensor<Stack>& self, const A&... args) const {
     detail::any_call<Op, form::in_place, any_tensor<Stack>, A...>::run(self, args...);
     return self;
+  }
+
+  // A default argument cannot follow a pack, hence one overload per number of arguments.
+  using where = std::source_location;
+  template <class A>
+  ASHLAR_INLINE call_result<Op, A> operator()(const A& a, where at = where::current()) const {
+    const detail::located<A> here(at);
+    return unlocated(a);
+  }
+  template <class A, class B>
+  ASHLAR_INLINE call_result<Op, A, B> operator()(const A& a, const B& b,
+                                                 where at = where::current()) const {
+    const detail::located<A, B> here(at);
+    return unlocated(a, b);
+  }
+  template <class A, class B, class C>
+  ASHLAR_INLINE call_result<Op, A, B, C> operator()(const A& a, const B& b, const C& c,
+                                                    where at = where::current()) const {
+    const detail::located<A, B, C> here(at);
+    return unlocated(a, b, c);
+  }
+  template <class A, class B, class C, class D>
+  ASHLAR_INLINE call_result<Op, A, B, C, D> operator()(const A& a, const B& b, const C& c,
+                                                       const D& d,
+                                                       where at = where::current()) const {
+    const detail::located<A, B, C, D> here(at);
+    return unlocated(a, b, c, d);
+  }
+  template <class... A>
+    requires(sizeof...(A) > 4)
+  ASHLAR_INLINE call_result<Op, A...> operator()(const A&... args) const {
+    return unlocated(args...);
   }
 
   /// Writes to `output`, which keeps its elements' place; an empty one is made. For an operator

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <initializer_list>
+#include <source_location>
 #include <string_view>
 #include <utility>
 
@@ -18,7 +19,7 @@ namespace detail {
 struct to_result {
   template <class Op, class... A>
   ASHLAR_INLINE auto operator()(op_function<Op> f, const A&... args) const {
-    return f(args...);
+    return f.unlocated(args...);
   }
   template <Tensor X>
   X value(std::string_view, X x) const {
@@ -77,8 +78,35 @@ concept SpelledBy = requires(const To& to, const A&... args) { D::spell(to, args
 ///           type.
 template <class Derived>
 struct spelled_function {
+  using where = std::source_location;
+  template <class A>
+    requires detail::SpelledBy<Derived, detail::to_result, A>
+  ASHLAR_INLINE auto operator()(const A& a, where at = where::current()) const {
+    const detail::located<A> here(at);
+    return Derived::spell(detail::to_result{}, a);
+  }
+  template <class A, class B>
+    requires detail::SpelledBy<Derived, detail::to_result, A, B>
+  ASHLAR_INLINE auto operator()(const A& a, const B& b, where at = where::current()) const {
+    const detail::located<A, B> here(at);
+    return Derived::spell(detail::to_result{}, a, b);
+  }
+  template <class A, class B, class C>
+    requires detail::SpelledBy<Derived, detail::to_result, A, B, C>
+  ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c,
+                                where at = where::current()) const {
+    const detail::located<A, B, C> here(at);
+    return Derived::spell(detail::to_result{}, a, b, c);
+  }
+  template <class A, class B, class C, class D>
+    requires detail::SpelledBy<Derived, detail::to_result, A, B, C, D>
+  ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c, const D& d,
+                                where at = where::current()) const {
+    const detail::located<A, B, C, D> here(at);
+    return Derived::spell(detail::to_result{}, a, b, c, d);
+  }
   template <class... A>
-    requires detail::SpelledBy<Derived, detail::to_result, A...>
+    requires(sizeof...(A) > 4) && detail::SpelledBy<Derived, detail::to_result, A...>
   ASHLAR_INLINE auto operator()(const A&... args) const {
     return Derived::spell(detail::to_result{}, args...);
   }

@@ -6,15 +6,24 @@
 #include <cstdint>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "ashlar/chip/host/attention.hpp"
 #include "ashlar/chip/host/attention_backward.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/core/geometry.hpp"
 #include "ashlar/dispatch.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/comparison.hpp"
+#include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/elementwise.hpp"
+#include "ashlar/ops/detail/from_prims.hpp"
 #include "ashlar/ops/fwd.hpp"
+#include "ashlar/ops/matmul.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
+#include "ashlar/ops/reduction.hpp"
+#include "ashlar/ops/softmax.hpp"
+#include "ashlar/ops/views.hpp"
 
 /// Attention over keys and values that stand side by side.
 namespace ashlar {
@@ -91,6 +100,64 @@ struct scaled_dot_product_attention_backward {
 };
 
 }  // namespace ops
+
+template <>
+struct decomposition<ops::scaled_dot_product_attention_backward> : detail::parts::from_prims {
+  using parts = ops::operators<ops::arange, ops::fill, ops::matmul, ops::scale, ops::softmax,
+                               ops::where, ops::le, ops::ge, ops::cast<float>, ops::mul, ops::sub,
+                               ops::sum, ops::sum_to, ops::clone>;
+  template <class X>
+  auto operator()(const X& g, const X& q, const X& k, const X& v, const X&, bool causal,
+                  double factor) const {
+    constexpr std::int64_t last = -1;
+    constexpr std::int64_t before = -2;
+    // (B, Hkv, group, T, Dh): query heads beside the key head that they share.
+    const std::int64_t heads = k.extent(1);
+    const std::int64_t group = heads == 0 ? 1 : q.extent(1) / heads;
+    const auto grouped = [&](const X& x) {
+      return call<ops::reshape>(x, shape{x.extent(0), heads, group, x.extent(2), x.extent(3)});
+    };
+    const auto single = [&](const X& x) { return call<ops::unsqueeze>(x, std::int64_t{2}); };
+    const auto turned = [&](const X& x) { return call<ops::transpose>(x, before, last); };
+    const X gg = grouped(g);
+    const X qq = grouped(q);
+    const X kk = single(k);
+    const X vv = single(v);
+    X scores = call<ops::scale>(call<ops::matmul>(qq, turned(kk)), factor, 0.0);
+    X p;
+    if (causal) {
+      const auto [seen, some] = visible(q, q.extent(2), k.extent(2));
+      scores = call<ops::where>(seen, scores, ops::detail::scalar_like(q, -1e30));
+      p = call<ops::mul>(call<ops::softmax>(scores, last), some);
+    } else {
+      p = call<ops::softmax>(scores, last);
+    }
+    const X dp = call<ops::matmul>(gg, turned(vv));
+    const X away = call<ops::sub>(dp, ops::detail::row_sum(call<ops::mul>(p, dp), last));
+    const X ds = call<ops::scale>(call<ops::mul>(p, away), factor, 0.0);
+    const auto together = [&](const X& x) {  // the sum over the heads of a group
+      return call<ops::sum>(x, shape{2}, false);
+    };
+    return std::tuple{call<ops::reshape>(call<ops::matmul>(ds, kk), shape(q.shape())),
+                      together(call<ops::matmul>(turned(ds), qq)),
+                      together(call<ops::matmul>(turned(p), gg))};
+  }
+
+ private:
+  /// Which keys a query sees, and as numbers: whether it sees any.
+  template <class X>
+  static auto visible(const X&, std::int64_t queries, std::int64_t keys) {
+    const auto count = [](const shape& s) {
+      X x = empty<X>(s);
+      op_function<ops::arange>{}.in_place(x, 0.0, 1.0);
+      return x;
+    };
+    const X limit = call<ops::scale>(count({queries, 1}), 1.0, static_cast<double>(keys - queries));
+    const auto seen = call<ops::le>(count({1, keys}), limit);
+    const X zero = ops::detail::scalar_like(limit, 0.0);
+    return std::pair{seen, call<ops::cast<typename X::value_type>>(call<ops::ge>(limit, zero))};
+  }
+};
 
 template <>
 struct kernel<ops::scaled_dot_product_attention, keys::backend<chip::host>> {

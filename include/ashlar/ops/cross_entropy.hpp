@@ -4,12 +4,20 @@
 #include <concepts>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 
 #include "ashlar/chip/host/cross_entropy.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/dispatch.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/comparison.hpp"
+#include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/detail/from_prims.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
+#include "ashlar/ops/softmax.hpp"
+#include "ashlar/ops/views.hpp"
 
 /// The loss of a classifier, fused with its softmax.
 namespace ashlar {
@@ -57,6 +65,31 @@ struct cross_entropy_backward {
 };
 
 }  // namespace ops
+
+template <>
+struct decomposition<ops::cross_entropy_backward> : detail::parts::from_prims {
+  using parts = ops::operators<ops::arange, ops::fill, ops::eq, ops::ne, ops::cast<float>, ops::mul,
+                               ops::sub, ops::div, ops::sum_to, ops::softmax>;
+  auto operator()(const auto& g, const auto& logits, const auto& targets,
+                  std::int64_t ignore_index) const {
+    using X = std::remove_cvref_t<decltype(logits)>;
+    using T = typename X::value_type;
+    using I = std::remove_cvref_t<decltype(targets)>;
+    // A one in the place of each target that counts, and how many those are.
+    const auto [hot, counted] = [&] {
+      I classes = empty<I>({1, logits.extent(1)});
+      op_function<ops::arange>{}.in_place(classes, 0.0, 1.0);
+      const auto ignored = ops::detail::scalar_like(targets, static_cast<double>(ignore_index));
+      const auto is_class = call<ops::eq>(call<ops::unsqueeze>(targets, std::int64_t{1}), classes);
+      const auto counts = call<ops::cast<T>>(
+          call<ops::ne>(call<ops::unsqueeze>(targets, std::int64_t{1}), ignored));
+      return std::pair<X, X>{call<ops::mul>(call<ops::cast<T>>(is_class), counts), counts};
+    }();
+    const auto share = call<ops::div>(g, call<ops::sum_to>(counted, shape{}));
+    const auto away = call<ops::mul>(call<ops::softmax>(logits, std::int64_t{-1}), counted);
+    return call<ops::mul>(call<ops::sub>(away, hot), share);
+  }
+};
 
 template <>
 struct kernel<ops::cross_entropy, keys::backend<chip::host>> {

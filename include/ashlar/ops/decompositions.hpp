@@ -18,6 +18,7 @@
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/ops/cumsum.hpp"
+#include "ashlar/ops/detail/from_prims.hpp"
 #include "ashlar/ops/embedding.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/gather.hpp"
@@ -41,17 +42,6 @@
 namespace ashlar {
 
 namespace detail::parts {
-
-template <class Key>
-inline constexpr bool has_prims = []<class... Op>(ops::operators<Op...>) {
-  return ((rule<Op, Key>() <= found::tile) && ...);
-}(ops::prims{});
-
-/// A backend goes on to the parts where it has kernels, or tile programs, for all prims.
-struct from_prims {
-  template <class Key>
-  static constexpr bool answers = has_prims<Key>;
-};
 
 /// A tensor without dimensions beside `x`.
 auto number(const auto& x, double value) { return ops::detail::scalar_like(x, value); }
@@ -430,22 +420,6 @@ struct decomposition<ops::cross_entropy> : detail::parts::from_prims {
     return neg(div(total, count));
   }
 };
-template <>
-struct decomposition<ops::cross_entropy_backward> : detail::parts::from_prims {
-  template <class X>
-  auto operator()(const auto& g, const X& logits, const auto& targets,
-                  std::int64_t ignore_index) const {
-    using T = typename X::value_type;
-    const auto live = detail::parts::target_rows::live(targets, ignore_index);
-    const auto t = detail::parts::as<std::int64_t>(targets);
-    const auto hits =
-        call<ops::cast<T>>(eq(unsqueeze(t, 1), detail::parts::places(t, logits.extent(1))));
-    const auto count = call<ops::sum>(call<ops::cast<T>>(live), shape{}, false);
-    const auto share = div(reshape(g, shape{}), count);
-    const auto rows = mul(sub(softmax(logits, -1), hits), share);
-    return where(unsqueeze(live, 1), rows, detail::parts::number(logits, 0.0));
-  }
-};
 
 // ---- layers -------------------------------------------------------------------------------------
 
@@ -497,40 +471,9 @@ struct decomposition<ops::rms_norm> : detail::parts::from_prims {
   }
 };
 template <>
-struct decomposition<ops::rms_norm_backward_x> : detail::parts::from_prims {
-  auto operator()(const auto& g, const auto& x, const auto& weight, double eps) const {
-    const auto r = detail::parts::one_over_size(x, eps);
-    const auto y = mul(x, r);
-    const auto h = mul(g, weight);
-    return mul(r, sub(h, mul(y, detail::parts::mean_over_last(mul(h, y)))));
-  }
-};
-template <>
-struct decomposition<ops::rms_norm_backward_weight> : detail::parts::from_prims {
-  auto operator()(const auto& g, const auto& x, double eps) const {
-    return detail::parts::sum_of_rows(mul(g, mul(x, detail::parts::one_over_size(x, eps))));
-  }
-};
-template <>
 struct decomposition<ops::layer_norm> : detail::parts::from_prims {
   auto operator()(const auto& x, const auto& weight, const auto& bias, double eps) const {
     return add(rms_norm(detail::parts::centered(x), weight, eps), bias);
-  }
-};
-template <>
-struct decomposition<ops::layer_norm_backward_x> : detail::parts::from_prims {
-  auto operator()(const auto& g, const auto& x, const auto& weight, double eps) const {
-    return detail::parts::centered(
-        call<ops::rms_norm_backward_x>(g, detail::parts::centered(x), weight, eps));
-  }
-};
-template <>
-struct decomposition<ops::layer_norm_backward_weight> : detail::parts::from_prims {
-  template <class G>
-  auto operator()(const G& g, const auto& x, double eps) const {
-    auto dw = call<ops::rms_norm_backward_weight>(g, detail::parts::centered(x), eps);
-    auto db = detail::parts::sum_of_rows(g);
-    return std::tuple(std::move(dw), std::move(db));
   }
 };
 
@@ -569,22 +512,6 @@ struct decomposition<ops::scaled_dot_product_attention> : detail::parts::from_pr
   auto operator()(const auto& q, const auto& k, const auto& v, bool causal, double factor) const {
     const auto weights = detail::parts::attention_weights(q, k, causal, factor);
     return reshape(matmul(weights, v), shape(q.shape()));
-  }
-};
-template <>
-struct decomposition<ops::scaled_dot_product_attention_backward> : detail::parts::from_prims {
-  auto operator()(const auto& g, const auto& q, const auto& k, const auto& v, const auto& y,
-                  bool causal, double factor) const {
-    using detail::parts::grouped;
-    const std::int64_t heads = k.extent(1);
-    const auto p = detail::parts::attention_weights(q, k, causal, factor);
-    const auto gs = grouped(g, heads);
-    const auto own = detail::parts::sum_over(mul(gs, grouped(y, heads)), shape{-1});
-    const auto ds = scale(mul(p, sub(matmul(gs, transpose(v)), own)), factor);
-    auto dq = reshape(matmul(ds, k), shape(q.shape()));
-    auto dk = matmul(transpose(ds), grouped(q, heads));
-    auto dv = matmul(transpose(p), gs);
-    return std::tuple(std::move(dq), std::move(dk), std::move(dv));
   }
 };
 template <>

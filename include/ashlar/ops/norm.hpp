@@ -8,8 +8,12 @@
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/chip/host/norm.hpp"
 #include "ashlar/dispatch.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/detail/from_prims.hpp"
 #include "ashlar/ops/fwd.hpp"
+#include "ashlar/ops/math.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
+#include "ashlar/ops/reduction.hpp"
 
 /// Normalisation along the last axis. Shapes: `x`: (..., C); `weight`, `bias`: (C).
 namespace ashlar {
@@ -121,7 +125,63 @@ struct layer_norm_backward_weight {
   }
 };
 
+namespace detail {
+/// The mean over the last axis, which stays.
+auto channel_mean(const auto& x) { return call<mean>(x, shape{-1}, true); }
+/// `1 / sqrt(mean(x^2) + eps)` over the last axis.
+auto inverse_rms(const auto& x, double eps) {
+  return call<rsqrt>(call<scale>(channel_mean(call<square>(x)), 1.0, eps));
+}
+/// The gradient of `x * inverse_rms(x)`, from `h`, the gradient of that.
+auto normalised_gradient(const auto& h, const auto& normalised, const auto& inverse) {
+  return call<mul>(inverse,
+                   call<sub>(h, call<mul>(normalised, channel_mean(call<mul>(h, normalised)))));
+}
+}  // namespace detail
+
 }  // namespace ops
+
+template <>
+struct decomposition<ops::rms_norm_backward_x> : detail::parts::from_prims {
+  using parts = ops::operators<ops::mul, ops::sub, ops::scale, ops::square, ops::rsqrt, ops::mean>;
+  auto operator()(const auto& g, const auto& x, const auto& weight, double eps) const {
+    const auto r = ops::detail::inverse_rms(x, eps);
+    return ops::detail::normalised_gradient(call<ops::mul>(g, weight), call<ops::mul>(x, r), r);
+  }
+};
+template <>
+struct decomposition<ops::rms_norm_backward_weight> : detail::parts::from_prims {
+  using parts =
+      ops::operators<ops::mul, ops::scale, ops::square, ops::rsqrt, ops::mean, ops::sum_to>;
+  auto operator()(const auto& g, const auto& x, double eps) const {
+    const auto y = call<ops::mul>(x, ops::detail::inverse_rms(x, eps));
+    return call<ops::sum_to>(call<ops::mul>(g, y), shape{x.extent(-1)});
+  }
+};
+template <>
+struct decomposition<ops::layer_norm_backward_x> : detail::parts::from_prims {
+  using parts = ops::operators<ops::mul, ops::sub, ops::scale, ops::square, ops::rsqrt, ops::mean>;
+  auto operator()(const auto& g, const auto& x, const auto& weight, double eps) const {
+    using ops::detail::channel_mean;
+    const auto centred = call<ops::sub>(x, channel_mean(x));
+    const auto r = ops::detail::inverse_rms(centred, eps);
+    const auto h =
+        ops::detail::normalised_gradient(call<ops::mul>(g, weight), call<ops::mul>(centred, r), r);
+    return call<ops::sub>(h, channel_mean(h));
+  }
+};
+template <>
+struct decomposition<ops::layer_norm_backward_weight> : detail::parts::from_prims {
+  using parts = ops::operators<ops::mul, ops::sub, ops::scale, ops::square, ops::rsqrt, ops::mean,
+                               ops::sum_to>;
+  auto operator()(const auto& g, const auto& x, double eps) const {
+    const auto centred = call<ops::sub>(x, ops::detail::channel_mean(x));
+    const auto y = call<ops::mul>(centred, ops::detail::inverse_rms(centred, eps));
+    const shape c{x.extent(-1)};
+    const auto dweight = call<ops::sum_to>(call<ops::mul>(g, y), c);
+    return std::tuple{dweight, call<ops::sum_to>(g, c)};
+  }
+};
 
 template <>
 struct kernel<ops::rms_norm, keys::backend<chip::host>> {

@@ -10,6 +10,7 @@
 
 /// `+ - * /` on tensors and numbers, and their assigning forms.
 ///
+/// Between tensors of one type a call knows where it stands in the user's code (`anomaly_mode`).
 /// Beside a number a tensor keeps its element type, unless the number is of a wider category: see
 /// `promote_with_number`. The assigning forms take no such number.
 namespace ashlar {
@@ -36,20 +37,44 @@ auto beside_number(const A& a) {
 }  // namespace detail
 
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 auto operator+(const A& a, const B& b) {
   return call<ops::add>(a, b);
 }
+template <Tensor A>
+auto operator+(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::add>(a, b.value);
+}
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 auto operator-(const A& a, const B& b) {
   return call<ops::sub>(a, b);
 }
+template <Tensor A>
+auto operator-(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::sub>(a, b.value);
+}
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 auto operator*(const A& a, const B& b) {
   return call<ops::mul>(a, b);
 }
+template <Tensor A>
+auto operator*(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::mul>(a, b.value);
+}
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 auto operator/(const A& a, const B& b) {
   return call<ops::div>(a, b);
+}
+template <Tensor A>
+auto operator/(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::div>(a, b.value);
 }
 template <Tensor A>
 auto operator-(const A& a) {

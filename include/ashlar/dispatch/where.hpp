@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <source_location>
+#include <type_traits>
+
+#include "ashlar/config.hpp"
+#include "ashlar/dispatch/keys.hpp"
+
+/// Where in the user's code a call stands, for those who ask.
+namespace ashlar {
+
+namespace detail {
+
+struct call_site {
+  bool wanted = false;        ///< somebody on this thread asks
+  bool under_way = false;     ///< `at` is that of a call that has not returned
+  std::source_location at{};  ///< the outermost call of the user
+};
+inline constinit thread_local call_site site;
+
+template <class... A>
+concept CallsRecorded =
+    (contains<typename argument_traits<std::remove_cv_t<A>>::keys, keys::autograd> || ...);
+
+/// For as long as it lives, calls of `A...` stand at `at`, unless they are parts of another one.
+///
+/// Cost: the test of a flag, for tensors that are recorded; nothing for all others.
+template <class... A>
+class located {
+ public:
+  explicit constexpr located(const std::source_location&) {}
+};
+template <class... A>
+  requires CallsRecorded<A...>
+class located<A...> {
+ public:
+  ASHLAR_INLINE explicit located(const std::source_location& at)
+      : mine_(site.wanted && !site.under_way) {
+    if (mine_) [[unlikely]] {
+      site.at = at;
+      site.under_way = true;
+    }
+  }
+  ASHLAR_INLINE ~located() {
+    if (mine_) [[unlikely]] {
+      site.at = {};
+      site.under_way = false;
+    }
+  }
+  located(const located&) = delete;
+  located& operator=(const located&) = delete;
+
+ private:
+  bool mine_;
+};
+
+/// A tensor that knows where it was handed over.
+template <class X>
+struct handed_over {
+  const X& value;
+  std::source_location at;
+  handed_over(const X& x, std::source_location here = std::source_location::current())
+      : value(x), at(here) {}
+};
+
+}  // namespace detail
+}  // namespace ashlar
