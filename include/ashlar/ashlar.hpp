@@ -7,6 +7,7 @@
 #include "ashlar/autograd.hpp"
 #include "ashlar/chip.hpp"
 #include "ashlar/comm.hpp"
+#include "ashlar/conformance.hpp"
 #include "ashlar/core.hpp"
 #include "ashlar/dispatch.hpp"
 #include "ashlar/kv.hpp"

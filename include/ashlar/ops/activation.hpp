@@ -34,7 +34,7 @@ struct relu : detail::unary<relu> {
   using derivative = detail::gradient_from_result<relu_backward>;
 };
 
-/// `g` where `y > 0`, else 0.
+/// 0 where `y <= 0`, else `g`: a NaN lets the gradient through.
 struct relu_backward : detail::unary_backward<relu_backward> {
   static constexpr std::string_view name = "relu_backward";
   using function = tile::fn::relu_grad;

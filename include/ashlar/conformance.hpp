@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "ashlar/conformance/calls.hpp"
+#include "ashlar/conformance/check.hpp"
+#include "ashlar/conformance/report.hpp"
+#include "ashlar/conformance/run.hpp"
+#include "ashlar/conformance/sample.hpp"
+#include "ashlar/conformance/samples.hpp"
+#include "ashlar/conformance/values.hpp"

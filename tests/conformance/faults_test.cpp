@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kit finds what it is there for: each chip has one fault.
+#include "conformance/faults.hpp"
+
+#include <string>
+#include <vector>
+
+#include "ashlar/stack.hpp"
+#include "support/conformance.hpp"
+
+namespace {
+
+namespace al = ashlar;
+namespace ops = ashlar::ops;
+namespace kit = ashlar::conformance;
+using kit::verdict;
+
+/// Whether the kit finds it in the form that `where` begins with, and again from its own line.
+template <class Op, class Stack, class T = float>
+void check_found(const std::string& where) {
+  using list = ops::operators<Op>;
+  const kit::report all = kit::run<Stack, kit::types<T>, list>({.print = false});
+  REQUIRE(all.cells.size() == 1);
+  const kit::cell& c = all.cells[0];
+  CAPTURE(c.op);
+  CAPTURE(c.what);
+  REQUIRE(c.result == verdict::fail);
+  CHECK(c.what.substr(0, where.size()) == where);
+  const kit::report again =
+      kit::run<Stack, kit::types<T>, list>({.op = std::string(c.op),
+                                            .dtype = std::string(al::name_of(c.type)),
+                                            .sample = c.first,
+                                            .print = false});
+  REQUIRE(again.cells.size() == 1);
+  CHECK(again.cells[0].samples == 1);
+  CHECK(again.cells[0].what.substr(0, where.size()) == where);
+}
+template <class Kernel, class T = float>
+void check_kernel(const std::string& where) {
+  check_found<typename Kernel::op, faults::chip<Kernel>, T>(where);
+}
+
+template <class Chip>
+using taped = al::stack<al::on<Chip>, al::differentiate<al::autograd::tape<>>>;
+
+}  // namespace
+
+namespace ashlar::conformance {
+
+template <int Fault>
+struct samples<faults::outer<Fault>> : plain_samples {
+  template <class T>
+  using arguments = types<T, T>;
+  static void list(sample_list& all) {
+    for (const std::int64_t n : {std::int64_t{0}, std::int64_t{1}, std::int64_t{3}}) {
+      all.add({.in = {{{n}}, {{5}}}});
+    }
+    all.add({.in = {{{2, 3}}, {{5}}}, .refused = true});
+  }
+  static std::vector<numbers> twin(const question& q) {
+    numbers y({q.in[0].size(), q.in[1].size()});
+    for (std::int64_t i = 0; i < y.size(); ++i) {
+      y[i] = q.in[0][i / q.in[1].size()] * q.in[1][i % q.in[1].size()];
+    }
+    return {y};
+  }
+};
+
+}  // namespace ashlar::conformance
+
+TEST_CASE("conformance/faults: right kernels pass") {
+  using chip = faults::chip<faults::right_add, faults::right_relu, faults::run_outer<0>>;
+  const kit::report r =
+      kit::run<chip, kit::types<float>, ops::operators<ops::add, ops::relu, faults::outer<0>>>(
+          {.print = false});
+  CHECK_MESSAGE(r.ok(), r.text());
+  CHECK(r.count(verdict::pass) == 3);
+  using none = faults::lazy<faults::queue_fault::none>;
+  const kit::report lazy =
+      kit::run<none, kit::types<float>, ops::operators<ops::add, ops::sub>>({.print = false});
+  CHECK_MESSAGE(lazy.ok(), lazy.text());
+  CHECK(lazy.find("add", al::dtype::float32)->result == verdict::pass);
+  CHECK(lazy.find("sub", al::dtype::float32)->result == verdict::unsupported);
+}
+
+TEST_CASE("conformance/faults: strides, tails and what lies around are found") {
+  check_kernel<faults::add_without_strides>("in place with gaps: ");
+  check_kernel<faults::sub_into_dense>("out= with gaps: ");
+  check_kernel<faults::relu_without_tail>("");  // its memory may hold what was right before
+  check_kernel<faults::abs_over_the_end>("out=: byte ");
+  check_kernel<faults::minimum_that_reads_on>("functional: ");
+  check_kernel<faults::matmul_onto>("");
+}
+
+TEST_CASE("conformance/faults: NaN, sizes of none, ties, rounding and sums are found") {
+  check_kernel<faults::maximum_without_nan>("functional: ");
+  check_kernel<faults::sum_squares_of_some>("functional: shape [] element 0: got nan, want 0");
+  check_kernel<faults::last_argmax>("functional: ");
+  check_found<ops::cast<float>, faults::chip<faults::cast_by_cutting>, al::bfloat16>(
+      "functional: ");
+  check_kernel<faults::saturating_add, std::int8_t>("functional: ");
+  check_kernel<faults::narrow_sum, al::bfloat16>("functional: ");
+}
+
+TEST_CASE("conformance/faults: broadcasting, axes, aliases and restless results are found") {
+  check_kernel<faults::mul_by_repeating>("functional: ");
+  check_kernel<faults::softmax_of_rows>("functional: ");
+  check_kernel<faults::neg_after_clearing>("in place");
+  check_kernel<faults::square_in_the_argument>("functional: argument 0 is changed");
+  check_kernel<faults::restless_scale>("functional, twice: ");
+}
+
+TEST_CASE("conformance/faults: launches that nobody waits for are found") {
+  using early = faults::lazy<faults::queue_fault::copies_early>;
+  check_found<ops::add, early>("functional: ");
+  early::run(0);
+  using little = faults::lazy<faults::queue_fault::waits_for_too_little>;
+  check_found<ops::add, little>("functional");
+  little::run(0);
+}
+
+TEST_CASE("conformance/faults: gradients of a wrong sign or scale are found") {
+  check_found<ops::tanh, taped<faults::chip<faults::tanh_backward_of_wrong_sign>>>("gradient: ");
+  check_found<ops::sigmoid, taped<faults::chip<faults::sigmoid_backward_of_wrong_scale>>>(
+      "gradient: ");
+}
+
+TEST_CASE("conformance/faults: a shape rule that is wrong, or not the same twice, is found") {
+  check_kernel<faults::run_outer<1>>("functional: shape [5, 0], want [0, 5]");
+  check_kernel<faults::run_outer<2>>("meta: shape [");
+}
