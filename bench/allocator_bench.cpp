@@ -7,15 +7,16 @@
 #include <benchmark/benchmark.h>
 #include <dlfcn.h>
 
-#include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <string>
 
+#include "allocator_paper.hpp"
 #include "allocator_traces.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/memory.hpp"
+#include "ashlar/memory/replay.hpp"
 
 #ifdef ASHLAR_BENCH_DEBUG_BUILD
 #error "figures of a Debug build mean nothing; use the preset `bench`"
@@ -24,21 +25,8 @@
 namespace {
 
 namespace memory = ashlar::memory;
+using traces::paper;
 using host = ashlar::chip::host::memory;
-
-/// Addresses without memory behind them: traces need more than a machine may have.
-struct paper {
-  static constexpr std::size_t alignment = 512;
-  static inline std::uintptr_t next = std::uintptr_t{1} << 40U;
-  static std::byte* allocate(std::size_t n) {
-    const std::uintptr_t at = next;
-    next += (n + (2U << 20U) - 1) >> 21U << 21U;
-    return reinterpret_cast<std::byte*>(at);
-  }
-  static void free(std::byte*, std::size_t) noexcept {}
-  static void copy_in(std::byte*, const void*, std::size_t) {}
-  static void copy_out(void*, const std::byte*, std::size_t) {}
-};
 
 template <class A>
 void there_and_back(benchmark::State& state) {

@@ -219,6 +219,23 @@ inline trace mixed(int count) {
   return w.all;
 }
 
+/// Rounds of blocks that join, once free, to one of more than a split limit, with a pin behind: an
+/// allocator whose oversized blocks serve oversized requests only takes fresh memory in each round.
+inline trace split_limit(int rounds) {
+  writer w;
+  for (int r = 0; r < rounds; ++r) {
+    std::vector<std::uint32_t> all;
+    for (int i = 0; i < 22; ++i) {
+      all.push_back(w.get(10 << 20));
+    }
+    w.get(9 << 17);  // stays, and parts this round's blocks from what comes
+    for (const std::uint32_t id : all) {
+      w.give(id);
+    }
+  }
+  return w.all;
+}
+
 struct named {
   std::string name;
   trace requests;
@@ -230,6 +247,7 @@ inline std::vector<named> all() {
           {"serving", serving(4000)},
           {"gathered_weights", gathered(24, 5)},
           {"pins", pins(60)},
+          {"split_limit", split_limit(64)},
           {"mixed", mixed(100000)}};
 }
 
