@@ -343,7 +343,7 @@ using pytorch_expandable_policies =
 
 /// For new chips: one pool, blocks cut to size, freed small blocks at hand for their own size.
 using default_policies =
-    policy_list<exact<>, plain_segments<>, first_fit, always_split, aligned<1>, tail_slack<0>,
+    policy_list<exact<>, plain_segments<4 * mib>, first_fit, always_split, aligned<1>, tail_slack<0>,
                 quick_lists<32 * kib>, sharded<8>, trim_above<10>, unrecorded>;
 
 /// Whole blocks that serve their own size class. Source: tinygrad's LRU allocator.

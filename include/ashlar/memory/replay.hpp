@@ -15,6 +15,7 @@
 #include "ashlar/core/error.hpp"
 #include "ashlar/memory/action.hpp"
 #include "ashlar/memory/resource.hpp"
+#include "ashlar/plan/arena.hpp"
 
 /// The same requests against any allocator.
 namespace ashlar::memory {
@@ -113,6 +114,26 @@ struct trace_error final : error {
     }
     held[r.id] = !r.gives_back;
     all.push_back(r);
+  }
+  return all;
+}
+
+/// When each block of a trace is in use, in lines, for `plan::plan_arena`: what one arena would
+/// have to hold if everything were known beforehand.
+[[nodiscard]] inline std::vector<plan::lifetime> lifetimes_of(const std::vector<request>& trace) {
+  std::vector<plan::lifetime> all;
+  std::vector<std::size_t> block;  // the last one of each id
+  for (std::size_t i = 0; i < trace.size(); ++i) {
+    const request& r = trace[i];
+    const auto now = static_cast<std::int64_t>(i);
+    if (r.gives_back) {
+      all[block[r.id]].last = now;
+    } else {
+      block.resize(std::max<std::size_t>(block.size(), r.id + std::size_t{1}));
+      block[r.id] = all.size();
+      all.push_back({now, static_cast<std::int64_t>(trace.size()),
+                     static_cast<std::int64_t>(r.bytes)});
+    }
   }
   return all;
 }
