@@ -13,10 +13,10 @@
 #include <string>
 
 #include "allocator_paper.hpp"
-#include "allocator_traces.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/memory.hpp"
 #include "ashlar/memory/replay.hpp"
+#include "ashlar/memory/traces.hpp"
 
 #ifdef ASHLAR_BENCH_DEBUG_BUILD
 #error "figures of a Debug build mean nothing; use the preset `bench`"
@@ -25,7 +25,8 @@
 namespace {
 
 namespace memory = ashlar::memory;
-using traces::paper;
+namespace traces = ashlar::memory::traces;
+using allocator_bench::paper;
 using host = ashlar::chip::host::memory;
 
 template <class A>

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace traces {
+namespace allocator_bench {
 
 /// Addresses without memory behind them: traces need more than a machine may have.
 struct paper {
@@ -24,4 +24,4 @@ struct paper {
   static void copy_out(void*, const std::byte*, std::size_t) {}
 };
 
-}  // namespace traces
+}  // namespace allocator_bench

@@ -61,7 +61,8 @@ void give_back(A& a, const std::vector<held>& blocks) {
 
 [[nodiscard]] std::size_t count(std::string_view text, std::string_view what) {
   std::size_t n = 0;
-  for (std::size_t at = 0; (at = text.find(what, at)) != std::string_view::npos; at += what.size()) {
+  for (std::size_t at = 0; (at = text.find(what, at)) != std::string_view::npos;
+       at += what.size()) {
     ++n;
   }
   return n;
@@ -74,9 +75,11 @@ void give_back(A& a, const std::vector<held>& blocks) {
       std::filesystem::temp_directory_path() /
       ("ashlar_picture_" + std::to_string(std::random_device{}()) + ".html");
   std::ofstream(file) << html;
-  const std::string command = std::string("timeout 60 '" ASHLAR_CHROMIUM "' --headless --no-sandbox "
-                                          "--disable-gpu --disable-dev-shm-usage --dump-dom 'file://") +
-                              file.string() + "' 2>/dev/null";
+  const std::string command =
+      std::string("timeout 60 '" ASHLAR_CHROMIUM
+                  "' --headless --no-sandbox "
+                  "--disable-gpu --disable-dev-shm-usage --dump-dom 'file://") +
+      file.string() + "' 2>/dev/null";
   std::string out;
   if (FILE* const pipe = popen(command.c_str(), "r")) {
     std::array<char, 4096> part{};
@@ -113,8 +116,8 @@ TEST_CASE("memory/picture: JSON that another parser reads says what the allocato
       requested += b["requested_size"].get<std::size_t>();
       in_use += b["state"] == "active_allocated";
     }
-    CHECK(next == segment["address"].get<std::uintptr_t>() +
-                      segment["total_size"].get<std::size_t>());
+    CHECK(next ==
+          segment["address"].get<std::uintptr_t>() + segment["total_size"].get<std::size_t>());
   }
   CHECK(reserved == a.stats().reserved);
   CHECK(allocated == a.stats().allocated);

@@ -55,8 +55,8 @@ std::int64_t by_trying(const std::vector<plan::lifetime>& all, std::int64_t alig
   for (std::int64_t o = 0; o + all[i].bytes < best; o += alignment) {
     bool free = true;
     for (std::size_t k = 0; k < i; ++k) {
-      free = free && !(meet(all[i], all[k]) && o < at[k] + all[k].bytes &&
-                       at[k] < o + all[i].bytes);
+      free =
+          free && !(meet(all[i], all[k]) && o < at[k] + all[k].bytes && at[k] < o + all[i].bytes);
     }
     if (free) {
       at.push_back(o);
@@ -108,11 +108,13 @@ TEST_CASE("plan/arena: buffers that meet lie apart, at any alignment and number"
 TEST_CASE("plan/arena: the tightest gap takes a buffer") {
   // Two gaps, of 40 and of 20 bytes, are left between three buffers that stay.
   const std::vector<std::int64_t> bytes{100, 90, 80, 40, 20, 15};
-  const auto conflict = [](std::size_t i, std::size_t j) { return !(i == 5 && (j == 3 || j == 4)); };
-  CHECK(plan::offsets(bytes, conflict) ==
-        std::vector<std::int64_t>{0, 100, 190, 270, 310, 270});
+  const auto conflict = [](std::size_t i, std::size_t j) {
+    return !(i == 5 && (j == 3 || j == 4));
+  };
+  CHECK(plan::offsets(bytes, conflict) == std::vector<std::int64_t>{0, 100, 190, 270, 310, 270});
   plan::placement high{.alignment = 32, .base = 5};
-  CHECK(plan::offsets(std::vector<std::int64_t>{10, 10}, [](auto, auto) { return true; }, high) ==
+  CHECK(plan::offsets(
+            std::vector<std::int64_t>{10, 10}, [](auto, auto) { return true; }, high) ==
         std::vector<std::int64_t>{32, 64});
   const std::vector<plan::detail::span_of_bytes> taken{{0, 10}, {50, 60}, {80, 90}};
   CHECK(plan::detail::offset_beside(taken, 15, {1, 0, plan::gap::tightest}) == 60);

@@ -75,8 +75,8 @@ inline void append(json& out, const statistics& s) {
 template <class F>
 void for_each_segment(const std::vector<block_info>& blocks, F&& f) {
   for (auto from = blocks.begin(); from != blocks.end();) {
-    const auto to = std::find_if(
-        from, blocks.end(), [&](const block_info& b) { return b.segment != from->segment; });
+    const auto to = std::find_if(from, blocks.end(),
+                                 [&](const block_info& b) { return b.segment != from->segment; });
     f(from, to);
     from = to;
   }
@@ -250,7 +250,8 @@ class history {
     ranges_.for_each([&](std::uintptr_t at, std::uintptr_t end) {
       m.reserved += end - at;
       for (; next != live_.end() && next->first < end; ++next) {
-        m.largest_free = std::max<std::size_t>(m.largest_free, next->first - std::min(at, next->first));
+        m.largest_free =
+            std::max<std::size_t>(m.largest_free, next->first - std::min(at, next->first));
         at = next->first + next->second.bytes;
       }
       m.largest_free = std::max<std::size_t>(m.largest_free, end - std::min(at, end));

@@ -128,7 +128,7 @@ concept GrowingSegments = SegmentPolicy<S> && requires(std::size_t n) {
 /// bytes each in the last pool, `Small` in the others. Needs a memory that `ReservesAddresses`.
 /// Source: expandable segments (PyTorch); GMLake (Guo et al., 2024).
 template <class Segments = plain_segments<>, std::size_t Small = 2 * mib, std::size_t Large = Small,
-          std::size_t Reach = 16 * kib * mib>
+          std::size_t Reach = 16 * kib* mib>
 struct expandable : Segments {
   static_assert(Small % (64 * kib) == 0 && Large % (64 * kib) == 0 && Reach >= Large,
                 "ashlar::memory::expandable<Segments, Small, Large, Reach>: granules must be "
@@ -158,9 +158,10 @@ concept SplitPolicy = requires(std::size_t n) {
 /// `Expandable`: as with expandable segments, where large ones are always split as well.
 template <std::size_t MaxSplit = no_limit, bool Expandable = false>
 struct pytorch_split {
-  static_assert(MaxSplit >= 20 * mib,
-                "ashlar::memory::pytorch_split<MaxSplit, Expandable>: MaxSplit must be at least 20 MiB, the "
-                "size of a large segment");
+  static_assert(
+      MaxSplit >= 20 * mib,
+      "ashlar::memory::pytorch_split<MaxSplit, Expandable>: MaxSplit must be at least 20 MiB, the "
+      "size of a large segment");
   using kind = kinds::split;
   static constexpr std::size_t max_split = MaxSplit;
   static constexpr bool small_are_exact = true;
@@ -337,14 +338,13 @@ using pytorch_policies =
 
 /// The same with `expandable_segments`, and a `max_split_size` of `MaxSplit`.
 template <std::size_t MaxSplit = no_limit>
-using pytorch_expandable_policies =
-    policy_list<expandable<pytorch_segments, 2 * mib, 20 * mib>, pytorch_split<MaxSplit, true>,
-                pytorch_policies>;
+using pytorch_expandable_policies = policy_list<expandable<pytorch_segments, 2 * mib, 20 * mib>,
+                                                pytorch_split<MaxSplit, true>, pytorch_policies>;
 
 /// For new chips: one pool, blocks cut to size, freed small blocks at hand for their own size.
 using default_policies =
-    policy_list<exact<>, plain_segments<4 * mib>, first_fit, always_split, aligned<1>, tail_slack<0>,
-                quick_lists<32 * kib>, sharded<8>, trim_above<10>, unrecorded>;
+    policy_list<exact<>, plain_segments<4 * mib>, first_fit, always_split, aligned<1>,
+                tail_slack<0>, quick_lists<32 * kib>, sharded<8>, trim_above<10>, unrecorded>;
 
 /// Whole blocks that serve their own size class. Source: tinygrad's LRU allocator.
 using whole_block_policies =

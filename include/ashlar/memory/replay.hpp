@@ -131,8 +131,8 @@ struct trace_error final : error {
     } else {
       block.resize(std::max<std::size_t>(block.size(), r.id + std::size_t{1}));
       block[r.id] = all.size();
-      all.push_back({now, static_cast<std::int64_t>(trace.size()),
-                     static_cast<std::int64_t>(r.bytes)});
+      all.push_back(
+          {now, static_cast<std::int64_t>(trace.size()), static_cast<std::int64_t>(r.bytes)});
     }
   }
   return all;

@@ -143,12 +143,10 @@ class search {
 /// Source: greedy by size (Pisarchyk and Lee, 2020).
 [[nodiscard]] inline arena plan_arena(std::span<const lifetime> all, std::int64_t alignment = 1) {
   std::vector<std::int64_t> bytes(all.size());
-  std::transform(all.begin(), all.end(), bytes.begin(),
-                 [](const lifetime& l) { return l.bytes; });
+  std::transform(all.begin(), all.end(), bytes.begin(), [](const lifetime& l) { return l.bytes; });
   return detail::measured(
-      all, offsets(
-               bytes, [&](std::size_t i, std::size_t j) { return meet(all[i], all[j]); },
-               {alignment, 0, gap::tightest}));
+      all, offsets(bytes, [&](std::size_t i, std::size_t j) { return meet(all[i], all[j]); },
+                   {alignment, 0, gap::tightest}));
 }
 
 /// The smallest arena, by search from `plan_arena` on; `proven` says whether it came to an end

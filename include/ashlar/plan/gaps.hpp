@@ -53,8 +53,8 @@ inline std::int64_t offset_beside(std::span<const span_of_bytes> taken, std::int
 
 }  // namespace detail
 
-/// Offsets for buffers of `bytes[i]` bytes, so that no two that conflict overlap: the largest first,
-/// each into a gap between those it conflicts with. `conflict(i, j)`: they must lie apart.
+/// Offsets for buffers of `bytes[i]` bytes, so that no two that conflict overlap: the largest
+/// first, each into a gap between those it conflicts with. `conflict(i, j)`: they must lie apart.
 ///
 /// Cost: O(n^2 log n), of which n^2 / 2 calls of `conflict`.
 /// Source: greedy by size (Pisarchyk and Lee, 2020).

@@ -59,8 +59,9 @@ inline std::string to_html(const page& p) {
       out += c;
     }
   }
-  out += "</script>\n<script>\n'use strict';\n"
-         "const data = JSON.parse(document.getElementById('data').textContent);\n";
+  out +=
+      "</script>\n<script>\n'use strict';\n"
+      "const data = JSON.parse(document.getElementById('data').textContent);\n";
   out += p.script;
   out += "</script>\n</body>\n</html>\n";
   return out;

@@ -38,9 +38,7 @@ struct block {
   bool grows = false;           ///< it lies in addresses that were reserved
 
   /// Whether it is a segment of its own.
-  [[nodiscard]] bool is_whole() const {
-    return previous == nullptr && next == nullptr && !grows;
-  }
+  [[nodiscard]] bool is_whole() const { return previous == nullptr && next == nullptr && !grows; }
   /// Whether a neighbour may be joined to it.
   [[nodiscard]] bool is_free() const { return !used && waits_for == 0 && mapped; }
 };

@@ -227,9 +227,7 @@ class block_allocator : private segment_store<Upstream, Config> {
       }
     }
   }
-  [[nodiscard]] bool captures(queue_id queue) const {
-    return owner_for(queue) != pool_id::shared;
-  }
+  [[nodiscard]] bool captures(queue_id queue) const { return owner_for(queue) != pool_id::shared; }
   [[nodiscard]] bool captures_any() const { return !captures_.empty(); }
 
   /// Makes the blocks of a private pool what they were. Requires: nothing is captured.
@@ -255,9 +253,9 @@ class block_allocator : private segment_store<Upstream, Config> {
 
     const auto in_use_then = [&](const block& b) {
       const auto at = reinterpret_cast<std::uintptr_t>(b.address);
-      const auto same = std::lower_bound(
-          then.blocks.begin(), then.blocks.end(), at,
-          [](const block_info& x, std::uintptr_t y) { return x.address < y; });
+      const auto same =
+          std::lower_bound(then.blocks.begin(), then.blocks.end(), at,
+                           [](const block_info& x, std::uintptr_t y) { return x.address < y; });
       return same != then.blocks.end() && same->address == at && same->bytes == b.size &&
              same->is == block_info::state::in_use;
     };

@@ -10,9 +10,9 @@
 #include "ashlar/memory/replay.hpp"
 
 /// Made-up requests of programs that are hard on an allocator. The same arguments, the same trace.
-namespace traces {
+namespace ashlar::memory::traces {
 
-using trace = std::vector<ashlar::memory::request>;
+using trace = std::vector<request>;
 
 class writer {
  public:
@@ -251,4 +251,4 @@ inline std::vector<named> all() {
           {"mixed", mixed(100000)}};
 }
 
-}  // namespace traces
+}  // namespace ashlar::memory::traces
