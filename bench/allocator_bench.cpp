@@ -13,6 +13,7 @@
 #include <string>
 
 #include "allocator_paper.hpp"
+#include "allocator_torch_peer.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/memory.hpp"
 #include "ashlar/memory/replay.hpp"
@@ -42,10 +43,13 @@ void there_and_back(benchmark::State& state) {
 }
 
 void malloc_there_and_back(benchmark::State& state, const char* library) {
-  void* const from = library != nullptr ? dlopen(library, RTLD_NOW | RTLD_LOCAL) : RTLD_DEFAULT;
-  const auto find = [&](const char* plain, const char* own) {
-    void* const f = from != nullptr ? dlsym(from, own) : nullptr;
-    return f != nullptr || from == nullptr ? f : dlsym(from, plain);
+  void* const from = library != nullptr ? dlopen(library, RTLD_NOW | RTLD_LOCAL) : nullptr;
+  const auto find = [&](const char* plain, const char* own) -> void* {
+    if (library != nullptr && from == nullptr) {
+      return nullptr;
+    }
+    void* const f = library != nullptr ? dlsym(from, own) : nullptr;
+    return f != nullptr ? f : dlsym(library != nullptr ? from : RTLD_DEFAULT, plain);
   };
   const auto take = reinterpret_cast<void* (*)(std::size_t)>(find("malloc", "mi_malloc"));
   const auto give = reinterpret_cast<void (*)(void*)>(find("free", "mi_free"));
@@ -94,6 +98,9 @@ void replay(benchmark::State& state, const traces::trace& requests) {
 #endif
 #ifdef ASHLAR_BENCH_JEMALLOC
     add("jemalloc", [](benchmark::State& s) { malloc_there_and_back(s, ASHLAR_BENCH_JEMALLOC); });
+#endif
+#ifdef ASHLAR_BENCH_TORCH
+    add("libtorch_empty", allocator_bench::torch_empty);
 #endif
   }
   static std::vector<traces::named> all = traces::all();

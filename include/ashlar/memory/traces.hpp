@@ -135,7 +135,7 @@ inline trace serving(int steps) {
       const std::size_t length = 16 + random() % 1500;
       running.push_back({w.get(length * token), length, length + 1 + random() % 800});
     }
-    for (const std::size_t width : {768, 2048, 32000}) {
+    for (const unsigned width : {768U, 2048U, 32000U}) {
       w.pass_by(running.size() * width * 4 + 1);
     }
     for (std::size_t k = 0; k < running.size();) {

@@ -234,12 +234,10 @@ class block_allocator : private segment_store<Upstream, Config> {
   /// Throws: `checkpoint_error`, `std::bad_alloc`; nothing changes.
   void restore(const pool_checkpoint& then, pool_restored& changed) {
     std::vector<block*> now;  // in use
-    std::size_t count = 0;
     for_each_block([&](block& b) {
       if (b.used && b.pool->owner == then.of) {
         now.push_back(&b);
       }
-      count += b.pool->owner == then.of;
     });
     for (const block_info& b : then.blocks) {
       const block* const at = this->by_address_.find(reinterpret_cast<std::byte*>(b.segment));
