@@ -7,15 +7,17 @@
 #include <benchmark/benchmark.h>
 #include <dlfcn.h>
 
-#include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <string>
 
-#include "allocator_traces.hpp"
+#include "allocator_paper.hpp"
+#include "allocator_torch_peer.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/memory.hpp"
+#include "ashlar/memory/replay.hpp"
+#include "ashlar/memory/traces.hpp"
 
 #ifdef ASHLAR_BENCH_DEBUG_BUILD
 #error "figures of a Debug build mean nothing; use the preset `bench`"
@@ -24,21 +26,9 @@
 namespace {
 
 namespace memory = ashlar::memory;
+namespace traces = ashlar::memory::traces;
+using allocator_bench::paper;
 using host = ashlar::chip::host::memory;
-
-/// Addresses without memory behind them: traces need more than a machine may have.
-struct paper {
-  static constexpr std::size_t alignment = 512;
-  static inline std::uintptr_t next = std::uintptr_t{1} << 40U;
-  static std::byte* allocate(std::size_t n) {
-    const std::uintptr_t at = next;
-    next += (n + (2U << 20U) - 1) >> 21U << 21U;
-    return reinterpret_cast<std::byte*>(at);
-  }
-  static void free(std::byte*, std::size_t) noexcept {}
-  static void copy_in(std::byte*, const void*, std::size_t) {}
-  static void copy_out(void*, const std::byte*, std::size_t) {}
-};
 
 template <class A>
 void there_and_back(benchmark::State& state) {
@@ -53,10 +43,13 @@ void there_and_back(benchmark::State& state) {
 }
 
 void malloc_there_and_back(benchmark::State& state, const char* library) {
-  void* const from = library != nullptr ? dlopen(library, RTLD_NOW | RTLD_LOCAL) : RTLD_DEFAULT;
-  const auto find = [&](const char* plain, const char* own) {
-    void* const f = from != nullptr ? dlsym(from, own) : nullptr;
-    return f != nullptr || from == nullptr ? f : dlsym(from, plain);
+  void* const from = library != nullptr ? dlopen(library, RTLD_NOW | RTLD_LOCAL) : nullptr;
+  const auto find = [&](const char* plain, const char* own) -> void* {
+    if (library != nullptr && from == nullptr) {
+      return nullptr;
+    }
+    void* const f = library != nullptr ? dlsym(from, own) : nullptr;
+    return f != nullptr ? f : dlsym(library != nullptr ? from : RTLD_DEFAULT, plain);
   };
   const auto take = reinterpret_cast<void* (*)(std::size_t)>(find("malloc", "mi_malloc"));
   const auto give = reinterpret_cast<void (*)(void*)>(find("free", "mi_free"));
@@ -105,6 +98,9 @@ void replay(benchmark::State& state, const traces::trace& requests) {
 #endif
 #ifdef ASHLAR_BENCH_JEMALLOC
     add("jemalloc", [](benchmark::State& s) { malloc_there_and_back(s, ASHLAR_BENCH_JEMALLOC); });
+#endif
+#ifdef ASHLAR_BENCH_TORCH
+    add("libtorch_empty", allocator_bench::torch_empty);
 #endif
   }
   static std::vector<traces::named> all = traces::all();

@@ -8,123 +8,12 @@
 #include <vector>
 
 #include "ashlar/memory/caching_allocator.hpp"
-#include "memory/upstreams.hpp"
+#include "memory/story.hpp"
 
 using namespace ashlar;
+using namespace stories;
 
 namespace {
-
-constexpr std::size_t k = 1024, m = 1024 * 1024;
-
-[[nodiscard]] std::string size_text(std::size_t bytes) {
-  if (bytes != 0 && bytes % m == 0) {
-    return std::to_string(bytes / m) + "M";
-  }
-  if (bytes != 0 && bytes % k == 0) {
-    return std::to_string(bytes / k) + "K";
-  }
-  return std::to_string(bytes);
-}
-
-/// An allocator over paper memory that tells what it did: segments have letters, blocks lie at an
-/// offset: `+A 20M; A+0:2M` is a segment of 20 MiB from the chip and a block of 2 MiB at its start.
-template <class... Policies>
-class story {
-  using upstream = upstreams::paper<0>;
-  using allocator = memory::caching_allocator<upstream, Policies..., memory::recorded<4096>,
-                                              memory::pytorch_policies>;
-  struct held {
-    std::byte* p;
-    std::size_t bytes;
-  };
-
- public:
-  allocator a;
-
-  explicit story(std::size_t capacity = ~std::size_t{0}) : reset_(capacity) {}
-  ~story() {
-    for (const held& h : held_) {
-      a.deallocate(h.p, h.bytes);
-    }
-    for (auto& [q, clock] : upstream::now) {
-      clock.reached = clock.recorded;
-    }
-  }
-
-  std::size_t get(std::size_t bytes, memory::queue_id queue = 0) {
-    held_.push_back({a.allocate(bytes, queue), bytes});
-    return held_.size() - 1;
-  }
-  bool fails(std::size_t bytes) {
-    try {
-      get(bytes);
-    } catch (const memory::out_of_memory& e) {
-      tried = e.tried;
-      return true;
-    }
-    return false;
-  }
-  void give(std::size_t which) {
-    a.deallocate(held_[which].p, held_[which].bytes);
-    held_[which].p = nullptr;
-  }
-  std::byte* operator[](std::size_t which) const { return held_[which].p; }
-  void queue_reaches_its_end(memory::queue_id q) {
-    upstream::now[q].reached = upstream::now[q].recorded;
-  }
-
-  /// What has happened since the last call.
-  std::string told() {
-    std::string text;
-    const auto all = a.actions();
-    for (; seen_ < all.size(); ++seen_) {
-      const memory::trace_entry& e = all[seen_];
-      const char* sign = nullptr;
-      switch (e.what) {
-        case memory::action::segment_alloc:
-          starts_.push_back(e.address);
-          sign = "+";
-          break;
-        case memory::action::segment_free:
-          sign = "-";
-          break;
-        case memory::action::alloc:
-          sign = "";
-          break;
-        case memory::action::free_requested:
-          continue;
-        case memory::action::free_completed:
-          sign = "~";
-          break;
-        default:
-          text += text.empty() ? "oom" : "; oom";
-          continue;
-      }
-      std::size_t segment = 0;
-      for (std::size_t i = 0; i < starts_.size(); ++i) {
-        segment = starts_[i] <= e.address ? i : segment;
-      }
-      text += (text.empty() ? "" : "; ") + std::string(sign) +
-              static_cast<char>('A' + static_cast<char>(segment));
-      if (e.what == memory::action::segment_alloc || e.what == memory::action::segment_free) {
-        text += " " + size_text(e.bytes);
-      } else {
-        text += "+" + size_text(e.address - starts_[segment]) + ":" + size_text(e.bytes);
-      }
-    }
-    return text;
-  }
-  unsigned tried = 0;
-
- private:
-  struct reset {
-    explicit reset(std::size_t capacity) { upstream::reset(capacity); }
-  };
-  reset reset_;
-  std::vector<held> held_;
-  std::vector<std::uintptr_t> starts_;
-  std::size_t seen_ = 0;
-};
 
 [[nodiscard]] constexpr unsigned bits(auto... steps) {
   return (0U | ... | static_cast<unsigned>(steps));

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <map>
 #include <new>
 #include <utility>
@@ -31,6 +32,7 @@ struct paper {
     calls = 0;
     throws_at = -1;
     segments.clear();
+    ranges.clear();
     now.clear();
   }
   static std::byte* allocate(std::size_t n) {
@@ -54,6 +56,47 @@ struct paper {
     }
     used -= n;
     segments.erase(at);
+  }
+  // Addresses that get bytes piece by piece: the pieces count as segments.
+  static constexpr std::size_t page = 64 * 1024;
+  static inline std::map<std::uintptr_t, std::size_t> ranges;
+  static std::byte* reserve(std::size_t n) {
+    if (calls++ == throws_at) {
+      throw refused{};
+    }
+    const std::uintptr_t at = next;
+    next += (n + (std::size_t{32} << 20U) - 1) >> 25U << 25U;
+    ranges[at] = n;
+    return reinterpret_cast<std::byte*>(at);
+  }
+  static void unreserve(std::byte* p, std::size_t n) noexcept {
+    const auto at = ranges.find(reinterpret_cast<std::uintptr_t>(p));
+    wrong += at == ranges.end() || at->second != n;
+    ranges.erase(at);
+  }
+  static bool map(std::byte* p, std::size_t n) {
+    if (calls++ == throws_at) {
+      throw refused{};
+    }
+    if (n > capacity - used) {
+      return false;
+    }
+    const auto at = reinterpret_cast<std::uintptr_t>(p);
+    const auto in = ranges.upper_bound(at);
+    wrong += at % page != 0 || n % page != 0 || in == ranges.begin() ||
+             at + n > std::prev(in)->first + std::prev(in)->second;
+    for (std::uintptr_t piece = at; piece < at + n; piece += page) {
+      wrong += !segments.emplace(piece, page).second;
+    }
+    used += n;
+    return true;
+  }
+  static void unmap(std::byte* p, std::size_t n) noexcept {
+    const auto at = reinterpret_cast<std::uintptr_t>(p);
+    for (std::uintptr_t piece = at; piece < at + n; piece += page) {
+      wrong += segments.erase(piece) != 1;
+    }
+    used -= n;
   }
   static void copy_in(std::byte*, const void*, std::size_t) {}
   static void copy_out(void*, const std::byte*, std::size_t) {}

@@ -11,25 +11,14 @@
 #include <vector>
 
 #include "ashlar/config.hpp"
+#include "ashlar/memory/block_info.hpp"
 #include "ashlar/memory/detail/block_allocator.hpp"
 #include "ashlar/memory/detail/shard.hpp"
 #include "ashlar/memory/policies.hpp"
 #include "ashlar/memory/resource.hpp"
+#include "ashlar/memory/snapshot.hpp"
 
 namespace ashlar::memory {
-
-/// A block as `caching_allocator::blocks` shows it.
-struct block_info {
-  enum class state : unsigned char { free, in_use, waiting };  ///< waiting: for other queues
-  std::uintptr_t address;
-  std::size_t bytes;
-  std::size_t requested;   ///< by whom it was cut for; 0 unless in use
-  std::uintptr_t segment;  ///< where its segment starts
-  std::size_t pool;
-  queue_id queue;
-  state is;
-  const char* label;
-};
 
 /// Keeps a chip's memory for the next request.
 ///
@@ -125,18 +114,19 @@ class caching_allocator final : public resource {
     if (bytes == 0) {
       return nullptr;
     }
-    const std::size_t wanted = block_size(bytes);
-    typename core::outcome o;
-    {
-      const std::lock_guard hold(mutex_);
-      one_queue_ = one_queue_ && queue == 0;
-      o = core_.allocate(bytes, wanted, queue, label_scope::current(),
-                         [this] { return join_waiting(); });
-      if (o.found != nullptr) [[likely]] {
-        return o.found->address;
-      }
+    const typename core::outcome o = ask(bytes, queue);
+    if (o.found == nullptr) [[unlikely]] {
+      fail(bytes, o);
     }
-    fail(bytes, o);
+    return o.found->address;
+  }
+  /// As `allocate`, but nullptr where that throws `out_of_memory`; observers are not called.
+  std::byte* allocate_or_null(std::size_t bytes, queue_id queue = 0) {
+    if (bytes == 0 || bytes > no_limit / 4) {
+      return nullptr;
+    }
+    const typename core::outcome o = ask(bytes, queue);
+    return o.found != nullptr ? o.found->address : nullptr;
   }
 
   /// Requires: `p` came from `allocate(bytes)` of this allocator, or is null.
@@ -146,11 +136,11 @@ class caching_allocator final : public resource {
     }
     if constexpr (quick) {
       const std::size_t wanted = core::block_size(bytes);
-      if (wanted <= config::quick::largest && one_queue_.load(std::memory_order_relaxed))
-          [[likely]] {
+      if (wanted <= config::quick::largest) [[likely]] {
         shard& s = mine();
         const std::lock_guard hold(s.lock);
-        if (s.put(wanted / config::granule - 1, p)) [[likely]] {
+        if (quick_on_.load(std::memory_order_relaxed) && s.put(wanted / config::granule - 1, p))
+            [[likely]] {
           s.waiting += wanted;
           s.requested -= static_cast<std::ptrdiff_t>(bytes);
           return;
@@ -170,6 +160,7 @@ class caching_allocator final : public resource {
     ASHLAR_ASSERT(b != nullptr && b->used,
                   "ashlar::memory::caching_allocator::record_use: not a block of this allocator");
     one_queue_ = false;
+    switch_quick();
     core_.record_use(*b, by);
   }
 
@@ -178,12 +169,65 @@ class caching_allocator final : public resource {
       record_use(p, by);
     }
   }
+  /// Whether a block of this allocator, in use or cached, starts at `p`.
+  [[nodiscard]] bool owns(const std::byte* p) const {
+    const std::lock_guard hold(mutex_);
+    return core_.find(p) != nullptr;
+  }
+
+  // ---- private pools ----
+
+  /// Makes a pool for the blocks of a captured graph, which must lie where they lay when it runs
+  /// again. While private pools have blocks, none wait for their own size.
+  [[nodiscard]] pool_id make_pool() {
+    const std::lock_guard hold(mutex_);
+    return core_.make_pool();
+  }
+  /// From now on, requests for `queue` are served from segments of `pool` alone. While anything is
+  /// captured the cache is not given back, and no event is recorded or asked for.
+  void begin_capture(pool_id pool, queue_id queue = 0) {
+    const std::lock_guard hold(mutex_);
+    ASHLAR_ASSERT(core_.exists(pool) && !core_.captures(queue),
+                  "ashlar::memory::caching_allocator::begin_capture: the pool was dropped, or the "
+                  "queue is captured already");
+    core_.begin_capture(pool, queue);
+    switch_quick();
+  }
+  void end_capture(queue_id queue = 0) noexcept {
+    const std::lock_guard hold(mutex_);
+    core_.end_capture(queue);
+    switch_quick();
+  }
+  /// Says that the graph will not run again. Blocks stay as they are; segments go back to the chip,
+  /// once they are free, when the cache is given back.
+  void drop_pool(pool_id pool) {
+    const std::lock_guard hold(mutex_);
+    core_.drop_pool(pool);
+  }
+  /// Which blocks of `pool` are in use, to return to with `restore`.
+  [[nodiscard]] pool_checkpoint checkpoint(pool_id pool) const {
+    pool_checkpoint now{pool, blocks()};
+    std::erase_if(now.blocks, [&](const block_info& b) { return b.owner != pool; });
+    return now;
+  }
+  /// Makes the blocks of a pool what they were, at the same addresses, so that another graph can be
+  /// captured behind the same first one. Waits for events. Requires: nothing is captured.
+  /// Throws: `checkpoint_error` where a segment is gone; nothing changes.
+  pool_restored restore(const pool_checkpoint& then) {
+    const std::lock_guard hold(mutex_);
+    ASHLAR_ASSERT(!core_.captures_any(),
+                  "ashlar::memory::caching_allocator::restore: end the captures first");
+    pool_restored changed;
+    core_.restore(then, changed);
+    return changed;
+  }
 
   /// Gives every segment without a block in use back to the chip.
   void release_cached() noexcept {
     const std::lock_guard hold(mutex_);
     join_waiting();
     core_.release_cached();
+    switch_quick();
   }
 
   /// Holds at most `bytes` from now on; from `collect_above` of that, a share, old blocks are given
@@ -223,12 +267,10 @@ class caching_allocator final : public resource {
     const std::lock_guard hold(mutex_);
     std::vector<block_info> all;
     core_.for_each_block([&](const detail::block& b) {
-      const detail::block* lowest = &b;
-      while (lowest->previous != nullptr) {
-        lowest = lowest->previous;
-      }
-      all.push_back({reinterpret_cast<std::uintptr_t>(b.address), b.size, b.requested,
-                     reinterpret_cast<std::uintptr_t>(lowest->address), b.pool->kind, b.pool->queue,
+      const auto at = reinterpret_cast<std::uintptr_t>(b.address);
+      const bool starts = b.previous == nullptr || !b.previous->mapped;
+      all.push_back({at, b.size, b.requested, starts ? at : 0, b.pool->kind, b.pool->owner,
+                     b.pool->queue,
                      b.used        ? block_info::state::in_use
                      : b.is_free() ? block_info::state::free
                                    : block_info::state::waiting,
@@ -236,6 +278,9 @@ class caching_allocator final : public resource {
     });
     std::sort(all.begin(), all.end(),
               [](const block_info& a, const block_info& b) { return a.address < b.address; });
+    for (std::size_t i = 1; i < all.size(); ++i) {
+      all[i].segment = all[i].segment == 0 ? all[i - 1].segment : all[i].segment;
+    }
     return all;
   }
 
@@ -245,6 +290,17 @@ class caching_allocator final : public resource {
   {
     const std::lock_guard hold(mutex_);
     return core_.log().entries();
+  }
+
+  /// All that is known about it, for `to_json` and `to_html` (`memory/picture.hpp`).
+  [[nodiscard]] memory::snapshot snapshot() {
+    const std::lock_guard hold(mutex_);
+    memory::snapshot all{blocks(), {}, stats()};
+    if constexpr (config::record::actions > 0) {
+      core_.log().add(action::snapshot, nullptr, 0, 0, label_scope::current());
+      all.actions = actions();
+    }
+    return all;
   }
 
  private:
@@ -258,6 +314,27 @@ class caching_allocator final : public resource {
       return (*shards_)[0];
     } else {
       return (*shards_)[detail::thread_number() % config::threads::shards];
+    }
+  }
+
+  typename core::outcome ask(std::size_t bytes, queue_id queue) {
+    const std::size_t wanted = block_size(bytes);
+    const std::lock_guard hold(mutex_);
+    if (queue != 0 && one_queue_) {
+      one_queue_ = false;
+      switch_quick();
+    }
+    return core_.allocate(bytes, wanted, queue, label_scope::current(),
+                          [this] { return join_waiting(); });
+  }
+
+  /// Blocks may wait for their own size where all are alike. Requires: `mutex_`.
+  void switch_quick() noexcept {
+    if constexpr (quick) {
+      const bool on = one_queue_ && !core_.any_private();
+      if (quick_on_.exchange(on) && !on) {
+        join_waiting();  // who takes a shard's lock from here on sees the switch
+      }
     }
   }
 
@@ -275,13 +352,13 @@ class caching_allocator final : public resource {
     if constexpr (quick) {
       for (shard& s : *shards_) {
         const std::lock_guard hold(s.lock);
-        for (std::size_t c = 0; c < shard::classes; ++c) {
+        for (std::size_t c = 0; s.waiting != 0 && c < shard::classes; ++c) {
           while (std::byte* const p = s.take(c)) {
+            s.waiting -= (c + 1) * config::granule;
             core_.free(*core_.find(p), 0);
             any = true;
           }
         }
-        s.waiting = 0;
       }
     }
     return any;
@@ -293,8 +370,8 @@ class caching_allocator final : public resource {
       const std::lock_guard hold(mutex_);
       const statistics& now = core_.counts();
       out_of_memory e(bytes, now.allocated, now.reserved);
-      e.free_in_pool = o.in->free_bytes;
-      e.largest_free = core_.largest_free(*o.in);
+      e.free_in_pool = o.free_in_pool;
+      e.largest_free = o.largest_free;
       e.limit = core_.limit() == no_limit ? 0 : core_.limit();
       e.tried = o.tried;
       e.sites = largest_sites();
@@ -332,7 +409,8 @@ class caching_allocator final : public resource {
   core core_;
   std::unique_ptr<std::array<shard, config::threads::shards>> shards_ =
       std::make_unique_for_overwrite<std::array<shard, config::threads::shards>>();
-  std::atomic<bool> one_queue_ = true;  ///< every block so far is of queue 0, and of it alone
+  bool one_queue_ = true;  ///< every block so far is of queue 0, and of it alone
+  std::atomic<bool> quick_on_ = true;
   std::vector<observer> observers_;
 };
 

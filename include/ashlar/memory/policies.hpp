@@ -115,6 +115,30 @@ struct plain_segments {
 /// Each block is a segment of its own.
 using whole_segments = plain_segments<0>;
 
+/// Segment policies that reserve addresses and give them memory as it is needed: in granules of
+/// `S::granule(pool)` bytes, `S::reach` bytes of addresses at a time.
+template <class S>
+concept GrowingSegments = SegmentPolicy<S> && requires(std::size_t n) {
+  { S::reach } -> std::convertible_to<std::size_t>;
+  { S::granule(n) } -> std::same_as<std::size_t>;
+};
+
+/// Pools as in `Segments`, but of one segment each that grows: no block is too small because a
+/// border lies in it, and what is free in the middle goes back to the chip by granules, `Large`
+/// bytes each in the last pool, `Small` in the others. Needs a memory that `ReservesAddresses`.
+/// Source: expandable segments (PyTorch); GMLake (Guo et al., 2024).
+template <class Segments = plain_segments<>, std::size_t Small = 2 * mib, std::size_t Large = Small,
+          std::size_t Reach = 16 * kib* mib>
+struct expandable : Segments {
+  static_assert(Small % (64 * kib) == 0 && Large % (64 * kib) == 0 && Reach >= Large,
+                "ashlar::memory::expandable<Segments, Small, Large, Reach>: granules must be "
+                "multiples of 64 KiB, and Reach at least one of them");
+  static constexpr std::size_t reach = Reach;
+  static constexpr std::size_t granule(std::size_t pool) {
+    return pool + 1 == Segments::pools ? Large : Small;
+  }
+};
+
 // ---- splitting ----------------------------------------------------------------------------------
 
 /// `S::takes(wanted, block)` says whether a free block may serve at all, `S::splits(pool, wanted,
@@ -131,11 +155,13 @@ concept SplitPolicy = requires(std::size_t n) {
 
 /// PyTorch's rules: small blocks are always split; a large one if more than 1 MiB is left and the
 /// request is below `MaxSplit`. Oversized blocks serve oversized requests only, within 20 MiB.
-template <std::size_t MaxSplit = no_limit>
+/// `Expandable`: as with expandable segments, where large ones are always split as well.
+template <std::size_t MaxSplit = no_limit, bool Expandable = false>
 struct pytorch_split {
-  static_assert(MaxSplit >= 20 * mib,
-                "ashlar::memory::pytorch_split<MaxSplit>: MaxSplit must be at least 20 MiB, the "
-                "size of a large segment");
+  static_assert(
+      MaxSplit >= 20 * mib,
+      "ashlar::memory::pytorch_split<MaxSplit, Expandable>: MaxSplit must be at least 20 MiB, the "
+      "size of a large segment");
   using kind = kinds::split;
   static constexpr std::size_t max_split = MaxSplit;
   static constexpr bool small_are_exact = true;
@@ -143,7 +169,8 @@ struct pytorch_split {
     return wanted < MaxSplit ? block < MaxSplit || MaxSplit == no_limit : block - wanted < 20 * mib;
   }
   static constexpr bool splits(std::size_t pool, std::size_t wanted, std::size_t block) {
-    return pool == 0 ? block - wanted >= 512 : wanted < MaxSplit && block - wanted > mib;
+    return pool == 0 || Expandable ? block - wanted >= 512
+                                   : wanted < MaxSplit && block - wanted > mib;
   }
 };
 
@@ -309,10 +336,15 @@ using pytorch_policies =
     policy_list<pytorch_sizes<>, pytorch_segments, best_fit, pytorch_split<>, aligned<1>,
                 tail_slack<0>, quick_lists<0>, sharded<1>, keep_cached>;
 
+/// The same with `expandable_segments`, and a `max_split_size` of `MaxSplit`.
+template <std::size_t MaxSplit = no_limit>
+using pytorch_expandable_policies = policy_list<expandable<pytorch_segments, 2 * mib, 20 * mib>,
+                                                pytorch_split<MaxSplit, true>, pytorch_policies>;
+
 /// For new chips: one pool, blocks cut to size, freed small blocks at hand for their own size.
 using default_policies =
-    policy_list<exact<>, plain_segments<>, best_fit, always_split, aligned<1>, tail_slack<0>,
-                quick_lists<32 * kib>, sharded<8>, trim_above<10>, unrecorded>;
+    policy_list<exact<>, plain_segments<4 * mib>, first_fit, always_split, aligned<1>,
+                tail_slack<0>, quick_lists<32 * kib>, sharded<8>, trim_above<10>, unrecorded>;
 
 /// Whole blocks that serve their own size class. Source: tinygrad's LRU allocator.
 using whole_block_policies =

@@ -8,11 +8,14 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "ashlar/core/error.hpp"
 #include "ashlar/memory/action.hpp"
 #include "ashlar/memory/resource.hpp"
+#include "ashlar/plan/arena.hpp"
 
 /// The same requests against any allocator.
 namespace ashlar::memory {
@@ -115,6 +118,26 @@ struct trace_error final : error {
   return all;
 }
 
+/// When each block of a trace is in use, in lines, for `plan::plan_arena`: what one arena would
+/// have to hold if everything were known beforehand.
+[[nodiscard]] inline std::vector<plan::lifetime> lifetimes_of(const std::vector<request>& trace) {
+  std::vector<plan::lifetime> all;
+  std::vector<std::size_t> block;  // the last one of each id
+  for (std::size_t i = 0; i < trace.size(); ++i) {
+    const request& r = trace[i];
+    const auto now = static_cast<std::int64_t>(i);
+    if (r.gives_back) {
+      all[block[r.id]].last = now;
+    } else {
+      block.resize(std::max<std::size_t>(block.size(), r.id + std::size_t{1}));
+      block[r.id] = all.size();
+      all.push_back(
+          {now, static_cast<std::int64_t>(trace.size()), static_cast<std::int64_t>(r.bytes)});
+    }
+  }
+  return all;
+}
+
 /// What a trace came to.
 struct replay_result {
   std::size_t peak_live = 0;      ///< bytes that callers asked for and held
@@ -122,6 +145,8 @@ struct replay_result {
   std::uint64_t chip_calls = 0;   ///< segments asked for
   std::uint64_t refused = 0;      ///< requests that ended in `out_of_memory`
   double nanoseconds = 0;         ///< per request, the chip's calls included
+  /// The share of free bytes that lay outside the largest free block, as a mean over `samples`.
+  double fragmentation = 0;
 
   /// The share of the chip's bytes that no caller asked for, when it was at its worst.
   [[nodiscard]] double overhead() const {
@@ -130,9 +155,27 @@ struct replay_result {
   }
 };
 
-/// Runs a trace; at its end everything is given back.
+namespace detail {
+
 template <class Allocator>
-[[nodiscard]] replay_result replay(Allocator& a, const std::vector<request>& trace) {
+double fragmentation_of(const Allocator& a) {
+  std::size_t free = 0, largest = 0;
+  for (const auto& b : a.blocks()) {
+    if (b.is == std::remove_cvref_t<decltype(b.is)>::free) {
+      free += b.bytes;
+      largest = std::max(largest, b.bytes);
+    }
+  }
+  return free == 0 ? 0 : 1 - static_cast<double>(largest) / static_cast<double>(free);
+}
+
+}  // namespace detail
+
+/// Runs a trace; at its end everything is given back. `samples`: how often, apart from the clock,
+/// it is looked how free memory lies.
+template <class Allocator>
+[[nodiscard]] replay_result replay(Allocator& a, const std::vector<request>& trace,
+                                   std::size_t samples = 0) {
   struct held {
     std::byte* p = nullptr;
     std::size_t bytes = 0;
@@ -151,8 +194,19 @@ template <class Allocator>
     result.peak_live = std::max(result.peak_live, live);
   }
   std::fill(blocks.begin(), blocks.end(), held{});
-  const auto start = std::chrono::steady_clock::now();
-  for (const request& r : trace) {
+  using clock = std::chrono::steady_clock;
+  const std::size_t step = samples == 0 ? trace.size() + 1 : trace.size() / (samples + 1) + 1;
+  std::size_t until = step, looked = 0;
+  auto start = clock::now();
+  for (std::size_t i = 0; i < trace.size(); ++i) {
+    const request& r = trace[i];
+    if (i == until) {
+      const auto before = clock::now();
+      result.fragmentation += detail::fragmentation_of(a);
+      ++looked;
+      until += step;
+      start += clock::now() - before;
+    }
     held& h = blocks[r.id];
     if (r.gives_back) {
       a.deallocate(h.p, h.bytes);
@@ -165,7 +219,8 @@ template <class Allocator>
       }
     }
   }
-  const std::chrono::duration<double, std::nano> took = std::chrono::steady_clock::now() - start;
+  const std::chrono::duration<double, std::nano> took = clock::now() - start;
+  result.fragmentation /= static_cast<double>(std::max<std::size_t>(looked, 1));
   for (const held& h : blocks) {
     a.deallocate(h.p, h.bytes);
   }

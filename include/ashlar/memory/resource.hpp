@@ -40,6 +40,18 @@ concept HasEvents = Memory<M> && requires(queue_id q, const typename M::event& e
   { M::wait(e) } noexcept;
 };
 
+/// A memory whose addresses can be had without bytes: `reserve(n)` returns `n` addresses, nullptr
+/// where there are none left; `map(p, n)` gives a part of them bytes, or returns false; `unmap`
+/// takes them away again. A part starts at a multiple of `M::page` and is multiples of it long.
+template <class M>
+concept ReservesAddresses = Memory<M> && requires(std::byte* p, std::size_t n) {
+  { M::page } -> std::convertible_to<std::size_t>;
+  { M::reserve(n) } -> std::same_as<std::byte*>;
+  { M::unreserve(p, n) } noexcept;
+  { M::map(p, n) } -> std::same_as<bool>;
+  { M::unmap(p, n) } noexcept;
+};
+
 /// Where tensors get their elements from: what a context points to.
 ///
 /// An allocator behind one indirect call, so that a tensor can give its elements back to the

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "ashlar/chip/concept.hpp"
+#include "ashlar/memory/host_pages.hpp"
 
 namespace ashlar::chip {
 
@@ -31,7 +32,7 @@ struct host {
       .memory_latency = 14,
       .memory_burst_bytes = 64,
       .memory_outstanding = 16};
-  struct memory {
+  struct memory : ashlar::memory::host_pages {
     static constexpr std::size_t alignment = 512;
     static constexpr bool host_addressable = true;
     static std::byte* allocate(std::size_t bytes) noexcept {

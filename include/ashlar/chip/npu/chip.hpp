@@ -11,6 +11,7 @@
 #include "ashlar/chip/npu/codegen/run.hpp"
 #include "ashlar/chip/npu/description.hpp"
 #include "ashlar/chip/npu/simulator.hpp"
+#include "ashlar/memory/host_pages.hpp"
 #include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/program.hpp"
 
@@ -30,7 +31,7 @@ struct npu {
   static constexpr chip_description description = D.general();
   static constexpr int devices = D.devices;
 
-  struct memory {
+  struct memory : ashlar::memory::host_pages {
     static constexpr std::size_t alignment = static_cast<std::size_t>(D.alignment);
     static constexpr bool host_addressable = true;
     static std::byte* allocate(std::size_t bytes) noexcept {

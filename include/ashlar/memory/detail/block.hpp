@@ -34,10 +34,13 @@ struct block {
   std::uint32_t waits_for = 0;  ///< events of other queues that have not happened yet
   bool used = false;            ///< by a caller
   bool shared = false;          ///< `record_use` named other queues
+  bool mapped = true;           ///< there are bytes at its addresses
+  bool grows = false;           ///< it lies in addresses that were reserved
 
-  [[nodiscard]] bool is_split() const { return previous != nullptr || next != nullptr; }
+  /// Whether it is a segment of its own.
+  [[nodiscard]] bool is_whole() const { return previous == nullptr && next == nullptr && !grows; }
   /// Whether a neighbour may be joined to it.
-  [[nodiscard]] bool is_free() const { return !used && waits_for == 0; }
+  [[nodiscard]] bool is_free() const { return !used && waits_for == 0 && mapped; }
 };
 
 /// Blocks that exist, kept for their next use: making one inside a reserve cannot fail.
@@ -125,7 +128,7 @@ class block_map {
   }
   template <class F>
   void for_each(F&& f) const {
-    for (const block* b : slots_) {
+    for (block* b : slots_) {
       if (b != nullptr) {
         f(*b);
       }

@@ -3,25 +3,18 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <utility>
 #include <vector>
 
 #include "ashlar/memory/action.hpp"
+#include "ashlar/memory/block_info.hpp"
 #include "ashlar/memory/detail/block.hpp"
+#include "ashlar/memory/detail/segment_store.hpp"
 #include "ashlar/memory/policies.hpp"
 #include "ashlar/memory/resource.hpp"
 #include "ashlar/memory/statistics.hpp"
 
 namespace ashlar::memory::detail {
-
-/// The free blocks of one kind and one queue.
-struct pool_base {
-  std::size_t kind = 0;
-  queue_id queue = 0;
-  std::uint64_t clock = 0;  ///< searches so far: the ages of free blocks
-  std::size_t free_bytes = 0;
-};
 
 struct no_event {};
 template <class Upstream>
@@ -33,23 +26,27 @@ struct event_of<Upstream> {
   using type = typename Upstream::event;
 };
 
-/// Cuts the chip's segments into blocks and joins them again; one thread at a time.
+/// Serves requests from blocks of the chip's segments; one thread at a time.
 ///
 /// A block that is freed joins its free neighbours and waits in the index of its pool and queue. A
 /// request climbs the ladder: free blocks, callbacks, collection, the chip, the cache given back.
 template <class Upstream, class Config>
-class block_allocator {
+class block_allocator : private segment_store<Upstream, Config> {
+  using store = segment_store<Upstream, Config>;
+  using typename store::pool;
+  using typename store::segments;
+  using typename store::split;
   using sizes = typename Config::sizes;
-  using segments = typename Config::segments;
-  using split = typename Config::split;
   using placement = typename Config::placement;
   using event = typename event_of<Upstream>::type;
+  using store::counts_;
+  using store::limit_;
+  using store::log_;
+  using store::pool_of;
+  using store::pools_;
   static constexpr bool has_events = HasEvents<Upstream>;
   static constexpr std::size_t granule = Config::granule;
 
-  struct pool : pool_base {
-    typename Config::fit::index free;
-  };
   struct use {
     block* of;
     queue_id by;
@@ -58,6 +55,10 @@ class block_allocator {
     block* of;
     queue_id by;
     event at;
+  };
+  struct capture {
+    queue_id queue;
+    pool_id into;
   };
 
  public:
@@ -74,23 +75,22 @@ class block_allocator {
   struct outcome {
     block* found = nullptr;
     unsigned tried = 0;
-    pool* in = nullptr;
+    std::size_t free_in_pool = 0;  ///< bytes; where it failed
+    std::size_t largest_free = 0;
   };
 
   /// A block of `wanted` bytes (`block_size(bytes)`) for `queue`.
   ///
   /// `make_room()` is called before the chip is asked: it may free blocks, and says whether it did.
-  /// Throws: what the chip's `allocate` or a callback throws, `std::bad_alloc`; nothing changes.
+  /// Throws: what the chip or a callback throws, `std::bad_alloc`; nothing changes for callers.
   template <class MakeRoom>
   outcome allocate(std::size_t bytes, std::size_t wanted, queue_id queue, const char* label,
                    MakeRoom&& make_room) {
     outcome o;
-    pool& p = pool_for(segments::pool(wanted), queue);
-    o.in = &p;
-    blocks_.reserve(3);
-    by_address_.reserve(3);
+    pool& p = this->pool_for(segments::pool(wanted), queue, owner_for(queue));
+    this->reserve(3);
     const auto took = [&](ladder step) { o.tried |= static_cast<unsigned>(step); };
-    if (!pending_.empty()) {
+    if (!pending_.empty() && captures_.empty()) {
       took(ladder::events);
       process_events();
     }
@@ -105,32 +105,27 @@ class block_allocator {
       b = find(p, wanted);
     }
     if (b == nullptr) {
-      if (limit_ != no_limit && collect_above_ > 0) {
+      if (limit_ != no_limit && this->collect_above_ > 0) {
         took(ladder::collection);
-        collect();
+        this->collect();
       }
       const std::size_t most = placement::most(wanted);
       if (wanted > no_limit / 4 - most) {
-        return o;
+        return failed(o, p);
       }
-      const auto ask = [&] {
-        const std::size_t whole = segments::bytes(wanted + most);
-        block* given = from_chip(p, whole);
-        if (segments::exact_when_short && given == nullptr && whole > wanted + most) {
-          given = from_chip(p, wanted + most);
-        }
-        return given;
-      };
-      trim(segments::bytes(wanted + most), wanted);
+      const auto ask = [&] { return from_chip(p, wanted + most); };
+      if (captures_.empty()) {
+        this->trim(segments::bytes(wanted + most), wanted);
+      }
       took(ladder::chip);
       b = ask();
       if (b == nullptr && split::max_split != no_limit) {
         took(ladder::release_oversized);
-        if (release_oversized(p, wanted)) {
+        if (this->release_oversized(p, wanted)) {
           b = ask();
         }
       }
-      if (b == nullptr) {
+      if (b == nullptr && captures_.empty()) {
         took(ladder::release_all);
         ++counts_.retries;
         release_cached();
@@ -139,14 +134,17 @@ class block_allocator {
       if (b == nullptr) {
         ++counts_.failures;
         log_.add(action::oom, nullptr, wanted, queue, label);
-        return o;
+        return failed(o, p);
       }
     }
-    o.found = hand_out(p, *b, bytes, wanted, label);
+    o.found = hand_out(*b, bytes, wanted, label);
     return o;
   }
 
-  [[nodiscard]] block* find(const std::byte* address) const { return by_address_.find(address); }
+  [[nodiscard]] block* find(const std::byte* address) const {
+    block* const b = this->by_address_.find(address);
+    return b != nullptr && b->mapped ? b : nullptr;
+  }
 
   /// Gives back a block that was asked for as `bytes`. Requires: `b` is in use.
   /// Effects: where other queues use it, it stays until their events have happened.
@@ -159,15 +157,11 @@ class block_allocator {
     if constexpr (has_events) {
       if (b.shared) {
         b.shared = false;
-        for (std::size_t i = 0; i < uses_.size();) {
-          if (uses_[i].of == &b) {
-            pending_.push_back({&b, uses_[i].by, Upstream::record(uses_[i].by)});
-            ++b.waits_for;
-            uses_[i] = uses_.back();
-            uses_.pop_back();
-          } else {
-            ++i;
-          }
+        for (const use& u : uses_) {
+          b.waits_for += u.of == &b;
+        }
+        if (captures_.empty()) {  // a queue that is captured has no events
+          record_events();
         }
         return;
       }
@@ -192,33 +186,111 @@ class block_allocator {
     uses_.push_back({&b, by});
     b.shared = true;
   }
-  [[nodiscard]] bool any_shared() const { return !uses_.empty(); }
 
-  /// Gives every segment without a block in use back to the chip, after all events.
+  /// Gives what is free back to the chip, after all events; not that of pools which captures own.
   void release_cached() noexcept {
-    if constexpr (has_events) {
-      for (const pending& e : pending_) {
-        Upstream::wait(e.at);
-      }
-      process_events();
-    }
+    wait_for_events();
     for (std::size_t kind = segments::pools; kind-- > 0;) {  // large blocks first
       for (const auto& p : pools_) {
-        if (p->kind == kind) {
-          p->free.for_each([&](block& b) {
-            if (!b.is_split()) {
-              note_for_release(b);
-            }
-          });
-          release_noted();
+        if (p->kind == kind && !this->alive(p->owner)) {
+          this->release_all(*p);
         }
+      }
+    }
+    std::erase_if(pools_, [&](const auto& p) {
+      return p->owner != pool_id::shared && !this->alive(p->owner) && p->segments == 0;
+    });
+  }
+
+  // ---- private pools ----
+
+  [[nodiscard]] pool_id make_pool() {
+    this->owners_.push_back(true);
+    return static_cast<pool_id>(this->owners_.size());
+  }
+  /// Its blocks stay as they are, its segments go back to the chip when they are free.
+  void drop_pool(pool_id id) { this->owners_[static_cast<std::size_t>(id) - 1] = false; }
+  [[nodiscard]] bool exists(pool_id id) const { return this->alive(id); }
+  /// Whether a request or a block may belong to a private pool.
+  [[nodiscard]] bool any_private() const {
+    return !captures_.empty() || std::any_of(pools_.begin(), pools_.end(), [](const auto& p) {
+      return p->owner != pool_id::shared;
+    });
+  }
+  /// Requires: `queue` is not captured yet.
+  void begin_capture(pool_id into, queue_id queue) { captures_.push_back({queue, into}); }
+  void end_capture(queue_id queue) noexcept {
+    std::erase_if(captures_, [&](const capture& c) { return c.queue == queue; });
+    if constexpr (has_events) {
+      if (captures_.empty()) {
+        record_events();
+      }
+    }
+  }
+  [[nodiscard]] bool captures(queue_id queue) const { return owner_for(queue) != pool_id::shared; }
+  [[nodiscard]] bool captures_any() const { return !captures_.empty(); }
+
+  /// Makes the blocks of a private pool what they were. Requires: nothing is captured.
+  /// Throws: `checkpoint_error`, `std::bad_alloc`; nothing changes.
+  void restore(const pool_checkpoint& then, pool_restored& changed) {
+    std::vector<block*> now;  // in use
+    for_each_block([&](block& b) {
+      if (b.used && b.pool->owner == then.of) {
+        now.push_back(&b);
+      }
+    });
+    for (const block_info& b : then.blocks) {
+      const block* const at = this->by_address_.find(reinterpret_cast<std::byte*>(b.segment));
+      if (at == nullptr || at->pool->owner != then.of || at->previous != nullptr) {
+        throw checkpoint_error(b.segment);
+      }
+    }
+    this->reserve(then.blocks.size());
+    changed.freed.reserve(now.size());
+    changed.taken.reserve(then.blocks.size());
+
+    const auto in_use_then = [&](const block& b) {
+      const auto at = reinterpret_cast<std::uintptr_t>(b.address);
+      const auto same =
+          std::lower_bound(then.blocks.begin(), then.blocks.end(), at,
+                           [](const block_info& x, std::uintptr_t y) { return x.address < y; });
+      return same != then.blocks.end() && same->address == at && same->bytes == b.size &&
+             same->is == block_info::state::in_use;
+    };
+    std::vector<std::byte*>& stays = changed.taken;  // until they are told apart below
+    for (const block* b : now) {
+      (in_use_then(*b) ? stays : changed.freed).push_back(b->address);
+    }
+    std::sort(stays.begin(), stays.end());
+    const std::vector<std::byte*> stayed = stays;
+    stays.clear();
+    for (block* b : now) {
+      free(*b, b->requested);
+    }
+    wait_for_events();
+    // Every segment is one free block now.
+    block* rest = nullptr;
+    for (const block_info& b : then.blocks) {
+      if (b.address == b.segment) {
+        rest = this->by_address_.find(reinterpret_cast<std::byte*>(b.segment));
+        this->drop(*rest);
+      }
+      block& here = *rest;
+      rest = here.size > b.bytes ? &this->cut(here, b.bytes) : nullptr;
+      if (b.is == block_info::state::in_use) {
+        use_block(here, b.requested, b.label);
+        if (!std::binary_search(stayed.begin(), stayed.end(), here.address)) {
+          changed.taken.push_back(here.address);
+        }
+      } else {
+        this->keep(here);
       }
     }
   }
 
   void set_limit(std::size_t bytes, double collect_above) {
     limit_ = bytes;
-    collect_above_ = collect_above;
+    this->collect_above_ = collect_above;
   }
   [[nodiscard]] std::size_t limit() const { return limit_; }
   void add_callback(callback c) { callbacks_.push_back(c); }
@@ -226,28 +298,45 @@ class block_allocator {
   [[nodiscard]] const statistics& counts() const { return counts_; }
   [[nodiscard]] const auto& log() const { return log_; }
   auto& log() { return log_; }
-  [[nodiscard]] std::size_t largest_free(const pool& p) const {
-    const block* b = p.free.largest();
-    return b != nullptr ? b->size : 0;
-  }
-  /// Calls `f` for every block, free or in use, in no order.
+  /// Calls `f` for every block with memory, free or in use, in no order.
   template <class F>
   void for_each_block(F&& f) const {
-    by_address_.for_each(f);
+    this->by_address_.for_each([&](block& b) {
+      if (b.mapped) {
+        f(b);
+      }
+    });
   }
 
  private:
-  pool& pool_for(std::size_t kind, queue_id queue) {
-    for (const auto& p : pools_) {
-      if (p->kind == kind && p->queue == queue) [[likely]] {
-        return *p;
+  [[nodiscard]] pool_id owner_for(queue_id queue) const {
+    for (const capture& c : captures_) {
+      if (c.queue == queue) {
+        return c.into;
       }
     }
-    auto p = std::make_unique<pool>();
-    p->kind = kind;
-    p->queue = queue;
-    pools_.push_back(std::move(p));
-    return *pools_.back();
+    return pool_id::shared;
+  }
+
+  block* from_chip(pool& p, std::size_t bytes) {
+    const std::size_t whole = segments::bytes(bytes);
+    if constexpr (store::grows) {
+      if (p.owner == pool_id::shared) {
+        return this->within_limit(whole) ? this->grow(p, bytes) : nullptr;
+      }
+    }
+    block* given = store::from_chip(p, whole);
+    if (segments::exact_when_short && given == nullptr && whole > bytes) {
+      given = store::from_chip(p, bytes);
+    }
+    return given;
+  }
+
+  static outcome& failed(outcome& o, const pool& p) {
+    const block* const b = p.free.largest();
+    o.free_in_pool = p.free_bytes;
+    o.largest_free = b != nullptr ? b->size : 0;
+    return o;
   }
 
   [[nodiscard]] std::size_t gap(const block& b, std::size_t wanted) const {
@@ -261,11 +350,22 @@ class block_allocator {
     if (b != nullptr && b->size - wanted < gap(*b, wanted)) {
       b = p.free.find(wanted + placement::most(wanted));
     }
+    if constexpr (store::grows && requires { p.free.after(*b); }) {
+      // A block that can grow counts with what it can grow to.
+      const auto reach = [](const block& x) {
+        return x.size + (x.next != nullptr && !x.next->mapped ? x.next->size : 0);
+      };
+      for (block* next = b; b != nullptr && b->next != nullptr && !b->next->mapped; b = next) {
+        next = p.free.after(*b);
+        if (next == nullptr || reach(*next) >= reach(*b)) {
+          break;
+        }
+      }
+    }
     if (b == nullptr || !split::takes(wanted, b->size)) {
       return nullptr;
     }
-    p.free.erase(*b);
-    p.free_bytes -= b->size;
+    this->drop(*b);
     return b;
   }
 
@@ -277,103 +377,57 @@ class block_allocator {
     return freed;
   }
 
-  block* from_chip(pool& p, std::size_t bytes) {
-    if (limit_ != no_limit && (bytes > limit_ || counts_.reserved > limit_ - bytes)) {
-      return nullptr;
-    }
-    std::byte* address = Upstream::allocate(bytes);
-    if (address == nullptr) {
-      return nullptr;
-    }
-    ++counts_.upstream_requests;
-    counts_.reserved += bytes;
-    counts_.peak_reserved = std::max(counts_.peak_reserved, counts_.reserved);
-    log_.add(action::segment_alloc, address, bytes, p.queue, nullptr);
-    block* b = blocks_.take();
-    b->address = address;
-    b->size = bytes;
-    b->pool = &p;
-    by_address_.insert(b);
-    return b;
+  void use_block(block& b, std::size_t bytes, const char* label) noexcept {
+    b.used = true;
+    b.requested = bytes;
+    b.label = label;
+    counts_.requested += bytes;
+    counts_.allocated += b.size;
+    counts_.peak_allocated = std::max(counts_.peak_allocated, counts_.allocated);
+    log_.add(action::alloc, b.address, b.size, b.pool->queue, label);
   }
-
   /// Cuts what is not wanted off both ends of a block that is in no index.
-  block* hand_out(pool& p, block& found, std::size_t bytes, std::size_t wanted, const char* label) {
+  block* hand_out(block& found, std::size_t bytes, std::size_t wanted, const char* label) {
     block* b = &found;
     if (const std::size_t below = gap(*b, wanted); below != 0) {
-      block& rest = cut(*b, below);
-      keep(p, *b);
+      block& rest = this->cut(*b, below);
+      this->keep(*b);
       b = &rest;
     }
-    if (b->size > wanted && split::splits(p.kind, wanted, b->size)) {
-      keep(p, cut(*b, wanted));
+    if (b->size > wanted && split::splits(b->pool->kind, wanted, b->size)) {
+      this->keep(this->cut(*b, wanted));
     }
-    b->used = true;
-    b->requested = bytes;
-    b->label = label;
     ++counts_.requests;
-    counts_.requested += bytes;
-    counts_.allocated += b->size;
-    counts_.peak_allocated = std::max(counts_.peak_allocated, counts_.allocated);
-    log_.add(action::alloc, b->address, b->size, p.queue, label);
+    use_block(*b, bytes, label);
     return b;
   }
-
-  /// Makes a block of what lies above the first `bytes` of `b`.
-  block& cut(block& b, std::size_t bytes) noexcept {
-    block& upper = *blocks_.take();
-    upper.address = b.address + bytes;
-    upper.size = b.size - bytes;
-    upper.pool = b.pool;
-    upper.previous = &b;
-    upper.next = b.next;
-    if (b.next != nullptr) {
-      b.next->previous = &upper;
-    }
-    b.next = &upper;
-    b.size = bytes;
-    by_address_.insert(&upper);
-    return upper;
-  }
-
-  void keep(pool& p, block& b) noexcept {
-    b.born = p.clock;
-    b.label = nullptr;
-    p.free.insert(b);
-    p.free_bytes += b.size;
-  }
-  void drop(pool& p, block& b) noexcept {
-    p.free.erase(b);
-    p.free_bytes -= b.size;
-  }
-
-  /// Joins a block that nobody uses with its free neighbours.
   void take_back(block& b) noexcept {
-    auto& p = static_cast<pool&>(*b.pool);
-    log_.add(action::free_completed, b.address, b.size, p.queue, b.label);
-    block* joined = &b;
-    if (b.previous != nullptr && b.previous->is_free()) {
-      joined = b.previous;
-      drop(p, *joined);
-      absorb_next(*joined);
-    }
-    if (joined->next != nullptr && joined->next->is_free()) {
-      drop(p, *joined->next);
-      absorb_next(*joined);
-    }
-    keep(p, *joined);
-  }
-  void absorb_next(block& b) noexcept {
-    block* gone = b.next;
-    b.size += gone->size;
-    b.next = gone->next;
-    if (b.next != nullptr) {
-      b.next->previous = &b;
-    }
-    by_address_.erase(gone->address);
-    blocks_.give(gone);
+    log_.add(action::free_completed, b.address, b.size, b.pool->queue, b.label);
+    this->join(b);
   }
 
+  // ---- other queues ----
+
+  /// Blocks that were given back wait from here on for what their users' queues have to do.
+  void record_events() noexcept {
+    std::size_t kept = 0;
+    for (const use& u : uses_) {
+      if (u.of->used) {
+        uses_[kept++] = u;
+      } else {
+        pending_.push_back({u.of, u.by, Upstream::record(u.by)});
+      }
+    }
+    uses_.resize(kept);
+  }
+  void wait_for_events() noexcept {
+    if constexpr (has_events) {
+      for (const pending& e : pending_) {
+        Upstream::wait(e.at);
+      }
+      process_events();
+    }
+  }
   /// Blocks whose events have happened, each queue's in order up to the first that has not.
   void process_events() noexcept {
     if constexpr (has_events) {
@@ -392,133 +446,10 @@ class block_allocator {
     }
   }
 
-  // ---- giving memory back to the chip ----
-
-  /// An index must not change while it is walked over: blocks are noted first.
-  void note_for_release(block& b) noexcept {
-    (noted_ == nullptr ? noted_ : last_noted_->noted) = &b;
-    last_noted_ = &b;
-  }
-  std::size_t release_noted() noexcept {
-    std::size_t released = 0;
-    for (block* b = std::exchange(noted_, nullptr); b != nullptr;) {
-      block* const then = b == last_noted_ ? nullptr : b->noted;
-      released += b->size;
-      release(*b);
-      b = then;
-    }
-    return released;
-  }
-  void release(block& b) noexcept {
-    auto& p = static_cast<pool&>(*b.pool);
-    drop(p, b);
-    log_.add(action::segment_free, b.address, b.size, p.queue, nullptr);
-    counts_.reserved -= b.size;
-    by_address_.erase(b.address);
-    Upstream::free(b.address, b.size);
-    blocks_.give(&b);
-  }
-
-  /// Makes up for a segment of `bytes` that serves `wanted`, as far as the policy asks for it.
-  void trim(std::size_t bytes, std::size_t wanted) noexcept {
-    const std::size_t allowed = Config::trim::allowed(counts_.allocated + wanted);
-    for (const auto& p : pools_) {
-      while (counts_.reserved + bytes > allowed) {
-        block* whole = nullptr;
-        p->free.for_each([&](block& b) {
-          if (!b.is_split() && (whole == nullptr || b.size > whole->size)) {
-            whole = &b;
-          }
-        });
-        if (whole == nullptr) {
-          break;
-        }
-        release(*whole);
-      }
-    }
-  }
-
-  /// Frees the oldest half of whole large blocks, by mean age, until enough is free or none is
-  /// left.
-  void collect() noexcept {
-    const auto threshold = static_cast<std::size_t>(collect_above_ * static_cast<double>(limit_));
-    if (counts_.reserved <= threshold) {
-      return;
-    }
-    const std::size_t target = counts_.reserved - threshold;
-    const auto for_each_whole = [&](auto&& f) {
-      for (const auto& p : pools_) {
-        if (p->kind + 1 == segments::pools) {
-          p->free.for_each([&](block& b) {
-            if (!b.is_split()) {
-              f(*p, b);
-            }
-          });
-        }
-      }
-    };
-    double age = 0;
-    std::size_t count = 0;
-    for_each_whole([&](const pool& p, const block& b) {
-      age += static_cast<double>(p.clock - b.born);
-      ++count;
-    });
-    for (std::size_t released = 0; released < target && count > 0;) {
-      const double mean = age / static_cast<double>(count);
-      for_each_whole([&](const pool& p, block& b) {
-        const auto its = static_cast<double>(p.clock - b.born);
-        if (its >= mean) {
-          age -= its;
-          --count;
-          note_for_release(b);
-        }
-      });
-      const std::size_t now = release_noted();
-      if (now == 0) {
-        return;
-      }
-      released += now;
-    }
-  }
-
-  /// Gives back the smallest oversized block that would have served, else the largest ones until
-  /// together they are large enough.
-  bool release_oversized(pool& p, std::size_t wanted) noexcept {
-    const std::size_t enough = std::max(wanted, split::max_split);
-    block* serves = nullptr;
-    p.free.for_each([&](block& b) {
-      if (b.size >= enough && !b.is_split() && (serves == nullptr || b.size < serves->size)) {
-        serves = &b;
-      }
-    });
-    if (serves != nullptr) {
-      release(*serves);
-      return true;
-    }
-    std::size_t released = 0;
-    while (released < enough) {
-      block* b = p.free.largest();
-      if (b == nullptr || b->size < split::max_split || b->is_split()) {
-        return false;
-      }
-      released += b->size;
-      release(*b);
-    }
-    return true;
-  }
-
-  std::vector<std::unique_ptr<pool>> pools_;
-  block_store blocks_;
-  block_map by_address_;
   std::vector<use> uses_;
   std::vector<pending> pending_;
   std::vector<callback> callbacks_;
-  block* noted_ = nullptr;  ///< the first to be given back
-  block* last_noted_ = nullptr;
-  std::size_t limit_ = no_limit;
-  double collect_above_ = 0;  ///< a share of `limit_`; 0: never
-  statistics counts_;
-  [[no_unique_address]] action_log<Config::record::actions> log_;
+  std::vector<capture> captures_;
 };
 
 }  // namespace ashlar::memory::detail

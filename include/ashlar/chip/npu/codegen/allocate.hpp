@@ -11,6 +11,7 @@
 #include "ashlar/chip/npu/codegen/layout.hpp"
 #include "ashlar/chip/npu/codegen/stages.hpp"
 #include "ashlar/chip/npu/validate.hpp"
+#include "ashlar/plan/gaps.hpp"
 
 /// Addresses in the scratchpad, and how many rounds of a loop may be on their way at a time.
 namespace ashlar::chip::npu_codegen {
@@ -27,44 +28,29 @@ class allocator {
   /// then its own order keeps them apart. With `compact` they always share, and engines have to
   /// meet at the borders of every region.
   std::int64_t place_all(bool compact) {
-    std::vector<std::size_t> order;
+    std::vector<std::size_t> shared;  // buffers without slots of their own
+    std::vector<std::int64_t> bytes;
     std::int64_t used = 0;
     for (std::size_t k = 0; k < c_.buffers.size(); ++k) {
       c_.buffers[k].address = -1;
       if (c_.buffers[k].region >= 0 && c_.buffers[k].slots == 1) {
-        order.push_back(k);
+        shared.push_back(k);
+        bytes.push_back(c_.buffers[k].bytes);
       }
     }
     for (std::size_t r = 0; r < c_.regions.size(); ++r) {
       used = slotted(static_cast<int>(r), used);
     }
-    const std::int64_t base = used;
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      return c_.buffers[a].bytes > c_.buffers[b].bytes;
-    });
-    std::vector<std::size_t> placed;
-    for (const std::size_t k : order) {
-      buffer& b = c_.buffers[k];
-      std::vector<const buffer*> others;
-      for (const std::size_t other : placed) {
-        const buffer& o = c_.buffers[other];
-        const bool one_engine = std::popcount(b.engines | o.engines) == 1;
-        if (alive_together(c_, b, o) || !(compact || one_engine)) {
-          others.push_back(&o);
-        }
-      }
-      std::sort(others.begin(), others.end(),
-                [](const buffer* x, const buffer* y) { return x->address < y->address; });
-      std::int64_t at = base;
-      for (const buffer* o : others) {
-        if (at + b.bytes <= o->address) {
-          break;
-        }
-        at = std::max(at, aligned(o->address + o->bytes));
-      }
-      b.address = at;
-      used = std::max(used, at + b.bytes);
-      placed.push_back(k);
+    const auto apart = [&](std::size_t i, std::size_t j) {
+      const buffer &b = c_.buffers[shared[i]], &o = c_.buffers[shared[j]];
+      const bool one_engine = std::popcount(b.engines | o.engines) == 1;
+      return alive_together(c_, b, o) || !(compact || one_engine);
+    };
+    const std::vector<std::int64_t> at =
+        plan::offsets(bytes, apart, {alignment(), used, plan::gap::lowest});
+    for (std::size_t i = 0; i < shared.size(); ++i) {
+      c_.buffers[shared[i]].address = at[i];
+      used = std::max(used, at[i] + bytes[i]);
     }
     return used;
   }
@@ -89,8 +75,8 @@ class allocator {
     const bool moved = b.engines >> isa::first_dma_unit != 0;
     return std::popcount(b.engines & ~(1u << isa::control_unit)) > 1 && (moved || !transfers);
   }
-  [[nodiscard]] std::int64_t aligned(std::int64_t n) const {
-    return round_up(n, std::max<std::int64_t>(8, c_.machine.scratchpad_alignment));
+  [[nodiscard]] std::int64_t alignment() const {
+    return std::max<std::int64_t>(8, c_.machine.scratchpad_alignment);
   }
 
   /// The slots of a region lie one behind the other from `begin` on. Returns: where they end.
@@ -100,7 +86,7 @@ class allocator {
     for (buffer& b : c_.buffers) {
       if (b.region == r && b.slots > 1) {
         b.address = begin + bytes;
-        bytes += aligned(b.bytes);
+        bytes += round_up(b.bytes, alignment());
       }
     }
     here.slot_bytes = bytes;

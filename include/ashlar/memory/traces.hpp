@@ -10,9 +10,9 @@
 #include "ashlar/memory/replay.hpp"
 
 /// Made-up requests of programs that are hard on an allocator. The same arguments, the same trace.
-namespace traces {
+namespace ashlar::memory::traces {
 
-using trace = std::vector<ashlar::memory::request>;
+using trace = std::vector<request>;
 
 class writer {
  public:
@@ -135,7 +135,7 @@ inline trace serving(int steps) {
       const std::size_t length = 16 + random() % 1500;
       running.push_back({w.get(length * token), length, length + 1 + random() % 800});
     }
-    for (const std::size_t width : {768, 2048, 32000}) {
+    for (const unsigned width : {768U, 2048U, 32000U}) {
       w.pass_by(running.size() * width * 4 + 1);
     }
     for (std::size_t k = 0; k < running.size();) {
@@ -219,6 +219,23 @@ inline trace mixed(int count) {
   return w.all;
 }
 
+/// Rounds of blocks that join, once free, to one of more than a split limit, with a pin behind: an
+/// allocator whose oversized blocks serve oversized requests only takes fresh memory in each round.
+inline trace split_limit(int rounds) {
+  writer w;
+  for (int r = 0; r < rounds; ++r) {
+    std::vector<std::uint32_t> all;
+    for (int i = 0; i < 22; ++i) {
+      all.push_back(w.get(10 << 20));
+    }
+    w.get(9 << 17);  // stays, and parts this round's blocks from what comes
+    for (const std::uint32_t id : all) {
+      w.give(id);
+    }
+  }
+  return w.all;
+}
+
 struct named {
   std::string name;
   trace requests;
@@ -230,7 +247,8 @@ inline std::vector<named> all() {
           {"serving", serving(4000)},
           {"gathered_weights", gathered(24, 5)},
           {"pins", pins(60)},
+          {"split_limit", split_limit(64)},
           {"mixed", mixed(100000)}};
 }
 
-}  // namespace traces
+}  // namespace ashlar::memory::traces
