@@ -18,6 +18,7 @@
 #include "ashlar/ops/tile/elementwise.hpp"
 #include "ashlar/ops/tile/reduction.hpp"
 #include "ashlar/ops/views.hpp"
+#include "laws/queues.hpp"
 
 namespace al = ashlar;
 
@@ -304,7 +305,27 @@ TEST_CASE("chip/npu/queues: a copy by the host of what is not there yet is refus
   CHECK(out == numbers{6, 8});
 }
 
-TEST_CASE("chip/npu/queues: events are in the order of their queue") {
+TEST_CASE("chip/npu/queues: the laws of several queues hold, also on a minimal chip") {
+  const npu::queue a = npu::queue::open(), b = npu::queue::open();
+  std::array<real, 3> made;
+  std::size_t count = 0;
+  const auto launch = [&](const npu::queue& q) {
+    made[count] = al::from_values<real>({2}, {0, 0});
+    const on_queue now(q);
+    al::fill.in_place(made[count++], 1.0);
+  };
+  const auto over = [&] {
+    return static_cast<int>(std::count_if(made.begin(), made.end(),
+                                          [](const real& x) { return x && peek(x) == 1.0f; }));
+  };
+  al::laws::check_queues<npu>(a, b, launch, over);
+  using instant = al::laws::instant_chip;
+  int happened = 0;
+  al::laws::check_queues<instant>(
+      {1}, {2}, [&](const auto&) { ++happened; }, [&] { return happened; });
+}
+
+TEST_CASE("chip/npu/queues: an event happens when it is waited for, and not before") {
   npu::queue a = npu::queue::open(), b = npu::queue::open();
   const real x = al::from_values<real>({2}, {3, 4});
   const on_queue now(a);

@@ -18,6 +18,7 @@
 #include "ashlar/ops/complete.hpp"
 #include "ashlar/ops/coverage.hpp"
 #include "ashlar/stack.hpp"
+#include "laws/key.hpp"
 
 namespace al = ashlar;
 
@@ -280,6 +281,15 @@ template <>
 struct al::kernel<al::ops::add, choosy> {
   static decltype(auto) impl(auto next, auto&... args) { return next(args...); }
 };
+
+TEST_CASE("dispatch/keys: the laws of a key hold for those that ship") {
+  using host = al::keys::backend<al::chip::host>;
+  using cast = al::keys::autocast<half>;
+  using some = al::make_key_set<choosy, al::keys::autograd>;
+  static_assert(al::laws::key_laws<al::keys::profile, cast, some, al::make_key_set<host>>());
+  static_assert(al::laws::key_laws<cast, al::keys::autograd, al::make_key_set<choosy>, some>());
+  CHECK(true);
+}
 
 TEST_CASE("ops/coverage: by key, each rule is the one that a call takes") {
   using stack = al::stack<al::on<al::chip::host>, al::differentiate<al::autograd::tape<>>,
