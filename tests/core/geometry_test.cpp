@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ashlar/core/geometry.hpp"
 
-#include "ashlar/core/overlap.hpp"
-
 #include <doctest/doctest.h>
 
 #include <numeric>
@@ -10,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/core/overlap.hpp"
 #include "ashlar/core/view.hpp"
 
 using namespace ashlar;

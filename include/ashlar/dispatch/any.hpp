@@ -47,8 +47,7 @@ consteval bool runs_on() {
     using other = typename Chip::falls_back_to;
     constexpr auto moved = []<class X>(std::type_identity<X>) {
       if constexpr (Tensor<X>) {
-        return std::type_identity<
-            tensor<typename X::value_type, key_set<keys::backend<other>>>>{};
+        return std::type_identity<tensor<typename X::value_type, key_set<keys::backend<other>>>>{};
       } else {
         return std::type_identity<X>{};
       }
@@ -228,7 +227,8 @@ struct any_call {
   static auto typed_result(std::index_sequence<I...>)
       -> result_by<Op, form::functional, full<At>, key_set<>, const argument_type<At, I, A>...>;
   template <std::size_t At>
-  using typed_result_t = typename decltype(typed_result<At>(std::make_index_sequence<count>{}))::type;
+  using typed_result_t =
+      typename decltype(typed_result<At>(std::make_index_sequence<count>{}))::type;
   using result_type =
       std::conditional_t<F == form::functional,
                          typename any_result<stack, typed_result_t<first_made>>::type, void>;
@@ -270,9 +270,8 @@ struct any_call {
     }(held<argument_type<At, I, A>>(args)...);
   }
   static constexpr auto entries = []<std::size_t... At>(std::index_sequence<At...>) {
-    const auto one = []<std::size_t P, std::size_t... I>(
-                         std::integral_constant<std::size_t, P>,
-                         std::index_sequence<I...>) -> function {
+    const auto one = []<std::size_t P, std::size_t... I>(std::integral_constant<std::size_t, P>,
+                                                         std::index_sequence<I...>) -> function {
       if constexpr (made[P]) {
         return &enter<P, I...>;
       }
@@ -421,8 +420,8 @@ struct any_call {
     if constexpr (Tensor<R>) {
       return any(std::forward<decltype(result)>(result), carried);
     } else if constexpr (!std::is_same_v<typename any_result<stack, R>::type, R>) {
-      return std::apply(
-          [&](auto&... each) { return std::tuple(any(std::move(each), carried)...); }, result);
+      return std::apply([&](auto&... each) { return std::tuple(any(std::move(each), carried)...); },
+                        result);
     } else {
       return R(std::forward<decltype(result)>(result));
     }
@@ -439,8 +438,8 @@ struct any_call {
       throw device_error(name_of<Op>(), to.where(), {lists::chip_names[needed.chip()], 0});
     }
     throw any_type_error(std::string(name_of(to.type())),
-                         std::string(name_of(lists::types[needed.element()])) +
-                             ", the result of " + std::string(name_of<Op>()));
+                         std::string(name_of(lists::types[needed.element()])) + ", the result of " +
+                             std::string(name_of<Op>()));
   }
 
   /// The cold ends of a call.

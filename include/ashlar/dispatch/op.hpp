@@ -74,8 +74,9 @@ struct tile_kernel : missing {};
 /// An operator in terms of others, in the end of `ops::prims`: `decomposition<Op>{}(args...)` takes
 /// what the operator takes. Specialised in `ashlar/ops/decompositions.hpp`.
 ///
-/// A backend uses it where `decomposition<Op>::answers<Key>` holds. The tape records the parts where
-/// `Op` itself says no derivative and the decomposition says its `parts`, on chips that have those.
+/// A backend uses it where `decomposition<Op>::answers<Key>` holds. The tape records the parts
+/// where `Op` itself says no derivative and the decomposition says its `parts`, on chips that have
+/// those.
 template <class Op>
 struct decomposition : missing {};
 

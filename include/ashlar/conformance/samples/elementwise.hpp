@@ -286,6 +286,11 @@ struct samples<ops::tanh> : detail::unary_samples<ops::tanh> {
   static double of(double x) { return std::tanh(x); }
 };
 template <>
+struct samples<ops::erf> : detail::unary_samples<ops::erf> {
+  static constexpr tolerance allowed{2, 1};
+  static double of(double x) { return std::erf(x); }
+};
+template <>
 struct samples<ops::sigmoid> : detail::unary_samples<ops::sigmoid> {
   static constexpr tolerance allowed{4, 2};
   static double of(double x) { return detail::sigmoid_of(x); }
