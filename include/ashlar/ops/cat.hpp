@@ -101,19 +101,21 @@ struct kernel<ops::cat, keys::backend<chip::host>> {
 /// Throws: `shape_error`; `argument_error` for no tensors.
 /// Cost:   one copy; a span of n tensors: log4(n) copies, so that one operator serves any number.
 inline constexpr struct cat_function : spelled_function<cat_function> {
+  /// The axis stands after the tensors.
   template <Tensor X, class... Rest>
+    requires(std::is_convertible_v<std::tuple_element_t<sizeof...(Rest), std::tuple<X, Rest...>>,
+                                   std::int64_t>)
   static auto spell(auto to, const X& first, const Rest&... rest) {
     constexpr std::size_t tensors = sizeof...(Rest);
-    constexpr bool has_axis =
-        std::is_convertible_v<std::tuple_element_t<tensors, std::tuple<X, Rest...>>, std::int64_t>;
-    static_assert(has_axis, "ashlar::cat: the axis stands after the tensors; give one");
-    if constexpr (has_axis) {
-      const auto all = std::tie(first, rest...);
-      return [&]<std::size_t... I>(std::index_sequence<I...>) {
-        return to(op_function<ops::cat>{}, std::get<I>(all)...,
-                  static_cast<std::int64_t>(std::get<tensors>(all)));
-      }(std::make_index_sequence<tensors>{});
-    }
+    const auto all = std::tie(first, rest...);
+    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+      return to(op_function<ops::cat>{}, std::get<I>(all)...,
+                static_cast<std::int64_t>(std::get<tensors>(all)));
+    }(std::make_index_sequence<tensors>{});
+  }
+  template <Tensor... X>
+  static void spell(auto, const X&...) {
+    static_assert(sizeof...(X) == 0, "ashlar::cat: the axis stands after the tensors; give one");
   }
   template <Tensor X>
   static auto spell(auto to, std::span<const X> tensors, std::int64_t axis) {
