@@ -43,6 +43,7 @@ void twins::gradients_of<ops::where>() {
   const auto c = al::gt(numbers<leaf>({2, 3}, 9), al::zeros<leaf>({}));
   const auto f = [&](const auto& a, const auto& b) { return al::where(c, a, b); };
   check_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({3}, 2));
+  check_second_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({3}, 2));
   check_gradient(f, numbers<leaf>({1}, 1), scattered(numbers<leaf>({2, 3}, 2)));
 }
 

@@ -50,8 +50,9 @@ void twins::gradients_of<ops::cast<float>>() {
 }
 template <>
 void twins::gradients_of<ops::copy>() {
-  check_gradient([](const auto& a, const auto& b) { return al::copy(a, al::square(b)); },
-                 numbers<leaf>({2, 3}, 1), numbers<leaf>({3}, 2));
+  const auto f = [](const auto& a, const auto& b) { return al::copy(a, al::square(b)); };
+  check_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({3}, 2));
+  check_second_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({3}, 2));
 }
 template <>
 void twins::gradients_of<ops::clone>() {
@@ -59,7 +60,9 @@ void twins::gradients_of<ops::clone>() {
 }
 template <>
 void twins::gradients_of<ops::fill>() {
-  check_gradient([](const auto& x) { return al::fill(x, 2.0); }, away({3}, 1));
+  const auto f = [](const auto& x) { return al::fill(x, 2.0); };
+  check_gradient(f, away({3}, 1));
+  check_second_gradient(f, away({3}, 1));
 }
 
 TEST_CASE("ops/math: gradients, and theirs, equal differences") { check_family(family::math{}); }

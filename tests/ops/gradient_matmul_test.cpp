@@ -23,6 +23,7 @@ void twins::gradients_of<ops::linear>() {
   const auto w = numbers<leaf>({2, 3}, 2);
   for (const al::shape& s : {al::shape{3}, {1, 3}, {4, 3}, {2, 2, 3}, {0, 3}}) {
     check_gradient(f, scattered(numbers<leaf>(s, 1)), scattered(w));
+    check_second_gradient(f, numbers<leaf>(s, 1), w);
   }
 }
 template <>

@@ -28,6 +28,7 @@ void twins::gradients_of<ops::softmax_backward>() {
       return al::call<ops::softmax_backward>(y, g, axis);
     };
     check_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({2, 3}, 2));
+    check_second_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({2, 3}, 2));
     check_gradient(f, scattered(numbers<leaf>({2, 3, 2}, 1)),
                    scattered(numbers<leaf>({2, 3, 2}, 2)));
   }
@@ -43,6 +44,7 @@ void twins::gradients_of<ops::log_softmax_backward>() {
       return al::call<ops::log_softmax_backward>(y, g, axis);
     };
     check_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({2, 3}, 2));
+    check_second_gradient(f, numbers<leaf>({2, 3}, 1), numbers<leaf>({2, 3}, 2));
     check_gradient(f, scattered(numbers<leaf>({2, 3, 2}, 1)),
                    scattered(numbers<leaf>({2, 3, 2}, 2)));
   }

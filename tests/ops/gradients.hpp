@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 #include <cstddef>
+#include <string>
 #include <type_traits>
 
 #include "ashlar/dispatch/op.hpp"
@@ -20,7 +21,13 @@ void gradients_of() = delete;
 
 template <class... Op>
 void check_family(ops::operators<Op...>) {
-  (gradients_of<Op>(), ...);
+  const auto check = []<class One>(std::type_identity<One>) {
+    const int before = second_gradients_checked;
+    gradients_of<One>();
+    CHECK_MESSAGE(second_gradients_checked > before, "call check_second_gradient in gradients_of<",
+                  std::string(One::name), ">");
+  };
+  (check(std::type_identity<Op>{}), ...);
 }
 
 namespace family {

@@ -260,9 +260,12 @@ void check_gradient(const F& f, const X&... inputs) {
   const auto worst = al::gradcheck(f, inputs...);
   CHECK_MESSAGE(static_cast<bool>(worst), worst.text());
 }
+inline int second_gradients_checked = 0;
+
 /// Checks the gradients of the gradients, those with respect to `f`'s own gradient among them.
 template <class F, class... X>
 void check_second_gradient(const F& f, const X&... inputs) {
+  ++second_gradients_checked;
   const auto worst = al::gradgradcheck(f, inputs...);
   CHECK_MESSAGE(static_cast<bool>(worst), worst.text());
 }

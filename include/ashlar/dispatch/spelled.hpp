@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <source_location>
@@ -78,30 +79,31 @@ concept SpelledBy = requires(const To& to, const A&... args) { D::spell(to, args
 ///           type.
 template <class Derived>
 struct spelled_function {
+  // As in `op_function`. What is no place is turned away before anybody asks `spell`.
   using where = std::source_location;
-  template <class A>
-    requires detail::SpelledBy<Derived, detail::to_result, A>
-  ASHLAR_INLINE auto operator()(const A& a, where at = where::current()) const {
+  template <class A, class Where = where>
+    requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A>
+  ASHLAR_INLINE auto operator()(const A& a, Where at = where::current()) const {
     const detail::located<A> here(at);
     return Derived::spell(detail::to_result{}, a);
   }
-  template <class A, class B>
-    requires detail::SpelledBy<Derived, detail::to_result, A, B>
-  ASHLAR_INLINE auto operator()(const A& a, const B& b, where at = where::current()) const {
+  template <class A, class B, class Where = where>
+    requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A, B>
+  ASHLAR_INLINE auto operator()(const A& a, const B& b, Where at = where::current()) const {
     const detail::located<A, B> here(at);
     return Derived::spell(detail::to_result{}, a, b);
   }
-  template <class A, class B, class C>
-    requires detail::SpelledBy<Derived, detail::to_result, A, B, C>
+  template <class A, class B, class C, class Where = where>
+    requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A, B, C>
   ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c,
-                                where at = where::current()) const {
+                                Where at = where::current()) const {
     const detail::located<A, B, C> here(at);
     return Derived::spell(detail::to_result{}, a, b, c);
   }
-  template <class A, class B, class C, class D>
-    requires detail::SpelledBy<Derived, detail::to_result, A, B, C, D>
+  template <class A, class B, class C, class D, class Where = where>
+    requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A, B, C, D>
   ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c, const D& d,
-                                where at = where::current()) const {
+                                Where at = where::current()) const {
     const detail::located<A, B, C, D> here(at);
     return Derived::spell(detail::to_result{}, a, b, c, d);
   }

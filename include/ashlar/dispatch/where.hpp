@@ -5,6 +5,7 @@
 
 #include "ashlar/config.hpp"
 #include "ashlar/dispatch/keys.hpp"
+#include "ashlar/fwd.hpp"
 
 /// Where in the user's code a call stands, for those who ask.
 namespace ashlar {
