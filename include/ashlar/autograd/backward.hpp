@@ -19,13 +19,21 @@ struct backward_options {
 
 namespace autograd::detail {
 
-/// What threads of a pass take over from the one that began it: the allocator and the device of the
-/// chip, and which keys are switched off.
+/// What threads of a pass take over from the one that began it: the allocator, the device and the
+/// queue of the chip, and which keys are switched off or on.
 template <class Chip, class... K>
 [[nodiscard]] std::function<void(const std::function<void()>&)> take_surroundings() {
   auto& mine = context<Chip>::current();
-  return [&mine, ordinal = mine.ordinal, from = &mine.allocator(),
-          off = std::array<bool, sizeof...(K)>{ashlar::detail::excluded<K>...}](
+  const auto queue = [&] {
+    if constexpr (HasQueues<Chip>) {
+      return mine.queue;
+    } else {
+      return nullptr;
+    }
+  }();
+  return [&mine, queue, ordinal = mine.ordinal, from = &mine.allocator(),
+          off = std::array<bool, sizeof...(K)>{ashlar::detail::excluded<K>...},
+          added = std::array<bool, sizeof...(K)>{ashlar::detail::included<K>...}](
              const std::function<void()>& body) {
     auto& here = context<Chip>::current();
     if (&here == &mine) {
@@ -33,8 +41,12 @@ template <class Chip, class... K>
     }
     const typename context<Chip>::use_allocator allocations(*from);
     here.ordinal = ordinal;
+    static_cast<void>(queue);
+    if constexpr (HasQueues<Chip>) {
+      here.queue = queue;
+    }
     [&]<std::size_t... I>(std::index_sequence<I...>) {
-      ((ashlar::detail::excluded<K> = off[I]), ...);
+      ((ashlar::detail::excluded<K> = off[I], ashlar::detail::included<K> = added[I]), ...);
     }(std::index_sequence_for<K...>{});
     body();
     here.queue.wait();
