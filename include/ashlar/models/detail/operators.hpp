@@ -24,7 +24,7 @@ using decoder_operators =
 /// What it calls besides to train, with a cross entropy as its loss.
 template <class Scalar>
 using decoder_training_operators =
-    ops::operators<ops::cast<Scalar>, ops::cross_entropy, ops::cross_entropy_backward,
+    ops::operators<ops::cast<Scalar>, ops::copy, ops::cross_entropy, ops::cross_entropy_backward,
                    ops::embedding_backward, ops::expand, ops::matmul, ops::mul, ops::scale,
                    ops::scaled_dot_product_attention_backward, ops::sum_to>;
 
