@@ -87,7 +87,7 @@ struct full_world {
   using keys = al::make_key_set<outer, inner, quiet, al::keys::autograd, al::keys::backend<host>>;
 };
 using full_lists = al::detail::lists_of<full_world>;
-constexpr std::size_t subsets = std::size_t{1} << full_lists::keys;
+constexpr std::size_t subsets = std::size_t{1} << full_lists::key_count;
 
 template <class Set, std::size_t Mask>
 struct subset;
@@ -102,7 +102,7 @@ struct subset<al::key_set<K...>, Mask> {
 template <class Op, class Chip, std::size_t... Mask>
 constexpr std::size_t agreeing(std::index_sequence<Mask...>) {
   using all = full_lists::keys_on<Chip>;
-  constexpr al::key_bits backend = al::key_bits{1} << full_lists::keys;
+  constexpr al::key_bits backend = al::key_bits{1} << full_lists::key_count;
   const auto same = []<std::size_t M>(std::integral_constant<std::size_t, M>) {
     using by_type = al::resolution<Op, typename subset<all, M | backend>::type>;
     constexpr al::kernel_id at_run_time = al::rules<Op, all>.resolve(M | backend);
@@ -292,9 +292,9 @@ TEST_CASE("dispatch/any: errors name what they are about") {
     CHECK(e.op == "exp");
     CHECK(e.types == "int32");
   }
-  CHECK_THROWS_AS(i.as<typed<float>>(), al::any_type_error);
-  CHECK_THROWS_AS(i.with<outer>().as<typed<std::int32_t>>(), al::any_type_error);
-  CHECK_THROWS_AS(any{}.as<typed<float>>(), al::any_type_error);
+  CHECK_THROWS_AS(static_cast<void>(i.as<typed<float>>()), al::any_type_error);
+  CHECK_THROWS_AS(static_cast<void>(i.with<outer>().as<typed<std::int32_t>>()), al::any_type_error);
+  CHECK_THROWS_AS(static_cast<void>(any{}.as<typed<float>>()), al::any_type_error);
 }
 
 namespace {
