@@ -243,7 +243,7 @@ struct any_call {
                            const A&... args) {
     using chip = chip_at<At>;
     using step_type = any_step<Op, F, full<At>>;
-    const step_type next{carried | lists::included(), set};
+    const step_type next{carried, set};
     return [&](const auto&... typed) -> result_type {
       const auto go = [&]() -> result_type {
         if constexpr (F == form::functional) {

@@ -69,17 +69,20 @@ struct any_step {
   template <class... A>
   using result = typename detail::result_by<Op, F, Full, key_set<>, A...>::type;
 
-  key_bits given;      ///< the keys that the call began with, for parts that are calls of their own
+  key_bits carried;    ///< the keys of the arguments
   key_bits remaining;  ///< the backend's always among them
 
   template <class... A>
   ASHLAR_INLINE result<A...> operator()(A&... args) const {
-    return answer<From>(rules<Op, Full>.resolve(remaining & ~excluded()).key, args...);
+    // Who begins a call has looked at the scopes; kernels may have opened more on the way.
+    const key_bits left =
+        From == 0 ? remaining : remaining & ~flags([]<class K> { return detail::excluded<K>; });
+    return answer<From>(rules<Op, Full>.resolve(left).key, args...);
   }
   /// As `step::composed`.
   template <class... A>
   result<A...> composed(A&... args) const {
-    return exactly<0, Full>(args...);
+    return exactly<0, Full>(carried | flags([]<class K> { return detail::included<K>; }), args...);
   }
 
  private:
@@ -87,12 +90,13 @@ struct any_step {
   template <std::size_t I>
   static constexpr key_bits bit = key_bits{1} << I;
 
-  static key_bits excluded() {
-    return []<std::size_t... I>(std::index_sequence<I...>) {
-      const auto one = []<std::size_t J>(std::integral_constant<std::size_t, J>) -> key_bits {
+  /// A flag of each key that scopes switch.
+  static key_bits flags(auto read) {
+    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+      const auto one = [&]<std::size_t J>(std::integral_constant<std::size_t, J>) -> key_bits {
         using key = typename list::template key<J>;
         if constexpr (Excludable<key>) {
-          return detail::excluded<key> ? bit<J> : 0;
+          return read.template operator()<key>() ? bit<J> : 0;
         }
         return 0;
       };
@@ -114,7 +118,7 @@ struct any_step {
           } else if constexpr (how == found::composite) {
             return composed(args...);
           } else {
-            const any_step<Op, F, Full, I + 1> next{given, remaining & ~(bit<I> | (bit<I> - 1))};
+            const any_step<Op, F, Full, I + 1> next{carried, remaining & ~(bit<I> | (bit<I> - 1))};
             return level<Op, F, Full, key_set<>>::template answer<key, how>(next, args...);
           }
         }
@@ -125,33 +129,33 @@ struct any_step {
 
   /// The composite with the keys that the call was given, no more: its parts are calls by type.
   template <std::size_t I, class Set, class... A>
-  result<A...> exactly(A&... args) const {
+  result<A...> exactly(key_bits given, A&... args) const {
     if constexpr (I + 1 >= list::count) {
       return level<Op, F, Set, key_set<>>::template without_kernel<found::composite>(args...);
     } else {
       using key = typename list::template key<I>;
       if ((given & bit<I>) != 0) {
-        return exactly<I + 1, Set>(args...);
+        return exactly<I + 1, Set>(given, args...);
       }
       if constexpr (Excludable<key>) {
         const excluding<key> off;
-        return exactly<I + 1, Set>(args...);
+        return exactly<I + 1, Set>(given, args...);
       } else {
-        return without_key<I + 1, exclude<Set, key>, key>(args...);
+        return without_key<I + 1, exclude<Set, key>, key>(given, args...);
       }
     }
   }
   template <std::size_t I, class Fewer, class Key, class... A>
-  result<A...> without_key(A&... args) const {
+  result<A...> without_key(key_bits given, A&... args) const {
     if constexpr (F == form::functional) {
       return [&](const auto&... lower) {
-        return result<A...>(exactly<I, Fewer>(lower...));
+        return result<A...>(exactly<I, Fewer>(given, lower...));
       }(left<Key>(args)...);
     } else {
       return [&](auto& out, auto&... rest) -> result<A...> {
         auto lower = left<Key>(out);
         const tensor_body* const before = lower.body();
-        [&](const auto&... in) { exactly<I, Fewer>(lower, in...); }(left<Key>(rest)...);
+        [&](const auto&... in) { exactly<I, Fewer>(given, lower, in...); }(left<Key>(rest)...);
         if (lower.body() != before) {  // it was still to be made
           out = lower;
         }
