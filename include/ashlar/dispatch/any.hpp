@@ -472,7 +472,14 @@ struct any_call {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (see(std::integral_constant<std::size_t, I>{}, args), ...);
     }(std::make_index_sequence<count>{});
-    throw unanswered_call(name_of<Op>(), lists::chip_names[chip], types);
+    constexpr auto has_rule = []<std::size_t... C>(std::index_sequence<C...>) {
+      return std::array<bool, sizeof...(C)>{
+          (rule<Op, keys::backend<typename lists::template chip<C>>>() < found::fallthrough)...};
+    }(std::make_index_sequence<lists::chips>{});
+    if (!has_rule[chip]) {
+      throw_missing_kernel(name_of<Op>(), lists::chip_names[chip]);
+    }
+    throw unsupported_elements(name_of<Op>(), lists::chip_names[chip], types);
   }
 };
 

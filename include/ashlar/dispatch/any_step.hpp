@@ -9,36 +9,42 @@
 
 #include "ashlar/config.hpp"
 #include "ashlar/dispatch/any_tensor.hpp"
+#include "ashlar/dispatch/errors.hpp"
 #include "ashlar/dispatch/op.hpp"
 #include "ashlar/dispatch/step.hpp"
 
 /// One level of a call whose keys are values: the same kernels as `step`, picked by bits.
 namespace ashlar {
 
-/// A call that nothing answers: no kernel for the key whose turn it is, or none for the element
-/// types. Where types tell, it is a compile error instead.
-struct unanswered_call final : error {
+/// A call whose kernel does not take the element types. Where types tell, it is a compile error
+/// instead.
+struct unsupported_elements final : error {
   std::string op;
-  std::string key;
-  std::string types;  ///< of the tensors; empty where there is no kernel at all
+  std::string chip;
+  std::string types;  ///< of the tensors
 
-  unanswered_call(std::string_view operation, std::string_view asked, std::string elements = {},
-                  std::source_location at = std::source_location::current())
-      : error(at), op(operation), key(asked), types(std::move(elements)) {}
+  unsupported_elements(std::string_view operation, std::string_view name, std::string elements,
+                       std::source_location at = std::source_location::current())
+      : error(at), op(operation), chip(name), types(std::move(elements)) {}
 
  private:
   [[nodiscard]] std::string message() const override {
-    if (!types.empty()) {
-      return "ashlar::" + op + ": the kernel for " + key + " has no `impl` for elements " + types +
-             "; add an overload or cast first";
-    }
-    return "ashlar::" + op + ": no kernel for " + key +
-           "; list one in the chip, or give the operator a tile program or a composite, or define "
-           "fallback<Key>";
+    return "ashlar::" + op + ": the kernel for " + chip + " has no `impl` for elements " + types +
+           "; add an overload or cast first";
   }
 };
 
 namespace detail {
+
+/// A key as `missing_kernel` names it.
+template <class Key>
+constexpr std::string_view key_name() {
+  if constexpr (BackendKey<Key>) {
+    return Key::chip::description.name;
+  } else {
+    return readable<Key>();
+  }
+}
 
 template <class Set>
 struct keys_in;
@@ -107,14 +113,14 @@ struct any_step {
   template <std::size_t I, class... A>
   ASHLAR_INLINE result<A...> answer(std::size_t at, A&... args) const {
     if constexpr (I == list::count) {
-      throw unanswered_call(name_of<Op>(), readable<typename list::template key<I - 1>>());
+      throw_missing_kernel(name_of<Op>(), key_name<typename list::template key<I - 1>>());
     } else {
       constexpr found how = rules<Op, Full>.rule[I];
       using key = typename list::template key<I>;
       if constexpr (how != found::fallthrough) {
         if (at == I) {
           if constexpr (how == found::missing) {
-            throw unanswered_call(name_of<Op>(), readable<key>());
+            throw_missing_kernel(name_of<Op>(), key_name<key>());
           } else if constexpr (how == found::composite) {
             return composed(args...);
           } else {
