@@ -82,27 +82,27 @@ struct spelled_function {
   template <class A>
     requires detail::SpelledBy<Derived, detail::to_result, A>
   ASHLAR_INLINE auto operator()(const A& a, where at = where::current()) const {
-    const detail::located<A> here(at);
+    [[maybe_unused]] const detail::located<A> here(at);
     return Derived::spell(detail::to_result{}, a);
   }
   template <class A, class B>
     requires detail::SpelledBy<Derived, detail::to_result, A, B>
   ASHLAR_INLINE auto operator()(const A& a, const B& b, where at = where::current()) const {
-    const detail::located<A, B> here(at);
+    [[maybe_unused]] const detail::located<A, B> here(at);
     return Derived::spell(detail::to_result{}, a, b);
   }
   template <class A, class B, class C>
     requires detail::SpelledBy<Derived, detail::to_result, A, B, C>
   ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c,
                                 where at = where::current()) const {
-    const detail::located<A, B, C> here(at);
+    [[maybe_unused]] const detail::located<A, B, C> here(at);
     return Derived::spell(detail::to_result{}, a, b, c);
   }
   template <class A, class B, class C, class D>
     requires detail::SpelledBy<Derived, detail::to_result, A, B, C, D>
   ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c, const D& d,
                                 where at = where::current()) const {
-    const detail::located<A, B, C, D> here(at);
+    [[maybe_unused]] const detail::located<A, B, C, D> here(at);
     return Derived::spell(detail::to_result{}, a, b, c, d);
   }
   template <class... A>
