@@ -43,7 +43,8 @@ class AshlarConan(ConanFile):
     def package(self):
         headers = os.path.join(self.source_folder, "include")
         copy(self, "LICENSE", self.source_folder, os.path.join(self.package_folder, "licenses"))
-        copy(self, "*.hpp", headers, os.path.join(self.package_folder, "include"))
+        for headers_of in ("*.hpp", "*.h"):
+            copy(self, headers_of, headers, os.path.join(self.package_folder, "include"))
 
     def package_info(self):
         self.cpp_info.set_property("cmake_file_name", "ashlar")

@@ -203,7 +203,7 @@ names calling() {
   // One resolution by type, one at run time over all keys of the stack.
   using here = al::resolution<Op, set>;
   constexpr auto at_run_time =
-      al::rules<Op, lists::keys_on<npu>>.resolve(lists::bits_of<set> | 1u << lists::keys);
+      al::rules<Op, lists::keys_on<npu>>.resolve(lists::bits_of<set> | 1u << lists::key_count);
   static_assert(here::how == at_run_time.how);
   static_assert(al::detail::place_in<typename here::key, lists::keys_on<npu>> == at_run_time.key);
 

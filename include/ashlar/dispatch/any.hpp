@@ -243,7 +243,7 @@ struct any_call {
                            const A&... args) {
     using chip = chip_at<At>;
     using step_type = any_step<Op, F, full<At>>;
-    const step_type next{carried | lists::included(), set};
+    const step_type next{carried, set};
     return [&](const auto&... typed) -> result_type {
       const auto go = [&]() -> result_type {
         if constexpr (F == form::functional) {
@@ -269,17 +269,18 @@ struct any_call {
       }
     }(held<argument_type<At, I, A>>(args)...);
   }
-  static constexpr auto entries = []<std::size_t... At>(std::index_sequence<At...>) {
-    const auto one = []<std::size_t P, std::size_t... I>(std::integral_constant<std::size_t, P>,
-                                                         std::index_sequence<I...>) -> function {
-      if constexpr (made[P]) {
-        return &enter<P, I...>;
-      }
+  template <std::size_t At, std::size_t... I>
+  static constexpr function entry(std::index_sequence<I...>) {
+    if constexpr (made[At]) {
+      return &enter<At, I...>;
+    } else {
       return nullptr;
-    };
-    return std::array<function, sizeof...(At)>{
-        one(std::integral_constant<std::size_t, At>{}, std::make_index_sequence<count>{})...};
-  }(std::make_index_sequence<lists::chips * per_chip>{});
+    }
+  }
+  template <std::size_t... At>
+  static constexpr std::array<function, sizeof...(At)> entries(std::index_sequence<At...>) {
+    return {entry<At>(std::make_index_sequence<count>{})...};
+  }
 
   // ---- the call ----
 
@@ -353,14 +354,15 @@ struct any_call {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (add(std::integral_constant<std::size_t, I>{}, args), ...);
     }(std::make_index_sequence<count>{});
-    const function kernel = entries[at];
+    static constexpr auto table = entries(std::make_index_sequence<made.size()>{});
+    const function kernel = table[at];
     if (kernel == nullptr) [[unlikely]] {
       no_kernel(chip, element, args...);
     }
     return kernel(carried, set, to, args...);
   }
 
-  static constexpr key_bits backend = key_bits{1} << lists::keys;
+  static constexpr key_bits backend = key_bits{1} << lists::key_count;
   static constexpr bool has_rules = lists::template has_element_rule<Op>;
 
   /// Where the arguments meet: promotion, then what the keys say.
@@ -470,7 +472,14 @@ struct any_call {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (see(std::integral_constant<std::size_t, I>{}, args), ...);
     }(std::make_index_sequence<count>{});
-    throw unanswered_call(name_of<Op>(), lists::chip_names[chip], types);
+    constexpr auto has_rule = []<std::size_t... C>(std::index_sequence<C...>) {
+      return std::array<bool, sizeof...(C)>{
+          (rule<Op, keys::backend<typename lists::template chip<C>>>() < found::fallthrough)...};
+    }(std::make_index_sequence<lists::chips>{});
+    if (!has_rule[chip]) {
+      throw_missing_kernel(name_of<Op>(), lists::chip_names[chip]);
+    }
+    throw unsupported_elements(name_of<Op>(), lists::chip_names[chip], types);
   }
 };
 

@@ -9,36 +9,42 @@
 
 #include "ashlar/config.hpp"
 #include "ashlar/dispatch/any_tensor.hpp"
+#include "ashlar/dispatch/errors.hpp"
 #include "ashlar/dispatch/op.hpp"
 #include "ashlar/dispatch/step.hpp"
 
 /// One level of a call whose keys are values: the same kernels as `step`, picked by bits.
 namespace ashlar {
 
-/// A call that nothing answers: no kernel for the key whose turn it is, or none for the element
-/// types. Where types tell, it is a compile error instead.
-struct unanswered_call final : error {
+/// A call whose kernel does not take the element types. Where types tell, it is a compile error
+/// instead.
+struct unsupported_elements final : error {
   std::string op;
-  std::string key;
-  std::string types;  ///< of the tensors; empty where there is no kernel at all
+  std::string chip;
+  std::string types;  ///< of the tensors
 
-  unanswered_call(std::string_view operation, std::string_view asked, std::string elements = {},
-                  std::source_location at = std::source_location::current())
-      : error(at), op(operation), key(asked), types(std::move(elements)) {}
+  unsupported_elements(std::string_view operation, std::string_view name, std::string elements,
+                       std::source_location at = std::source_location::current())
+      : error(at), op(operation), chip(name), types(std::move(elements)) {}
 
  private:
   [[nodiscard]] std::string message() const override {
-    if (!types.empty()) {
-      return "ashlar::" + op + ": the kernel for " + key + " has no `impl` for elements " + types +
-             "; add an overload or cast first";
-    }
-    return "ashlar::" + op + ": no kernel for " + key +
-           "; list one in the chip, or give the operator a tile program or a composite, or define "
-           "fallback<Key>";
+    return "ashlar::" + op + ": the kernel for " + chip + " has no `impl` for elements " + types +
+           "; add an overload or cast first";
   }
 };
 
 namespace detail {
+
+/// A key as `missing_kernel` names it.
+template <class Key>
+constexpr std::string_view key_name() {
+  if constexpr (BackendKey<Key>) {
+    return Key::chip::description.name;
+  } else {
+    return readable<Key>();
+  }
+}
 
 template <class Set>
 struct keys_in;
@@ -69,17 +75,20 @@ struct any_step {
   template <class... A>
   using result = typename detail::result_by<Op, F, Full, key_set<>, A...>::type;
 
-  key_bits given;      ///< the keys that the call began with, for parts that are calls of their own
+  key_bits carried;    ///< the keys of the arguments
   key_bits remaining;  ///< the backend's always among them
 
   template <class... A>
   ASHLAR_INLINE result<A...> operator()(A&... args) const {
-    return answer<From>(rules<Op, Full>.resolve(remaining & ~excluded()).key, args...);
+    // Who begins a call has looked at the scopes; kernels may have opened more on the way.
+    const key_bits left =
+        From == 0 ? remaining : remaining & ~flags([]<class K> { return detail::excluded<K>; });
+    return answer<From>(rules<Op, Full>.resolve(left).key, args...);
   }
   /// As `step::composed`.
   template <class... A>
   result<A...> composed(A&... args) const {
-    return exactly<0, Full>(args...);
+    return exactly<0, Full>(carried | flags([]<class K> { return detail::included<K>; }), args...);
   }
 
  private:
@@ -87,12 +96,13 @@ struct any_step {
   template <std::size_t I>
   static constexpr key_bits bit = key_bits{1} << I;
 
-  static key_bits excluded() {
-    return []<std::size_t... I>(std::index_sequence<I...>) {
-      const auto one = []<std::size_t J>(std::integral_constant<std::size_t, J>) -> key_bits {
+  /// A flag of each key that scopes switch.
+  static key_bits flags(auto read) {
+    return [&]<std::size_t... I>(std::index_sequence<I...>) {
+      const auto one = [&]<std::size_t J>(std::integral_constant<std::size_t, J>) -> key_bits {
         using key = typename list::template key<J>;
         if constexpr (Excludable<key>) {
-          return detail::excluded<key> ? bit<J> : 0;
+          return read.template operator()<key>() ? bit<J> : 0;
         }
         return 0;
       };
@@ -103,18 +113,18 @@ struct any_step {
   template <std::size_t I, class... A>
   ASHLAR_INLINE result<A...> answer(std::size_t at, A&... args) const {
     if constexpr (I == list::count) {
-      throw unanswered_call(name_of<Op>(), readable<typename list::template key<I - 1>>());
+      throw_missing_kernel(name_of<Op>(), key_name<typename list::template key<I - 1>>());
     } else {
       constexpr found how = rules<Op, Full>.rule[I];
       using key = typename list::template key<I>;
       if constexpr (how != found::fallthrough) {
         if (at == I) {
           if constexpr (how == found::missing) {
-            throw unanswered_call(name_of<Op>(), readable<key>());
+            throw_missing_kernel(name_of<Op>(), key_name<key>());
           } else if constexpr (how == found::composite) {
             return composed(args...);
           } else {
-            const any_step<Op, F, Full, I + 1> next{given, remaining & ~(bit<I> | (bit<I> - 1))};
+            const any_step<Op, F, Full, I + 1> next{carried, remaining & ~(bit<I> | (bit<I> - 1))};
             return level<Op, F, Full, key_set<>>::template answer<key, how>(next, args...);
           }
         }
@@ -125,33 +135,33 @@ struct any_step {
 
   /// The composite with the keys that the call was given, no more: its parts are calls by type.
   template <std::size_t I, class Set, class... A>
-  result<A...> exactly(A&... args) const {
+  result<A...> exactly(key_bits given, A&... args) const {
     if constexpr (I + 1 >= list::count) {
       return level<Op, F, Set, key_set<>>::template without_kernel<found::composite>(args...);
     } else {
       using key = typename list::template key<I>;
       if ((given & bit<I>) != 0) {
-        return exactly<I + 1, Set>(args...);
+        return exactly<I + 1, Set>(given, args...);
       }
       if constexpr (Excludable<key>) {
         const excluding<key> off;
-        return exactly<I + 1, Set>(args...);
+        return exactly<I + 1, Set>(given, args...);
       } else {
-        return without_key<I + 1, exclude<Set, key>, key>(args...);
+        return without_key<I + 1, exclude<Set, key>, key>(given, args...);
       }
     }
   }
   template <std::size_t I, class Fewer, class Key, class... A>
-  result<A...> without_key(A&... args) const {
+  result<A...> without_key(key_bits given, A&... args) const {
     if constexpr (F == form::functional) {
       return [&](const auto&... lower) {
-        return result<A...>(exactly<I, Fewer>(lower...));
+        return result<A...>(exactly<I, Fewer>(given, lower...));
       }(left<Key>(args)...);
     } else {
       return [&](auto& out, auto&... rest) -> result<A...> {
         auto lower = left<Key>(out);
         const tensor_body* const before = lower.body();
-        [&](const auto&... in) { exactly<I, Fewer>(lower, in...); }(left<Key>(rest)...);
+        [&](const auto&... in) { exactly<I, Fewer>(given, lower, in...); }(left<Key>(rest)...);
         if (lower.body() != before) {  // it was still to be made
           out = lower;
         }

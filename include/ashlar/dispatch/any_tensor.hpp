@@ -82,8 +82,8 @@ template <class... C, class... T, class... K>
 struct any_lists<chip_list<C...>, element_list<T...>, key_set<K...>> {
   static constexpr std::size_t chips = sizeof...(C);
   static constexpr std::size_t elements = sizeof...(T);
-  static constexpr std::size_t keys = sizeof...(K);
-  static_assert(chips > 0 && chips < 255 && elements > 0 && elements < 255 && keys <= 16,
+  static constexpr std::size_t key_count = sizeof...(K);
+  static_assert(chips > 0 && chips < 255 && elements > 0 && elements < 255 && key_count <= 16,
                 "ashlar::any_tensor: a stack has 1 to 254 chips and element types, and at most 16 "
                 "keys beside backends");
 

@@ -269,26 +269,26 @@ struct op_function {
   using where = std::source_location;
   template <class A>
   ASHLAR_INLINE call_result<Op, A> operator()(const A& a, where at = where::current()) const {
-    const detail::located<A> here(at);
+    [[maybe_unused]] const detail::located<A> here(at);
     return unlocated(a);
   }
   template <class A, class B>
   ASHLAR_INLINE call_result<Op, A, B> operator()(const A& a, const B& b,
                                                  where at = where::current()) const {
-    const detail::located<A, B> here(at);
+    [[maybe_unused]] const detail::located<A, B> here(at);
     return unlocated(a, b);
   }
   template <class A, class B, class C>
   ASHLAR_INLINE call_result<Op, A, B, C> operator()(const A& a, const B& b, const C& c,
                                                     where at = where::current()) const {
-    const detail::located<A, B, C> here(at);
+    [[maybe_unused]] const detail::located<A, B, C> here(at);
     return unlocated(a, b, c);
   }
   template <class A, class B, class C, class D>
   ASHLAR_INLINE call_result<Op, A, B, C, D> operator()(const A& a, const B& b, const C& c,
                                                        const D& d,
                                                        where at = where::current()) const {
-    const detail::located<A, B, C, D> here(at);
+    [[maybe_unused]] const detail::located<A, B, C, D> here(at);
     return unlocated(a, b, c, d);
   }
   template <class... A>

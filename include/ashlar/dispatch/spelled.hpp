@@ -84,27 +84,27 @@ struct spelled_function {
   template <class A, class Where = where>
     requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A>
   ASHLAR_INLINE auto operator()(const A& a, Where at = where::current()) const {
-    const detail::located<A> here(at);
+    [[maybe_unused]] const detail::located<A> here(at);
     return Derived::spell(detail::to_result{}, a);
   }
   template <class A, class B, class Where = where>
     requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A, B>
   ASHLAR_INLINE auto operator()(const A& a, const B& b, Where at = where::current()) const {
-    const detail::located<A, B> here(at);
+    [[maybe_unused]] const detail::located<A, B> here(at);
     return Derived::spell(detail::to_result{}, a, b);
   }
   template <class A, class B, class C, class Where = where>
     requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A, B, C>
   ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c,
                                 Where at = where::current()) const {
-    const detail::located<A, B, C> here(at);
+    [[maybe_unused]] const detail::located<A, B, C> here(at);
     return Derived::spell(detail::to_result{}, a, b, c);
   }
   template <class A, class B, class C, class D, class Where = where>
     requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A, B, C, D>
   ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c, const D& d,
                                 Where at = where::current()) const {
-    const detail::located<A, B, C, D> here(at);
+    [[maybe_unused]] const detail::located<A, B, C, D> here(at);
     return Derived::spell(detail::to_result{}, a, b, c, d);
   }
   template <class... A>
