@@ -7,6 +7,8 @@
 #include <regex>
 #include <set>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "ashlar/ops.hpp"
@@ -86,5 +88,54 @@ TEST_CASE("ops/tile_coverage: every tile program of an operator is run on every 
       const std::string name(row.name.substr(0, row.name.find('<')));
       CHECK_MESSAGE(run.contains(name), name, " is in a list of tests/chip/operators_*_test.cpp");
     }
+  }
+}
+
+namespace {
+
+template <class Op, class... P>
+constexpr bool is_in(al::ops::operators<P...>) {
+  return (std::is_same_v<Op, P> || ...);
+}
+/// An operator's row in docs/operators.md.
+template <class Op>
+std::string row_of() {
+  const std::string_view name = al::detail::short_name<Op>();
+  const auto how = al::rule<Op, al::keys::backend<tile_chip>>();
+  std::string row = "| `" + std::string(name.substr(0, name.find('<'))) + "` | ";
+  row += is_in<Op>(al::ops::prims{}) ? "prim" : al::Composite<Op> ? "composite" : "decomposition";
+  row += al::Differentiable<Op>                    ? " | yes"
+         : al::Composite<Op> && al::Structured<Op> ? " | its parts'"
+                                                   : " | no";
+  row += how == al::found::tile   ? " | yes |"
+         : how == al::found::view ? " | view |"
+                                  : " | its parts' |";
+  return row;
+}
+template <class... Op>
+std::set<std::string> rows_of(al::ops::operators<Op...>) {
+  return {row_of<Op>()...};
+}
+
+}  // namespace
+
+TEST_CASE("ops/tile_coverage: docs/operators.md has the row of every operator") {
+  std::ifstream page(std::string(std::getenv("ASHLAR_SOURCE")) + "/docs/operators.md");
+  REQUIRE(page);
+  std::set<std::string> written;
+  std::string line;
+  while (std::getline(page, line) && line != "## The table") {
+  }
+  while (std::getline(page, line) && !line.starts_with("## ")) {
+    if (line.starts_with("| `")) {
+      written.insert(line);
+    }
+  }
+  const auto wanted = rows_of(al::ops::all{});
+  for (const std::string& row : wanted) {
+    CHECK_MESSAGE(written.contains(row), "missing: ", row);
+  }
+  for (const std::string& row : written) {
+    CHECK_MESSAGE(wanted.contains(row), "not so: ", row);
   }
 }

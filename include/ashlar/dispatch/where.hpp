@@ -27,7 +27,7 @@ concept CallsRecorded =
 ///
 /// Cost: the test of a flag, for tensors that are recorded; nothing for all others.
 template <class... A>
-class located {
+class [[maybe_unused]] located {
  public:
   explicit constexpr located(const std::source_location&) {}
 };

@@ -11,10 +11,11 @@
 #include "ashlar/dispatch.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/cat.hpp"
+#include "ashlar/ops/comparison.hpp"
+#include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/fwd.hpp"
-#include "ashlar/ops/gather.hpp"
 #include "ashlar/ops/matmul.hpp"
-#include "ashlar/ops/reduction.hpp"
+#include "ashlar/ops/reduction.hpp"  // gradients of broadcast operands are summed
 #include "ashlar/ops/unfold.hpp"
 #include "ashlar/ops/views.hpp"
 
@@ -139,16 +140,49 @@ struct conv2d {
   };
 };
 
+namespace detail {
+/// The places of all windows, one slice of the image after the other, in row-major order of a
+/// window: first along its rows, then from row to row.
+template <class X, class Combine>
+X fold_windows(const X& x, const shape& size, const window_options& o, const Combine& combine) {
+  const auto along = [&](const X& from, int axis) {
+    const auto i = static_cast<std::size_t>(axis - 2);
+    const std::int64_t count =
+        unfold::meta(from.spec(), axis, size[axis - 2], o.stride[i], o.dilation[i])[axis];
+    X total;
+    for (std::int64_t k = 0; k < size[axis - 2]; ++k) {
+      const std::int64_t begin = k * o.dilation[i];
+      const X part = call<slice>(from, std::int64_t{axis}, begin,
+                                 begin + (count - 1) * o.stride[i] + 1, o.stride[i]);
+      total = k == 0 ? part : combine(total, part);
+    }
+    return total;
+  };
+  return along(along(x, 3), 2);
+}
+
+/// The larger of two, of equal ones the first: the gradient goes there alone. NaN is the largest.
+template <class X>
+X first_largest(const X& a, const X& b) {
+  auto keeps = call<ge>(a, b);
+  if constexpr (Floating<typename X::value_type>) {
+    keeps = call<add>(keeps, call<ne>(a, a));
+  }
+  return call<where>(keeps, a, b);
+}
+}  // namespace detail
+
 /// The largest of each window; places outside the image do not count.
 ///
 /// The gradient goes to the first of equal ones, as in PyTorch. NaN counts as the largest.
 /// Requires: a padding of at most half a window.
-/// Cost: a copy of all windows.
+/// Cost: elementwise operators on kh + kw slices.
 struct max_pool2d {
   static constexpr std::string_view name = "max_pool2d";
   static constexpr std::array arguments{argument{"self"}};
   struct composite {
-    auto operator()(const auto& x, const shape& size, const window_options& o) const {
+    template <class X>
+    X operator()(const X& x, const shape& size, const window_options& o) const {
       detail::require_defined(name, x);
       detail::require_image(name, x.spec(), o);
       detail::require_window(name, size);
@@ -159,14 +193,11 @@ struct max_pool2d {
                                                          "; it must be at most half of a window");
         }
       }
-      const auto padded =
+      const X padded =
           detail::with_lowest(detail::with_lowest(x, 2, o.padding[0]), 3, o.padding[1]);
-      const auto windows = detail::windows_of(padded, size, o);
-      shape rows(windows.shape().first(4));
-      rows.push_back(size[0] * size[1]);
-      const auto flat = call<reshape>(windows, rows);
-      const auto places = call<argmax>(flat, shape{-1}, true);
-      return call<squeeze>(call<gather>(flat, places, std::int64_t{-1}), std::int64_t{-1});
+      const X y = detail::fold_windows(
+          padded, size, o, [](const X& a, const X& b) { return detail::first_largest(a, b); });
+      return size[0] * size[1] == 1 ? X(call<clone>(y)) : y;
     }
   };
 };
@@ -176,23 +207,25 @@ struct avg_pool2d {
   static constexpr std::string_view name = "avg_pool2d";
   static constexpr std::array arguments{argument{"self"}};
   struct composite {
-    auto operator()(const auto& x, const shape& size, const window_options& o,
-                    bool count_padding) const {
+    template <class X>
+    X operator()(const X& x, const shape& size, const window_options& o, bool count_padding) const {
       detail::require_defined(name, x);
       detail::require_image(name, x.spec(), o);
       detail::require_window(name, size);
-      const auto mean_of = [&](const auto& image) {
-        const auto padded =
+      const auto total = [&](const X& image) {
+        const X padded =
             detail::with_zeros(detail::with_zeros(image, 2, o.padding[0]), 3, o.padding[1]);
-        return call<mean>(detail::windows_of(padded, size, o), shape{-2, -1}, false);
+        return detail::fold_windows(padded, size, o,
+                                    [](const X& a, const X& b) { return call<add>(a, b); });
       };
-      const auto y = mean_of(x);
+      const X sum = total(x);
       if (count_padding || o.padding == std::array<std::int64_t, 2>{0, 0}) {
-        return y;
+        const auto count = static_cast<double>(size[0] * size[1]);
+        return call<div>(sum, detail::scalar_like(x, count));
       }
-      const auto one =
+      const X one =
           call<expand>(detail::scalar_like(x, 1.0), shape{1, 1, x.extent(2), x.extent(3)});
-      return call<div>(y, mean_of(one));
+      return call<div>(sum, total(one));
     }
   };
 };
