@@ -16,6 +16,7 @@
 #include "ashlar/nn.hpp"
 #include "ashlar/ops.hpp"
 #include "ashlar/parallel.hpp"
+#include "ashlar/plan.hpp"
 #include "ashlar/serve.hpp"
 #include "ashlar/simd.hpp"
 #include "ashlar/stack.hpp"

@@ -67,6 +67,28 @@ void check_memory() {
   }
 }
 
+/// Requires: `M` has a mebibyte of addresses and half of it in bytes.
+template <memory::ReservesAddresses M>
+void check_reserved_addresses() {
+  constexpr std::size_t piece = std::max<std::size_t>(M::page, 64 * 1024), all = 16 * piece;
+  std::byte* const start = M::reserve(all + piece);
+  REQUIRE(start != nullptr);
+  std::byte* const at = start + (piece - reinterpret_cast<std::uintptr_t>(start) % piece) % piece;
+  std::vector<std::byte> back(piece);
+  const std::vector<std::byte> sent(piece, std::byte{42});
+  for (int round = 0; round < 3; ++round) {
+    REQUIRE(M::map(at + 3 * piece, 2 * piece));
+    REQUIRE(M::map(at, piece));
+    M::copy_in(at + 4 * piece, sent.data(), piece);
+    M::unmap(at + 3 * piece, piece);  // the other half stays
+    M::copy_out(back.data(), at + 4 * piece, piece);
+    CHECK(back == sent);
+    M::unmap(at + 4 * piece, piece);
+    M::unmap(at, piece);
+  }
+  M::unreserve(start, all + piece);
+}
+
 template <memory::SizeClasses S>
 void check_size_classes() {
   const auto check = [](std::size_t n, std::size_t before) {

@@ -14,6 +14,7 @@
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/chip/npu/chip.hpp"
 #include "ashlar/memory/caching_allocator.hpp"
+#include "laws/memory.hpp"
 #include "memory/story.hpp"
 
 using namespace ashlar;

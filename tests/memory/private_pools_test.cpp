@@ -255,6 +255,15 @@ TEST_CASE("memory/private_pools: two memories, each with its alignment, are one 
     std::byte* const chosen = both.fast().allocate(100);  // asked for by name
     CHECK(both.fast().owns(chosen));
     both.deallocate(chosen, 100);
+    // Queues are kept apart in both.
+    for (const std::size_t bytes : {std::size_t{1000}, 100 * kib}) {
+      std::byte* const shared = both.allocate(bytes, 1);
+      both.used_by(shared, 2);
+      both.deallocate(shared, bytes);
+      std::byte* const next = both.allocate(bytes, 1);
+      CHECK(next != shared);  // queue 2 is not done with it
+      both.deallocate(next, bytes);
+    }
   }
   CHECK(sram::used + dram::used == 0);
   CHECK(sram::wrong + dram::wrong == 0);

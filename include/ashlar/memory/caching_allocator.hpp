@@ -91,22 +91,8 @@ class caching_allocator final : public resource {
   /// Returns: at least `bytes` bytes for the default queue; nullptr for 0.
   /// Throws: `out_of_memory`, what the chip's driver throws; nothing has changed then.
   std::byte* allocate(std::size_t bytes) override {
-    if constexpr (quick) {
-      if (bytes - 1 < config::quick::largest) [[likely]] {  // 0 is not
-        const std::size_t wanted = core::block_size(bytes);
-        if (wanted <= config::quick::largest) [[likely]] {
-          shard& s = mine();
-          const std::lock_guard hold(s.lock);
-          if (std::byte* const p = s.take(wanted / config::granule - 1)) [[likely]] {
-            s.waiting -= wanted;
-            s.requested += static_cast<std::ptrdiff_t>(bytes);
-            ++s.requests;
-            return p;
-          }
-        }
-      }
-    }
-    return allocate(bytes, 0);
+    std::byte* const p = take_quick(bytes);
+    return p != nullptr ? p : allocate(bytes, 0);
   }
 
   /// For queue `queue`; blocks that were freed on another queue do not serve.
@@ -124,6 +110,9 @@ class caching_allocator final : public resource {
   std::byte* allocate_or_null(std::size_t bytes, queue_id queue = 0) {
     if (bytes == 0 || bytes > no_limit / 4) {
       return nullptr;
+    }
+    if (std::byte* const p = queue == 0 ? take_quick(bytes) : nullptr) {
+      return p;
     }
     const typename core::outcome o = ask(bytes, queue);
     return o.found != nullptr ? o.found->address : nullptr;
@@ -315,6 +304,26 @@ class caching_allocator final : public resource {
     } else {
       return (*shards_)[detail::thread_number() % config::threads::shards];
     }
+  }
+
+  /// Returns: a block that waited for a request of this size, or null.
+  std::byte* take_quick(std::size_t bytes) {
+    if constexpr (quick) {
+      if (bytes - 1 < config::quick::largest) [[likely]] {  // 0 is not
+        const std::size_t wanted = core::block_size(bytes);
+        if (wanted <= config::quick::largest) [[likely]] {
+          shard& s = mine();
+          const std::lock_guard hold(s.lock);
+          if (std::byte* const p = s.take(wanted / config::granule - 1)) [[likely]] {
+            s.waiting -= wanted;
+            s.requested += static_cast<std::ptrdiff_t>(bytes);
+            ++s.requests;
+            return p;
+          }
+        }
+      }
+    }
+    return nullptr;
   }
 
   typename core::outcome ask(std::size_t bytes, queue_id queue) {

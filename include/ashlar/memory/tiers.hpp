@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 
+#include "ashlar/memory/detail/block.hpp"
 #include "ashlar/memory/resource.hpp"
 
 namespace ashlar::memory {
@@ -22,15 +23,25 @@ class tiers final : public resource {
   [[nodiscard]] Fast& fast() { return fast_; }
   [[nodiscard]] Large& large() { return large_; }
 
-  std::byte* allocate(std::size_t bytes) override {
-    std::byte* const p = bytes <= most_ ? fast_.allocate_or_null(bytes) : nullptr;
-    return p != nullptr ? p : large_.allocate(bytes);
+  std::byte* allocate(std::size_t bytes) override { return allocate(bytes, 0); }
+  std::byte* allocate(std::size_t bytes, queue_id queue) override {
+    if (std::byte* const p = bytes <= most_ ? fast_.allocate_or_null(bytes, queue) : nullptr) {
+      return p;
+    }
+    return queue == 0 ? large_.allocate(bytes) : large_.allocate(bytes, queue);
   }
   void deallocate(std::byte* p, std::size_t bytes) noexcept override {
     if (bytes <= most_ && fast_.owns(p)) {
       fast_.deallocate(p, bytes);
     } else {
       large_.deallocate(p, bytes);
+    }
+  }
+  void used_by(std::byte* p, queue_id by) override {
+    if (fast_.owns(p)) {
+      fast_.used_by(p, by);
+    } else {
+      large_.used_by(p, by);
     }
   }
 
