@@ -23,7 +23,7 @@ namespace ops = ashlar::ops;
 
 /// What it has no kernel for happens on the host.
 template <class... Kernel>
-struct chip {
+struct faulty {
   static constexpr al::chip_description description{.name = "faulty"};
   using memory = al::chip::host::memory;
   using queue = al::chip::host::queue;

@@ -37,7 +37,7 @@ void check_found(const std::string& where) {
 }
 template <class Kernel, class T = float>
 void check_kernel(const std::string& where) {
-  check_found<typename Kernel::op, faults::chip<Kernel>, T>(where);
+  check_found<typename Kernel::op, faults::faulty<Kernel>, T>(where);
 }
 
 template <class Chip>
@@ -69,7 +69,7 @@ struct samples<faults::outer<Fault>> : plain_samples {
 }  // namespace ashlar::conformance
 
 TEST_CASE("conformance/faults: right kernels pass") {
-  using chip = faults::chip<faults::right_add, faults::right_relu, faults::run_outer<0>>;
+  using chip = faults::faulty<faults::right_add, faults::right_relu, faults::run_outer<0>>;
   const kit::report r =
       kit::run<chip, kit::types<float>, ops::operators<ops::add, ops::relu, faults::outer<0>>>(
           {.print = false});
@@ -96,7 +96,7 @@ TEST_CASE("conformance/faults: NaN, sizes of none, ties, rounding and sums are f
   check_kernel<faults::maximum_without_nan>("functional: ");
   check_kernel<faults::sum_squares_of_some>("functional: shape [] element 0: got nan, want 0");
   check_kernel<faults::last_argmax>("functional: ");
-  check_found<ops::cast<float>, faults::chip<faults::cast_by_cutting>, al::bfloat16>(
+  check_found<ops::cast<float>, faults::faulty<faults::cast_by_cutting>, al::bfloat16>(
       "functional: ");
   check_kernel<faults::saturating_add, std::int8_t>("functional: ");
   check_kernel<faults::narrow_sum, al::bfloat16>("functional: ");
@@ -120,8 +120,8 @@ TEST_CASE("conformance/faults: launches that nobody waits for are found") {
 }
 
 TEST_CASE("conformance/faults: gradients of a wrong sign or scale are found") {
-  check_found<ops::tanh, taped<faults::chip<faults::tanh_backward_of_wrong_sign>>>("gradient: ");
-  check_found<ops::sigmoid, taped<faults::chip<faults::sigmoid_backward_of_wrong_scale>>>(
+  check_found<ops::tanh, taped<faults::faulty<faults::tanh_backward_of_wrong_sign>>>("gradient: ");
+  check_found<ops::sigmoid, taped<faults::faulty<faults::sigmoid_backward_of_wrong_scale>>>(
       "gradient: ");
 }
 

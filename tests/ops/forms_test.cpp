@@ -24,8 +24,6 @@ template <class T>
 using away = al::tensor<T, al::key_set<al::keys::backend<bare_chip>>>;
 using real = plain<float>;
 using ids = plain<std::int32_t>;
-template <class Op>
-constexpr al::op_function<Op> of;
 
 template <class F, class... A>
 concept Callable = requires(const F& f, const A&... args) { f(args...); };

@@ -81,7 +81,10 @@ class checker {
     output(in, want, s, first);
     in_place(in, want, s, first);
     if (s.gradient && call_.gradient != nullptr) {
-      gradient(in, values, want[0], s);
+      try {
+        gradient(in, values, want[0], s);
+      } catch (const not_supported&) {  // what derivatives call has rows of its own
+      }
     }
   }
 
@@ -484,6 +487,7 @@ inline void check_operator(const device& on, const described& op, const calls& c
   sample_list all{c.type, {}};
   op.list(all);
   c.result = verdict::pass;
+  c.what.clear();
   for (std::size_t i = 0; i < all.all.size(); ++i) {
     const sample& s = all.all[i];
     if ((o.sample >= 0 && o.sample != static_cast<int>(i)) || (s.second && second == nullptr)) {

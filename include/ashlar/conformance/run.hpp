@@ -146,6 +146,7 @@ void run_one(const options& o, report& r) {
     return;
   }
   cell c{.op = name_of_operator<Op>(), .type = dtype_of<T>};
+  c.what = "no kernel takes this element type";
   using k = keys_of<Stack>;
   using arguments = typename samples<Op>::template arguments<T>;
   if constexpr (takes_type<Op, T>()) {

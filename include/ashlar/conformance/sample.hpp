@@ -28,15 +28,15 @@
 ///
 /// The twin is written from the operator's documentation and shares no code with any kernel: it
 /// gives shapes, too. Optional members:
-/// - `template <class T> static constexpr bool takes`: element types that the operator allows,
-/// where
-///   the kernel's signature does not say so (composites, plain operators);
+/// - `template <class T> static constexpr bool takes`: whether the operator allows an element type,
+///   where the kernel's signature does not say so (composites, plain operators);
 /// - `using parts = ops::operators<...>`: what a composite calls;
 /// - `static constexpr std::array writes{0, 1}`: the arguments that a plain operator (one with
 ///   `using result = void`) writes to: they are its results;
 /// - `template <class T> using second = variant<Op, types<...>>`: the same operator with other
 ///   element types, for samples that say `.second = true`: promotion, the way back of a cast.
-/// `tests/conformance` fails to compile where an operator of `ops::all` has no samples.
+/// Include the file in `ashlar/conformance/samples.hpp`, which does not compile while an operator
+/// of `ops::all` has no samples. The host's and the accelerator's tests then run them.
 namespace ashlar::conformance {
 
 template <class... T>

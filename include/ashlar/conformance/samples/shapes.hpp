@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -54,6 +55,21 @@ struct one_tensor : plain_samples {
   template <class T>
   using arguments = types<T>;
 };
+
+/// What a cast makes of a number: towards zero and saturated for integers, which make 0 of NaN.
+inline double as_element(dtype d, double x) {
+  if (d == dtype::boolean) {
+    return truth(x != 0);
+  }
+  if (is_floating(d)) {
+    return x;
+  }
+  const int bits = static_cast<int>(8 * size_of(d)) - (d == dtype::uint8 ? 0 : 1);
+  const double above = std::ldexp(1.0, bits);
+  const double below = d == dtype::uint8 ? 0 : -above;
+  return std::isnan(x) ? 0
+                       : std::trunc(std::clamp(x, below, d == dtype::int64 ? above : above - 1));
+}
 
 /// Python's bounds: from the back where negative, clipped.
 inline std::int64_t clipped(std::int64_t at, std::int64_t n) {
@@ -349,20 +365,15 @@ struct samples<ops::cast<To>> : detail::one_tensor {
   using second = variant<ops::cast<T>, types<float>>;
   static void list(sample_list& all) {
     detail::list_unary(all, values::any, {}, true);
-    const bool has_nan = all.floating();  // NaN and what is out of range: as the processor likes
     for (const values v : {values::any, values::away, values::special}) {
-      if (v != values::special || has_nan) {
-        all.add({.in = {{{3, 43}, v}}, .second = true});
-      }
+      all.add({.in = {{{3, 43}, v}}, .second = true});
     }
     all.add({.in = {{{0}}}, .second = true});
   }
   static std::vector<numbers> twin(const question& q) {
     numbers y = q.in[0];
     for (double& x : y.v) {
-      x = q.type == dtype::boolean ? detail::truth(x != 0)
-          : is_integral(q.type)    ? std::trunc(x)
-                                   : x;
+      x = detail::as_element(q.type, x);
     }
     return {y};
   }
@@ -377,15 +388,13 @@ struct samples<ops::copy> : plain_samples {
     }
     all.add({.in = {{{2, 3}}, {{3}}}, .gradient = true});
     all.add({.in = {{{2, 3}}, {{1}}}, .gradient = true});
+    all.add_once({.in = {{{37}}, {{37}, values::special}}});
     all.add({.in = {{{3}}, {{2, 3}}}, .refused = true});
   }
   static std::vector<numbers> twin(const question& q) {
     numbers y = q.in[0];
     for (std::int64_t i = 0; i < y.size(); ++i) {
-      const double x = q.in[1].at(i, y.extents);
-      y[i] = q.type == dtype::boolean ? detail::truth(x != 0)
-             : is_integral(q.type)    ? std::trunc(x)
-                                      : x;
+      y[i] = detail::as_element(q.type, q.in[1].at(i, y.extents));
     }
     return {y};
   }
@@ -430,9 +439,7 @@ struct samples<ops::fill> : detail::one_tensor {
     detail::list_unary(all, values::any, {}, false, {.number = {-0.1}});
   }
   static std::vector<numbers> twin(const question& q) {
-    const double x = q.with.number[0];
-    const bool cut = is_integral(q.type) && q.type != dtype::boolean;
-    return {numbers(q.in[0].extents, cut ? std::trunc(x) : x)};
+    return {numbers(q.in[0].extents, detail::as_element(q.type, q.with.number[0]))};
   }
 };
 template <>
