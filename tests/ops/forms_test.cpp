@@ -67,7 +67,8 @@ TEST_CASE("ops/forms: products of vectors and linear layers are spelled alike in
 
 TEST_CASE("ops/forms: lists are joined in all forms") {
   const auto a = numbers<real>({2, 3}, 1);
-  check_forms(al::cat, a, numbers<real>({2, 1}, 2), 1);  // in place it does not fit, and says so
+  check_forms(al::op_function<al::ops::cat>{}, a, numbers<real>({2, 1}, 2),
+              std::int64_t{1});  // in place it does not fit, and says so
   for (const std::size_t n : {1u, 2u, 3u, 4u, 5u, 17u}) {
     const std::vector<real> list(n, a);
     const auto y = al::cat(list, 0);
@@ -131,7 +132,7 @@ TEST_CASE("ops/forms: on another chip outputs are refused and untouched, too") {
   check_elements(std::get<0>(both), [](std::int64_t) { return 7.0; });
   there none = al::zeros<there>({0, 3});
   CHECK_THROWS_AS(al::cat.in_place(none, x, 0), al::output_error);
-  check_output(al::cat, x, x, 0);
+  check_output(al::op_function<al::ops::cat>{}, x, x, std::int64_t{0});
   check_output(f, x, x, 1e-5);
   check_forms(al::matmul, numbers<there>({3, 3}, 1), numbers<there>({3, 3}, 2));
 }

@@ -218,7 +218,9 @@ class checker {
     for (std::size_t b = 0; b < mine.size(); ++b) {
       if (!mine[b] && a.bytes[b] != after.bytes[b]) {
         throw failure{name + ": byte " + std::to_string(b) + " is written, " +
-                      (b < a.place(0) ? "before" : "between or behind") +
+                      (b < static_cast<std::size_t>(a.spec.offset) * size_of(a.spec.type)
+                           ? "before"
+                           : "between or behind") +
                       " the elements of shape " + to_string(a.spec.shape())};
       }
     }
