@@ -132,6 +132,9 @@ TEST_CASE("ops/conv: pools are the largest and the mean of windows, in all forms
   const auto x = numbers<plain<std::int32_t>>({1, 1, 4, 4});
   CHECK(al::max_pool2d(x, {2, 2}).extent(2) == 2);
   CHECK_THROWS_AS(al::max_pool2d(x, {2}), al::argument_error);
+  check_elements(al::max_pool2d(al::full<plain<al::float8_e4m3>>({1, 1, 2, 2}, -2), {2, 2},
+                                {.padding = {1, 1}}),
+                 [](std::int64_t) { return -2.0; });
 }
 
 TEST_CASE("ops/conv: gradients equal differences; the first of equal ones is the largest") {
@@ -220,6 +223,11 @@ TEST_CASE("ops/dropout: a share of the places is zero, the same ones again for o
     check_gradient([&](const auto& v) { return al::dropout(v, p, 7); }, numbers<leaf>({3, 5}, 1));
   }
   check_elements(al::dropout(x, 1.0, 7), [](std::int64_t) { return 0.0; });
+  const auto infinite =
+      al::dropout(al::full<real>({100}, std::numeric_limits<double>::infinity()), 0.5, 7);
+  for (std::int64_t i = 0; i < infinite.size(); ++i) {
+    CHECK_FALSE(std::isnan(at(infinite, i)));
+  }
   CHECK_THROWS_AS(al::dropout(x, 1.5, 7), al::argument_error);
   CHECK_THROWS_AS(al::dropout(x, std::nan(""), 7), al::argument_error);
 }

@@ -2,11 +2,11 @@
 #pragma once
 #include "ashlar/conformance/samples/attention.hpp"
 #include "ashlar/conformance/samples/elementwise.hpp"
-#include "ashlar/conformance/samples/images.hpp"
 #include "ashlar/conformance/samples/indexing.hpp"
 #include "ashlar/conformance/samples/layers.hpp"
 #include "ashlar/conformance/samples/reductions.hpp"
 #include "ashlar/conformance/samples/shapes.hpp"
+#include "ashlar/conformance/samples/windows.hpp"
 
 namespace ashlar::conformance {
 

@@ -72,8 +72,9 @@ X with_lowest(const X& x, std::int64_t axis, std::int64_t places) {
   using T = typename X::value_type;
   shape to(x.shape());
   to[static_cast<int>(axis)] = places;
-  const double low = Floating<T> ? -std::numeric_limits<double>::infinity()
-                                 : static_cast<double>(std::numeric_limits<T>::lowest());
+  const double low = std::is_same_v<T, float8_e4m3> ? -448.0  // it has no infinity
+                     : Floating<T>                  ? -std::numeric_limits<double>::infinity()
+                                   : static_cast<double>(std::numeric_limits<T>::lowest());
   const auto side = call<expand>(scalar_like(x, low), to);
   return call<cat>(side, x, side, axis);
 }
@@ -172,7 +173,8 @@ X first_largest(const X& a, const X& b) {
 }
 }  // namespace detail
 
-/// The largest of each window; places outside the image do not count.
+/// The largest of each window; places outside the image do not count: of nothing else it is the
+/// least number there is.
 ///
 /// The gradient goes to the first of equal ones, as in PyTorch. NaN counts as the largest.
 /// Requires: a padding of at most half a window.

@@ -10,7 +10,6 @@
 #include "ashlar/dispatch.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/comparison.hpp"
-#include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/random.hpp"
@@ -21,8 +20,8 @@ namespace ops {
 
 /// Zeros in a share `p` of the places, and `x / (1 - p)` in the others.
 ///
-/// Which places is a function of (seed, offset, place) alone, on every chip: the same again for
-/// the same numbers. `offset` counts as for `uniform`.
+/// The zeros stand where `uniform` with that seed and offset, of the type of `x`, draws less than
+/// `p`: a function of (seed, offset, place) alone, the same on every chip.
 /// Throws: `argument_error` for a `p` outside of [0, 1].
 struct dropout {
   static constexpr std::string_view name = "dropout";
@@ -42,8 +41,7 @@ struct dropout {
       X drawn = empty<X>(shape(x.shape()));  // beside the tape
       op_function<uniform>{}.in_place(drawn, seed, offset, 0.0, 1.0);
       const auto kept = call<ge>(drawn, detail::scalar_like(x, p));
-      const auto factor = call<cast<typename X::value_type>>(kept);
-      return call<mul>(x, call<scale>(factor, 1.0 / (1.0 - p), 0.0));
+      return call<where>(kept, call<scale>(x, 1.0 / (1.0 - p), 0.0), detail::scalar_like(x, 0.0));
     }
   };
 };

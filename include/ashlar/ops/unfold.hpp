@@ -33,7 +33,7 @@ struct unfold : detail::view_base {
                                     std::int64_t step, std::int64_t dilation) {
     const auto a = static_cast<std::size_t>(wrap_axis(name, axis, self.rank));
     const std::int64_t n = self.extent[a];
-    if (size < 1 || step < 1 || dilation < 1 || size > n || dilation * (size - 1) + 1 > n) {
+    if (size < 1 || step < 1 || dilation < 1 || size > n || size - 1 > (n - 1) / dilation) {
       throw argument_error("ashlar::unfold", "windows of " + std::to_string(size) + " places, " +
                                                  std::to_string(dilation) + " apart, every " +
                                                  std::to_string(step) + ", of " +
@@ -45,10 +45,12 @@ struct unfold : detail::view_base {
     }
     tensor_spec s = self;
     s.extent[s.rank] = size;
-    s.stride[s.rank] = s.stride[a] * dilation;
+    s.stride[s.rank] = size > 1 ? s.stride[a] * dilation : s.stride[a];
     ++s.rank;
     s.extent[a] = (n - dilation * (size - 1) - 1) / step + 1;
-    s.stride[a] *= step;
+    if (s.extent[a] > 1) {
+      s.stride[a] *= step;
+    }
     return geometry::finished(s);
   }
   struct derivative {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <concepts>
 #include <cstdint>
 #include <numeric>
 #include <tuple>
@@ -13,187 +13,351 @@
 #include "ashlar/ops/cumsum.hpp"
 #include "ashlar/ops/gather.hpp"
 #include "ashlar/ops/sort.hpp"
+#include "ashlar/ops/unfold.hpp"
 
-/// Samples of what goes along an axis, or where indices say.
+/// Samples of windows along an axis, running sums, orders, and elements by number.
 namespace ashlar::conformance {
 
 namespace detail {
 
-/// The elements along an axis, row by row: `use(places)` with the number of each.
-template <class Use>
-void each_row_of(const shape& extents, std::int64_t axis, const Use& use) {
-  const auto a = static_cast<int>(wrapped(axis, extents.rank()));
-  const std::int64_t n = extents.rank() == 0 ? 1 : extents[a];
-  std::int64_t inner = 1;
-  for (int i = a + 1; i < extents.rank(); ++i) {
-    inner *= extents[i];
-  }
-  const std::int64_t size = element_count(extents.span());
-  for (std::int64_t row = 0; n > 0 && row < size / n; ++row) {
-    std::vector<std::int64_t> places(static_cast<std::size_t>(n));
-    for (std::int64_t k = 0; k < n; ++k) {
-      places[static_cast<std::size_t>(k)] = row / inner * inner * n + row % inner + k * inner;
-    }
-    use(places);
-  }
+/// Sums that stand in the elements of a result are rounded to their type after each addition;
+/// tolerances count roundings of the type that other sums are kept in.
+inline double stored(dtype type, double terms) {
+  return is_narrow_floating(type) ? terms * roundoff(type) / roundoff(dtype::float32) : terms;
 }
-/// How much coarser sums are that are kept in memory, in the elements' own type.
-inline double in_memory(dtype type) {
-  return is_narrow_floating(type) ? roundoff(type) / roundoff(dtype::float32) : 1;
+
+/// How many places an axis has, and how far they are from each other in dense numbers.
+struct row {
+  std::int64_t places = 1;
+  std::int64_t stride = 1;
+};
+inline row row_of(const shape& extents, std::int64_t axis) {
+  row r;
+  if (extents.rank() > 0) {
+    const auto a = static_cast<int>(wrapped(axis, extents.rank()));
+    r.places = extents[a];
+    for (int i = a + 1; i < extents.rank(); ++i) {
+      r.stride *= extents[i];
+    }
+  }
+  return r;
+}
+
+// Windows: the settings' integers are axis, size, step, dilation --------------------------------
+
+inline shape shape_of_windows(const shape& from, const settings& s) {
+  const auto [axis, size, step, dilation, unused] = s.integer;
+  shape to = from;
+  const auto a = static_cast<int>(wrapped(axis, from.rank()));
+  std::int64_t windows = 0;
+  for (std::int64_t last = dilation * (size - 1); last < from[a]; last += step) {
+    ++windows;
+  }
+  to[a] = windows;
+  to.push_back(size);
+  return to;
+}
+/// Where place `at` of the windows lies in what they were cut from.
+inline shape place_of_window(const shape& at, const shape& from, const settings& s) {
+  shape place = from;
+  for (int i = 0; i < from.rank(); ++i) {
+    place[i] = at[i];
+  }
+  const auto a = static_cast<int>(wrapped(s.integer[0], from.rank()));
+  place[a] = at[a] * s.integer[2] + at[from.rank()] * s.integer[3];
+  return place;
+}
+
+inline void list_windows(sample_list& all, bool backward) {
+  constexpr std::int64_t huge = std::int64_t{1} << 61;
+  struct one {
+    shape extents;
+    std::array<std::int64_t, 5> how;
+  };
+  for (const one& o :
+       {one{{2, 7, 3}, {1, 3, 2, 1}}, one{{7}, {0, 2, 1, 3}}, one{{11}, {0, 3, 5, 1}},
+        one{{2, 5}, {-1, 5, 1, 1}}, one{{1}, {0, 1, 1, 1}}, one{{0, 3}, {1, 2, 1, 1}},
+        one{{3, 130}, {-1, 3, 1, 1}}, one{{2, 1, 2, 5, 2}, {3, 2, 1, 2}}, one{{5}, {0, 2, huge, 1}},
+        one{{5}, {0, 1, 2, huge}}}) {
+    sample s{.in = {{o.extents}}, .with = {.integer = o.how}, .gradient = is_small(o.extents)};
+    if (backward) {
+      s.in[0].extents = shape_of_windows(o.extents, s.with);
+      s.with.list = o.extents;
+      const auto terms = static_cast<double>(o.how[1]);  // a place is in that many windows at most
+      s.allowed = {stored(all.type, terms), 2 * terms};
+    }
+    all.add(s);
+  }
+  for (const one& o : {one{{5}, {0, 6, 1, 1}}, one{{5}, {0, 0, 1, 1}}, one{{5}, {0, 2, 0, 1}},
+                       one{{5}, {0, 2, 1, 0}}, one{{5}, {0, 3, 1, 3}}, one{{5}, {1, 2, 1, 1}},
+                       one{{5}, {0, 5, 1, 2 * huge}}, one{{}, {0, 1, 1, 1}}}) {
+    all.add({.in = {{o.extents}},
+             .with = {.list = backward ? o.extents : shape{}, .integer = o.how},
+             .refused = true});
+  }
 }
 
 }  // namespace detail
 
 template <>
+struct samples<ops::unfold> : detail::one_tensor {
+  static std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t> attributes(
+      const settings& s) {
+    return {s.integer[0], s.integer[1], s.integer[2], s.integer[3]};
+  }
+  static void list(sample_list& all) {
+    detail::list_windows(all, false);
+    all.add(
+        {.in = {{{1, 1, 1, 1, 1, 1, 1, 2}}}, .with = {.integer = {-1, 1, 1, 1}}, .refused = true});
+  }
+  static std::vector<numbers> twin(const question& q) {
+    const numbers& x = q.in[0];
+    return {detail::picked(x, detail::shape_of_windows(x.extents, q.with), [&](const shape& at) {
+      return detail::place_of_window(at, x.extents, q.with);
+    })};
+  }
+};
+template <>
+struct samples<ops::unfold_backward> : detail::one_tensor {
+  static std::tuple<shape, std::int64_t, std::int64_t, std::int64_t, std::int64_t> attributes(
+      const settings& s) {
+    return {s.list, s.integer[0], s.integer[1], s.integer[2], s.integer[3]};
+  }
+  static void list(sample_list& all) {
+    detail::list_windows(all, true);
+    all.add({.in = {{{3, 2}}}, .with = {.list = {5}, .integer = {0, 2, 1, 1}}, .refused = true});
+  }
+  static std::vector<numbers> twin(const question& q) {
+    numbers y(q.with.list);
+    for (std::int64_t i = 0; i < q.in[0].size(); ++i) {
+      const shape at = detail::indices_of(i, q.in[0].extents);
+      y[detail::number_of(detail::place_of_window(at, y.extents, q.with), y.extents)] += q.in[0][i];
+    }
+    return {y};
+  }
+};
+
+// Running sums and orders -------------------------------------------------------------------------
+
+template <>
 struct samples<ops::cumsum> : detail::one_tensor {
-  template <class T>
-  static constexpr bool takes = Floating<T> || std::is_same_v<T, std::int64_t>;
   static std::tuple<std::int64_t, bool> attributes(const settings& s) {
     return {s.integer[0], s.flag[0]};
   }
   static void list(sample_list& all) {
+    struct one {
+      shape extents;
+      std::int64_t axis;
+    };
     for (const bool from_end : {false, true}) {
-      for (const shape& s : {shape{}, {0, 3}, {1}, {2, 3, 17}, {5, 2}, {3, 129}}) {
-        for (const std::int64_t axis : {std::int64_t{0}, std::int64_t{-1}}) {
-          all.add({.in = {{s}},
-                   .with = {.integer = {axis}, .flag = {from_end}},
-                   .allowed = {130, 260},
-                   .gradient = detail::is_small(s)});
-        }
+      for (const one& o :
+           {one{{}, -1}, one{{0}, 0}, one{{0, 3}, 1}, one{{3, 0}, -1}, one{{1}, 0}, one{{7}, 0},
+            one{{2, 3, 5}, 1}, one{{2, 1, 2, 5, 3}, 3}, one{{129, 2}, 0}, one{{2, 1025}, -1}}) {
+        const auto n = static_cast<double>(detail::row_of(o.extents, o.axis).places);
+        all.add({.in = {{o.extents}},
+                 .with = {.integer = {o.axis}, .flag = {from_end}},
+                 .allowed = {n, 2 * n},
+                 .gradient = detail::is_small(o.extents)});
       }
+      all.add_once({.in = {{{5, 7}, values::special}},
+                    .with = {.integer = {1}, .flag = {from_end}},
+                    .allowed = {7, 14}});
+      all.add_once(
+          {.in = {{{5, 7}, values::edges}}, .with = {.flag = {from_end}}, .allowed = {5, 10}});
     }
     all.add({.in = {{{2, 3}}}, .with = {.integer = {2}}, .refused = true});
+    all.add({.in = {{{}}}, .with = {.integer = {1}}, .refused = true});
   }
   static std::vector<numbers> twin(const question& q) {
     numbers y = q.in[0];
-    detail::each_row_of(y.extents, q.with.integer[0], [&](std::vector<std::int64_t> row) {
-      if (q.with.flag[0]) {
-        std::reverse(row.begin(), row.end());
-      }
-      double sum = 0;
-      for (const std::int64_t i : row) {
-        y[i] = sum += y[i];
-      }
-    });
+    const detail::row r = detail::row_of(y.extents, q.with.integer[0]);
+    for (std::int64_t k = 0; k < y.size(); ++k) {
+      const std::int64_t i = q.with.flag[0] ? y.size() - 1 - k : k;
+      const std::int64_t before = i + (q.with.flag[0] ? r.stride : -r.stride);
+      const std::int64_t at = i / r.stride % r.places;
+      y[i] += at == (q.with.flag[0] ? r.places - 1 : 0) ? 0.0 : y[before];
+    }
     return {y};
   }
 };
-/// The first `integer[1]` places.
+
+/// The settings' integers are axis and count.
 template <>
 struct samples<ops::argsort> : detail::one_tensor {
   static std::tuple<std::int64_t, bool, std::int64_t> attributes(const settings& s) {
     return {s.integer[0], s.flag[0], s.integer[1]};
   }
   static void list(sample_list& all) {
+    struct one {
+      given x;
+      std::int64_t axis, count;
+    };
     for (const bool descending : {false, true}) {
-      const auto add = [&](const given& x, std::int64_t axis, std::int64_t count) {
-        all.add({.in = {x}, .with = {.integer = {axis, count}, .flag = {descending}}});
-      };
-      add({{}}, 0, 1);
-      add({{0, 3}}, 1, 3);
-      add({{3, 5}}, 1, 0);
-      add({{1}}, 0, 1);
-      add({{2, 7, 3}}, 1, 7);
-      add({{3, 65}}, -1, 5);
-      add({{67, 2}, values::ties}, 0, 67);
-      add({{5, 14}, values::special}, 1, 14);
+      for (const one& o :
+           {one{{{}}, -1, 1}, one{{{0}}, 0, 0}, one{{{3, 0}}, 1, 0}, one{{{0, 3}}, 1, 2},
+            one{{{1}}, 0, 1}, one{{{5}}, 0, 0}, one{{{2, 3, 5}}, 1, 3}, one{{{2, 7, 3}}, 1, 2},
+            one{{{2, 1, 2, 5, 2}}, 3, 5}, one{{{129, 2}}, 0, 129}, one{{{3, 130}}, -1, 17},
+            one{{{67}, values::ties}, 0, 67}, one{{{2, 31}, values::special}, 1, 31},
+            one{{{2, 31}, values::edges}, 1, 30}}) {
+        all.add({.in = {o.x}, .with = {.integer = {o.axis, o.count}, .flag = {descending}}});
+      }
     }
-    all.add({.in = {{{2, 3}}}, .with = {.integer = {1, 4}}, .refused = true});
+    all.add({.in = {{{5}}}, .with = {.integer = {0, 6}}, .refused = true});
+    all.add({.in = {{{5}}}, .with = {.integer = {0, -1}}, .refused = true});
+    all.add({.in = {{{5}}}, .with = {.integer = {1, 1}}, .refused = true});
+    all.add({.in = {{{}}}, .with = {.integer = {0, 0}}, .refused = true});
   }
   static std::vector<numbers> twin(const question& q) {
     const numbers& x = q.in[0];
+    const detail::row r = detail::row_of(x.extents, q.with.integer[0]);
+    const std::int64_t count = q.with.integer[1];
     shape to = x.extents;
     if (to.rank() > 0) {
-      to[static_cast<int>(detail::wrapped(q.with.integer[0], to.rank()))] = q.with.integer[1];
+      to[static_cast<int>(detail::wrapped(q.with.integer[0], to.rank()))] = count;
     }
     numbers y(to);
-    std::vector<std::vector<std::int64_t>> rows;
-    detail::each_row_of(x.extents, q.with.integer[0],
-                        [&](const std::vector<std::int64_t>& row) { rows.push_back(row); });
-    std::size_t next = 0;
-    detail::each_row_of(to, q.with.integer[0], [&](const std::vector<std::int64_t>& places) {
-      const std::vector<std::int64_t>& row = rows[next++];
-      std::vector<std::size_t> order(row.size());
-      std::iota(order.begin(), order.end(), std::size_t{0});
-      const auto less = [&](std::size_t a, std::size_t b) {  // NaN is the largest
-        const double u = x[row[a]];
-        const double v = x[row[b]];
-        return std::isnan(v) ? !std::isnan(u) : u < v;
-      };
-      std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-        return q.with.flag[0] ? less(b, a) : less(a, b);
-      });
-      for (std::size_t k = 0; k < places.size(); ++k) {
-        y[places[k]] = static_cast<double>(order[k]);
-      }
-    });
-    return {y};
-  }
-};
-template <>
-struct samples<ops::gather> : plain_samples {
-  template <class T>
-  using arguments = types<T, std::int64_t>;
-  static std::tuple<std::int64_t> attributes(const settings& s) { return {s.integer[0]}; }
-  static void list(sample_list& all) {
-    const auto add = [&](const shape& x, const shape& index, std::int64_t axis, std::int64_t n) {
-      all.add({.in = {{x}, {index, values::index, n}},
-               .with = {.integer = {axis}},
-               .gradient = detail::is_small(x) && element_count(index.span()) > 0});
+    const auto above = [](double a, double b) {
+      return a > b || (std::isnan(a) && !std::isnan(b));
     };
-    add({5}, {3}, 0, 5);
-    add({5}, {0}, 0, 5);
-    add({2, 3, 4}, {2, 7, 4}, 1, 3);
-    add({2, 3, 4}, {1, 3, 2}, -1, 4);
-    add({11, 129}, {65, 127}, 0, 11);
-    all.add(
-        {.in = {{{2, 3}}, {{3, 3}, values::index, 3}}, .with = {.integer = {1}}, .refused = true});
-    all.add({.in = {{{2, 3}}, {{3}, values::index, 3}}, .refused = true});
-  }
-  static std::vector<numbers> twin(const question& q) {
-    const numbers& index = q.in[1];
-    const auto axis = static_cast<int>(detail::wrapped(q.with.integer[0], index.rank()));
-    numbers y(index.extents);
-    for (std::int64_t i = 0; i < y.size(); ++i) {
-      shape at = detail::indices_of(i, y.extents);
-      at[axis] = static_cast<std::int64_t>(index[i]);
-      y[i] = q.in[0][detail::number_of(at, q.in[0].extents)];
+    for (std::int64_t first = 0; first < x.size(); ++first) {
+      if (first / r.stride % r.places != 0) {
+        continue;
+      }
+      std::vector<std::int64_t> places(static_cast<std::size_t>(r.places));
+      std::iota(places.begin(), places.end(), 0);
+      std::stable_sort(places.begin(), places.end(), [&](std::int64_t a, std::int64_t b) {
+        const double u = x[first + a * r.stride];
+        const double v = x[first + b * r.stride];
+        return q.with.flag[0] ? above(u, v) : above(v, u);
+      });
+      const std::int64_t begin =
+          first / (r.stride * r.places) * r.stride * count + first % r.stride;
+      for (std::int64_t i = 0; i < count; ++i) {
+        y[begin + i * r.stride] = static_cast<double>(places[static_cast<std::size_t>(i)]);
+      }
     }
     return {y};
   }
 };
+
+// Elements by number ------------------------------------------------------------------------------
+
+namespace detail {
+
+/// `once`: the numbers in a row of the index differ.
+struct numbered {
+  shape extents, index;
+  std::int64_t axis;
+  bool once = false;
+};
+/// More places than the axis has, and fewer; fewer than the first off the axis; none and one.
+inline const std::vector<numbered>& numbered_cases() {
+  static const std::vector<numbered> all{{{1}, {1}, 0, true},
+                                         {{7}, {7}, 0},
+                                         {{7}, {0}, 0, true},
+                                         {{5}, {11}, -1},
+                                         {{0, 3}, {0, 2}, 1, true},
+                                         {{3, 0}, {3, 0}, 1, true},
+                                         {{2, 3, 5}, {2, 2, 5}, 1, true},
+                                         {{2, 3, 5}, {2, 7, 5}, 1},
+                                         {{4, 5}, {3, 4}, -1, true},
+                                         {{4, 3, 5}, {2, 7, 3}, 1},
+                                         {{2, 1, 3, 2, 3}, {2, 1, 4, 1, 3}, 2},
+                                         {{3, 129}, {3, 130}, 1},
+                                         {{129, 2}, {67, 1}, 0}};
+  return all;
+}
+/// What both operators refuse, and an axis that there is not.
+inline const std::vector<numbered>& numbered_refusals() {
+  static const std::vector<numbered> all{
+      {{2, 3}, {3}, 0}, {{2, 3}, {3, 3}, 1}, {{2, 3}, {2, 3}, 2}, {{}, {}, 0}};
+  return all;
+}
+inline given index_into(const numbered& n) {
+  return {n.index, values::index, row_of(n.extents, n.axis).places};
+}
+/// Number `i` of the index as a place of `x`.
+inline std::int64_t place_by_number(std::int64_t i, const numbers& index, const numbers& x,
+                                    std::int64_t axis) {
+  shape at = indices_of(i, index.extents);
+  at[static_cast<int>(wrapped(axis, at.rank()))] = static_cast<std::int64_t>(index[i]);
+  return number_of(at, x.extents);
+}
+
+}  // namespace detail
+
 template <>
-struct samples<ops::scatter> : plain_samples {
+struct samples<ops::gather> {
+  template <class T>
+  using arguments = types<T, std::int64_t>;
+  template <class T>
+  using second = variant<ops::gather, types<T, std::int32_t>>;
+  static std::tuple<std::int64_t> attributes(const settings& s) { return {s.integer[0]}; }
+  static void list(sample_list& all) {
+    for (const detail::numbered& n : detail::numbered_cases()) {
+      sample s{.in = {{n.extents}, detail::index_into(n)},
+               .with = {.integer = {n.axis}},
+               .gradient = detail::is_small(n.extents)};
+      all.add(s);
+      s.second = true;
+      all.add_once(s);
+    }
+    for (const values v : {values::special, values::edges}) {
+      all.add_once({.in = {{{19}, v}, {{37}, values::index, 19}}});
+    }
+    for (const detail::numbered& n : detail::numbered_refusals()) {
+      all.add({.in = {{n.extents}, {n.index, values::index, 2}},
+               .with = {.integer = {n.axis}},
+               .refused = true});
+    }
+  }
+  static std::vector<numbers> twin(const question& q) {
+    numbers y(q.in[1].extents);
+    for (std::int64_t i = 0; i < y.size(); ++i) {
+      y[i] = q.in[0][detail::place_by_number(i, q.in[1], q.in[0], q.with.integer[0])];
+    }
+    return {y};
+  }
+};
+
+template <>
+struct samples<ops::scatter> {
   template <class T>
   using arguments = types<T, std::int64_t, T>;
+  template <class T>
+  using second = variant<ops::scatter, types<T, std::int32_t, T>>;
   static std::tuple<std::int64_t, bool> attributes(const settings& s) {
     return {s.integer[0], s.flag[0]};
   }
   static void list(sample_list& all) {
     for (const bool adds : {false, true}) {
-      const auto add = [&](const shape& x, const shape& index, std::int64_t axis, std::int64_t n) {
-        all.add({.in = {{x}, {index, values::index, n}, {index}},
-                 .with = {.integer = {axis}, .flag = {adds}},
-                 .allowed = {adds ? 70 * detail::in_memory(all.type) : 0, 140},
-                 .gradient = adds && detail::is_small(x)});
-      };
-      add({5}, {3}, 0, 5);
-      add({5}, {0}, 0, 5);
-      add({2, 3, 4}, {2, 7, 4}, 1, 3);
-      add({2, 3, 4}, {1, 3, 2}, -1, 4);
-      add({11, 129}, {65, 127}, 0, 11);
+      for (const detail::numbered& n : detail::numbered_cases()) {
+        const auto terms = static_cast<double>(detail::row_of(n.index, n.axis).places) + 1;
+        sample s{.in = {{n.extents}, detail::index_into(n), {n.index}},
+                 .with = {.integer = {n.axis}, .flag = {adds}},
+                 .allowed = {adds ? detail::stored(all.type, terms) : 0, 2 * terms},
+                 .gradient = (adds || n.once) && detail::is_small(n.extents)};
+        all.add(s);
+        s.second = true;
+        all.add_once(s);
+      }
+      all.add_once(
+          {.in = {{{19}, values::special}, {{7}, values::index, 19}, {{7}, values::special}},
+           .with = {.flag = {adds}},
+           .allowed = {detail::stored(all.type, 8), 16}});
     }
-    all.add({.in = {{{2, 3}}, {{2, 3}, values::index, 3}, {{2, 2}}}, .refused = true});
+    for (const detail::numbered& n : detail::numbered_refusals()) {
+      all.add({.in = {{n.extents}, {n.index, values::index, 2}, {n.index}},
+               .with = {.integer = {n.axis}},
+               .refused = true});
+    }
+    all.add({.in = {{{5}}, {{3}, values::index, 5}, {{4}}}, .refused = true});
   }
   static std::vector<numbers> twin(const question& q) {
-    const numbers& index = q.in[1];
-    const auto axis = static_cast<int>(detail::wrapped(q.with.integer[0], index.rank()));
     numbers y = q.in[0];
-    for (std::int64_t i = 0; i < index.size(); ++i) {
-      shape at = detail::indices_of(i, index.extents);
-      at[axis] = static_cast<std::int64_t>(index[i]);
-      double& to = y[detail::number_of(at, y.extents)];
-      to = (q.with.flag[0] ? to : 0) + q.in[2][i];
+    for (std::int64_t i = 0; i < q.in[1].size(); ++i) {
+      double& to = y[detail::place_by_number(i, q.in[1], y, q.with.integer[0])];
+      to = q.with.flag[0] ? to + q.in[2][i] : q.in[2][i];
     }
     return {y};
   }
