@@ -193,7 +193,8 @@ template <>
 struct samples<ops::max_pool2d> : detail::one_tensor {
   template <class T>
   static constexpr bool takes = !std::is_same_v<T, bool>;
-  using parts = ops::operators<ops::cat, ops::fill, ops::reshape, ops::argmax, ops::gather>;
+  using parts =
+      ops::operators<ops::cat, ops::fill, ops::ge, ops::ne, ops::add, ops::where, ops::clone>;
   static std::tuple<shape, window_options> attributes(const settings& s) {
     return {detail::pool_size(s), detail::window_options_of(s)};
   }
@@ -224,10 +225,10 @@ struct samples<ops::max_pool2d> : detail::one_tensor {
 };
 template <>
 struct samples<ops::avg_pool2d> : detail::one_tensor {
-  /// The mean is rounded before it is divided.
+  /// Sums are rounded after each addition.
   template <class T>
   static constexpr bool takes = std::floating_point<T>;
-  using parts = ops::operators<ops::slice_backward, ops::mean, ops::fill, ops::div>;
+  using parts = ops::operators<ops::slice_backward, ops::add, ops::fill, ops::div>;
   static std::tuple<shape, window_options, bool> attributes(const settings& s) {
     return {detail::pool_size(s), detail::window_options_of(s), s.flag[0]};
   }
