@@ -113,7 +113,7 @@ class engine {
       : model_(model),
         options_(std::move(options)),
         pool_(blocks_of(model, options_)),
-        cache_(model.make_cache(static_cast<kv::block_id>(pool_.capacity()),
+        cache_(model.make_cache(static_cast<kv::block_id>(pool_.size()),
                                 cache_policy::block_tokens)) {
     if (!options_.encode != !options_.decode) {
       throw argument_error("ashlar::serve::engine",
