@@ -27,7 +27,7 @@ std::vector<kv::block_id> leave(typename Cache::pool& pool, const text& tokens,
   typename Cache::table table(pool, Cache::block_tokens);
   const int known = table.adopt(tokens, scope);
   table.append(static_cast<int>(tokens.size()) - known);
-  table.publish(tokens);
+  table.publish(tokens, scope);
   return {table.blocks().begin(), table.blocks().end()};
 }
 

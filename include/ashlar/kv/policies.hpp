@@ -129,7 +129,6 @@ struct prefix_cached {
       std::int32_t adopt(std::span<const token> tokens, const prefix_scope& scope = {}) {
         const auto found = home_->prefixes.find(tokens, scope);
         Base::table::adopt(found);
-        scope_ = scope;
         named_ = found.size();
         if (!std::exchange(counted_, true)) {
           home_->prefixes.count(std::ssize(tokens), this->tokens());
@@ -140,8 +139,8 @@ struct prefix_cached {
       /// Names the full blocks among the first `tokens.size()` tokens, which are final.
       ///
       /// Throws: `argument_error` where the sequence has fewer, or is swapped out.
-      void publish(std::span<const token> tokens) {
-        named_ = home_->prefixes.publish(*this, tokens, scope_, named_, Deduplicate);
+      void publish(std::span<const token> tokens, const prefix_scope& scope = {}) {
+        named_ = home_->prefixes.publish(*this, tokens, scope, named_, Deduplicate);
       }
 
       void truncate(std::int32_t tokens) {
@@ -154,14 +153,12 @@ struct prefix_cached {
       {
         table twin(*home_, this->block_tokens());
         twin.share_with(*this);
-        twin.scope_ = scope_;
         twin.named_ = named_;
         return twin;
       }
 
      private:
       pool* home_;
-      prefix_scope scope_;
       std::size_t named_ = 0;
       bool counted_ = false;
     };
