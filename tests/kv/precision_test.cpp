@@ -38,7 +38,7 @@ std::vector<float> head(std::size_t n, float scale) {
 /// Rounding to the nearest is at most `relative` of a number away, or `absolute` near zero.
 template <class P>
 void check_rounds(double relative, double absolute) {
-  for (const std::size_t n : {0, 1, 7, 64, 129}) {
+  for (const std::size_t n : {0U, 1U, 7U, 64U, 129U}) {
     const auto numbers = head(n, 3);
     const auto back = through<P>(numbers);
     for (std::size_t i = 0; i < n; ++i) {
@@ -71,7 +71,7 @@ TEST_CASE("kv/precision: 8-bit floats are cut at their largest number, scaled wh
 }
 
 TEST_CASE("kv/precision: int8 has one scale per head, and equals its twin in double") {
-  for (const std::size_t n : {0, 1, 7, 64, 129}) {
+  for (const std::size_t n : {0U, 1U, 7U, 64U, 129U}) {
     for (const float spread : {1e-3F, 1.0F, 1e4F}) {
       const auto numbers = head(n, spread);
       const auto back = through<kv::int8_per_head>(numbers);
