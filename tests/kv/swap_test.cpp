@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -83,6 +84,10 @@ TEST_CASE("kv/swap: a host that is full changes nothing, and its shortage says s
   CHECK_THROWS_AS(host.out(twice, copies), ashlar::argument_error);
   CHECK_THROWS_AS(host.in(one, copies), ashlar::argument_error);
   CHECK_THROWS_AS(kv::swap_space(pool, -1), ashlar::argument_error);
+  kv::block_pool with_null(2, {.null_block = true});
+  for (const kv::block_id blocks : {-1, std::numeric_limits<kv::block_id>::max()}) {
+    CHECK_THROWS_AS(kv::swap_space(with_null, blocks), ashlar::argument_error);
+  }
 }
 
 TEST_CASE("kv/swap: a sequence whose copy failed comes home empty") {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -25,10 +26,10 @@ namespace ashlar::kv {
 /// Source: the block manager of vLLM 0.5.
 class swap_space {
  public:
-  /// Throws: `argument_error` where `blocks` is negative.
+  /// Throws: `argument_error` where `blocks` is negative or no pool can be so large.
   swap_space(block_pool& device, block_id blocks)
       : device_(&device),
-        host_(blocks + (device.options().null_block ? 1 : 0),
+        host_(blocks + (device.options().null_block && blocks < largest ? 1 : 0),
               {.null_block = device.options().null_block, .place = tier::host}) {}
 
   [[nodiscard]] const block_pool& host() const { return host_; }
@@ -59,6 +60,8 @@ class swap_space {
   }
 
  private:
+  static constexpr block_id largest = std::numeric_limits<block_id>::max();
+
   static std::size_t filled(const block_table& table) {
     return static_cast<std::size_t>(blocks_for(table.tokens(), table.block_tokens()));
   }
