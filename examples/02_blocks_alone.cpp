@@ -24,6 +24,34 @@ void sequences_in_blocks() {
   }
 }
 
+void beginnings_that_come_again() {
+  using cache = al::kv::vllm_v1<16>;
+  cache::pool pool(64);
+  const std::vector<al::kv::token> prompt(100, 7);
+  for (int request = 0; request < 2; ++request) {
+    cache::table table(pool, cache::block_tokens);
+    const int known = table.adopt(prompt);
+    table.append(static_cast<int>(prompt.size()) - known);
+    // ... compute tokens known .. 99, and when their keys and values are written:
+    table.publish(prompt);
+    std::printf("request %d: %d of %zu tokens were known\n", request, known, prompt.size());
+  }
+}
+
+void beams_that_make_room() {
+  using cache = al::kv::vllm_v0<16>;
+  cache::pool pool(8, {.host_blocks = 8});
+  cache::table first(pool, cache::block_tokens);
+  first.append(40);
+  cache::table second = first.fork();  // three blocks, shared
+  const auto copy = second.append(1);  // the last one is half full: copy before writing
+  al::kv::block_table* const beam[] = {&first, &second};
+  std::vector<al::kv::block_copy> copies;
+  pool.host.out(beam, copies);  // shared blocks once: four copies
+  std::printf("copied block %d to %d; %zu copies to the host, %lld blocks free\n", copy->from,
+              copy->to, copies.size(), static_cast<long long>(pool.free()));
+}
+
 void memory_kept_for_later() {
   al::memory::caching_allocator<al::chip::host::memory, al::memory::binned> allocator;
   std::byte* const p = allocator.allocate(1000);
@@ -45,6 +73,8 @@ void sums_over_ranks() {
 
 int main() {
   sequences_in_blocks();
+  beginnings_that_come_again();
+  beams_that_make_room();
   memory_kept_for_later();
   sums_over_ranks();
 }

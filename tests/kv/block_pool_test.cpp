@@ -73,6 +73,89 @@ TEST_CASE("kv/block_pool: a block lives until its last reference goes") {
   CHECK(pool.free() == 2);
 }
 
+TEST_CASE("kv/block_pool: the null block is never handed out, shared or released") {
+  kv::block_pool pool(3, {.null_block = true});
+  CHECK(pool.size() == 3);
+  CHECK(pool.capacity() == 2);
+  CHECK(pool.allocate() == 1);
+  CHECK(pool.allocate() == 2);
+  CHECK_THROWS_AS(static_cast<void>(pool.allocate()), kv::out_of_blocks);
+  CHECK_THROWS_AS(pool.share(kv::block_pool::null_block), ashlar::argument_error);
+  try {
+    pool.release(0);
+    FAIL("the null block was released");
+  } catch (const ashlar::argument_error& e) {
+    CHECK(e.reason == "block 0 is the null block");
+  }
+  CHECK_THROWS_AS(kv::block_pool(0, {.null_block = true}), ashlar::argument_error);
+  CHECK_NOTHROW(pool.validate());
+}
+
+TEST_CASE("kv/block_pool: a kept block comes back from the middle of the list, until it is taken") {
+  for (const auto order : {kv::free_order::oldest_first, kv::free_order::empty_first}) {
+    kv::block_pool pool(4, {.order = order});
+    for (int i = 0; i < 4; ++i) {
+      static_cast<void>(pool.allocate());
+    }
+    pool.keep(0);
+    pool.keep(2);
+    for (const int id : {0, 1, 2, 3}) {
+      pool.release(id);
+    }
+    CHECK_THROWS_AS(pool.keep(1), ashlar::argument_error);
+    CHECK_THROWS_AS(pool.reuse(1), ashlar::argument_error);
+    pool.reuse(2);
+    CHECK(pool.references(2) == 1);
+    CHECK(pool.free() == 3);
+    pool.reuse(2);
+    CHECK(pool.references(2) == 2);
+    pool.validate();
+    // In order of age 0, 1, 3; or first those that nobody may come back for.
+    const std::vector<kv::block_id> expected = order == kv::free_order::oldest_first
+                                                   ? std::vector<kv::block_id>{0, 1, 3}
+                                                   : std::vector<kv::block_id>{1, 3, 0};
+    for (const kv::block_id id : expected) {
+      CHECK(pool.allocate() == id);
+    }
+    CHECK_FALSE(pool.kept(0));
+    CHECK(pool.evictions() == 1);
+    CHECK_THROWS_AS(pool.reuse(0), ashlar::argument_error);
+    pool.forget(2);
+    CHECK_THROWS_AS(pool.reuse(2), ashlar::argument_error);
+    pool.validate();
+  }
+}
+
+TEST_CASE("kv/block_pool: a free block that is forgotten goes before the kept ones") {
+  kv::block_pool pool(2, {.order = kv::free_order::empty_first});
+  for (const int id : {0, 1}) {
+    static_cast<void>(pool.allocate());
+    pool.keep(id);
+  }
+  pool.release(0);
+  pool.release(1);
+  pool.forget(1);
+  pool.validate();
+  CHECK(pool.free() == 2);
+  CHECK(pool.allocate() == 1);
+}
+
+TEST_CASE("kv/block_pool: newcomers leave the watermark free, and what never fits is told") {
+  const kv::block_pool pool(200, {.watermark = 10});
+  CHECK(pool.watermark() == 2);
+  CHECK(pool.admit(198) == kv::admission::now);
+  CHECK(pool.admit(199) == kv::admission::never);
+  kv::block_pool busy(200, {.watermark = 10});
+  std::vector<kv::block_id> ids(100);
+  busy.allocate(ids);
+  CHECK(busy.admit(98) == kv::admission::now);
+  CHECK(busy.admit(99) == kv::admission::later);
+  ids.resize(100);
+  CHECK_NOTHROW(busy.allocate(ids));  // who is in may take the rest
+  CHECK(kv::block_pool(10).admit(10) == kv::admission::now);
+  CHECK_THROWS_AS(kv::block_pool(1, {.watermark = 1001}), ashlar::argument_error);
+}
+
 TEST_CASE("kv/block_pool: it agrees with a queue and a list of counts on random calls") {
   constexpr kv::block_id blocks = 13;
   kv::block_pool pool(blocks);
@@ -114,6 +197,7 @@ TEST_CASE("kv/block_pool: it agrees with a queue and a list of counts on random 
     peak = std::max(peak, used);
     REQUIRE(pool.used() == used);
     REQUIRE(pool.references(id) == count);
+    pool.validate();
   }
   CHECK(pool.peak_used() == peak);
 }

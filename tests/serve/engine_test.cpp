@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/kv/policies.hpp"
 #include "fake_model.hpp"
 #include "laws/schedule_policy.hpp"
 
@@ -75,6 +76,8 @@ using token_by_token =
     serve::engine<fake_model, kv::paged<1>, serve::continuous<serve::chunked_prefill<1>>>;
 using whole_prompts =
     serve::engine<fake_model, serve::continuous<serve::whole_prefill<16>>, kv::paged<7>>;
+using remembering =
+    serve::engine<fake_model, kv::vllm_v1<4>, serve::continuous<serve::chunked_prefill<11>>>;
 using no_pages = serve::engine<fake_model, kv::contiguous<96>>;
 /// A schedule policy with nothing but what the concept asks.
 using in_turn = serve::engine<fake_model, ashlar::laws::in_turn>;
@@ -123,6 +126,57 @@ TEST_CASE("serve/engine: a preempted request gives the same tokens as one that w
   check_against_naive<blocks_of_4>(112, true);
   check_against_naive<chunks>(72, true);
   check_against_naive<whole_prompts>(77, true);
+}
+
+TEST_CASE("serve/engine: what a prefix cache knows is not computed again, and changes no token") {
+  auto wishes = seeded();
+  for (std::size_t i = 0; i < wishes.size(); ++i) {  // a common beginning, in blocks of 4
+    auto& t = wishes[i].tokens;
+    t.insert(t.begin(), 10, 3);
+  }
+  for (const std::int64_t room : {2048, 100}) {  // and where blocks are short
+    fake_model model;
+    remembering engine(model, {.cache_tokens = room});
+    std::int64_t cold = 0;
+    for (int round = 0; round < 3; ++round) {
+      for (const auto& r : wishes) {
+        engine.submit(r);
+      }
+      const auto results = engine.run();
+      REQUIRE(results.size() == wishes.size());
+      for (std::size_t i = 0; i < wishes.size(); ++i) {
+        CHECK(results[i].tokens == naive(wishes[i], 0));
+      }
+      const auto s = engine.statistics();
+      CHECK(s.blocks_used == 0);
+      if (round == 0) {
+        cold = s.computed_tokens;
+        CHECK((s.preemptions > 0) == (room == 100));
+      }
+    }
+    const auto s = engine.statistics();
+    CHECK(s.prefix_hit_rate > 0);
+    if (room == 2048) {  // all prompts are known, but for their last blocks
+      CHECK(s.computed_tokens - cold < cold);
+      CHECK(s.prefix_hit_rate > 0.5);
+    }
+  }
+}
+
+TEST_CASE("serve/engine: requests of different salts share nothing") {
+  fake_model model;
+  remembering engine(model);
+  const auto computed = [&](std::string salt) {
+    const auto before = engine.statistics().computed_tokens;
+    engine.submit({.tokens = std::vector<token>(21, 5), .max_tokens = 1, .cache_salt = salt});
+    engine.run();
+    return engine.statistics().computed_tokens - before;
+  };
+  CHECK(computed("mine") == 21);
+  CHECK(computed("mine") == 1);
+  CHECK(computed("yours") == 21);
+  CHECK(computed("") == 21);
+  CHECK(computed("mine") == 1);
 }
 
 TEST_CASE("serve/engine: a step keeps to its budget and to the number of sequences") {

@@ -17,6 +17,7 @@
 
 #include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/kv/paged.hpp"
+#include "ashlar/kv/policies.hpp"
 #include "ashlar/serve/engine.hpp"
 #include "ashlar/serve/sampler.hpp"
 #include "ashlar/serve/scheduler.hpp"
@@ -101,6 +102,23 @@ using whole = serve::continuous<serve::whole_prefill<4096>>;
 template <int Tokens>
 using chunks = serve::continuous<serve::chunked_prefill<Tokens>>;
 
+/// The same requests twice; of the second time, when their beginnings are in the cache.
+book again(testing::serving_llama& model, const workload& work) {
+  serve::engine<testing::serving_llama, kv::vllm_v1<5>, chunks<16>, recording_sampler> engine(
+      model, {.cache_tokens = 8 * model.context_length()});
+  book written;
+  for (int round = 0; round < 2; ++round) {
+    written.clear();
+    recording_sampler::to = &written;
+    for (const tokens& prompt : work.prompts) {
+      engine.submit({.tokens = prompt, .max_tokens = work.more});
+    }
+    engine.run();
+  }
+  CHECK(engine.statistics().prefix_hit_rate > 0.3);
+  return written;
+}
+
 /// Every request in an engine of its own, its prompt in one piece.
 book alone(testing::serving_llama& model, const workload& work) {
   book all;
@@ -163,6 +181,10 @@ void check_invariance(testing::serving_llama& model, const workload& work) {
     CHECK(differences(expected, run<kv::paged<5>, chunks<16>>(model, work, 100, &preemptions)) ==
           0);
     CHECK(preemptions > 0);
+  }
+  {
+    INFO("prompts whose beginnings are in the cache");
+    CHECK(differences(expected, again(model, work)) == 0);
   }
   {
     INFO("two threads");

@@ -65,6 +65,7 @@ struct engine_statistics {
   std::int64_t blocks_peak = 0;
   double waste_peak = 0;  ///< share of used blocks' memory without a token, over steps
   double waste_mean = 0;
+  double prefix_hit_rate = 0;  ///< share of requests' tokens that a prefix cache had
 };
 
 namespace detail {
@@ -113,8 +114,8 @@ class engine {
       : model_(model),
         options_(std::move(options)),
         pool_(blocks_of(model, options_)),
-        cache_(model.make_cache(static_cast<kv::block_id>(pool_.capacity()),
-                                cache_policy::block_tokens)) {
+        cache_(
+            model.make_cache(static_cast<kv::block_id>(pool_.size()), cache_policy::block_tokens)) {
     if (!options_.encode != !options_.decode) {
       throw argument_error("ashlar::serve::engine",
                            "only one of encode and decode is given; give both or neither");
@@ -227,6 +228,9 @@ class engine {
     now.blocks_used = pool_.used();
     now.blocks_peak = pool_.peak_used();
     now.waste_mean = now.steps == 0 ? 0 : waste_sum_ / static_cast<double>(now.steps);
+    if constexpr (requires { pool_.prefixes; }) {
+      now.prefix_hit_rate = pool_.prefixes.statistics().hit_rate();
+    }
     return now;
   }
 
@@ -311,6 +315,7 @@ class engine {
     statistics_.computed_tokens += std::ssize(step_.tokens);
     for (sequence_type* s : batch) {
       s->computed += s->scheduled;
+      s->publish();
     }
     measure();
     std::vector<token_event> events;

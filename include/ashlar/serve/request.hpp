@@ -51,7 +51,8 @@ struct request {
   std::int32_t min_tokens = 0;  ///< until then neither end of text nor stop tokens are chosen
   sampling_options sampling{};
   std::vector<token> stop_tokens{};
-  bool ignore_eos = false;  ///< go on after the end-of-text token
+  bool ignore_eos = false;   ///< go on after the end-of-text token
+  std::string cache_salt{};  ///< only requests of the same salt share what a prefix cache knows
 };
 
 /// Why a request is over.

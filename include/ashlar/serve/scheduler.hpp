@@ -167,8 +167,12 @@ class continuous<Policies...>::queue {
         waiting_.pop_front();
         continue;
       }
+      s.reuse();
       const std::int32_t count = share(s.remaining(), budget, has_prompt);
-      if (count == 0 || s.table.blocks_needed(count) > pool.free()) {
+      // The watermark is for those who run: where nobody does, all blocks are there to take.
+      const std::int64_t left = running_.empty() ? 0 : pool.watermark();
+      if (count == 0 || s.table.blocks_needed(count) + left > pool.free()) {
+        preempt_by_recompute::preempt(s);  // what waits holds nothing
         break;
       }
       take(s, count);

@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "ashlar/core/error.hpp"
+#include "ashlar/kv/block_pool.hpp"
+#include "ashlar/kv/block_table.hpp"
+#include "ashlar/kv/step.hpp"
+
+namespace ashlar::kv {
+
+/// What must be equal besides tokens for keys and values to be the same.
+struct prefix_scope {
+  std::string adapter{};  ///< weights added to the model's
+  std::string salt{};     ///< a secret of those who may share: others cannot find out by timing
+};
+
+struct prefix_statistics {
+  std::int64_t asked = 0;  ///< tokens of the sequences that looked
+  std::int64_t found = 0;
+  [[nodiscard]] double hit_rate() const {
+    return asked == 0 ? 0.0 : static_cast<double>(found) / static_cast<double>(asked);
+  }
+};
+
+/// Hashes a block's tokens, chained to what stands before them. Equal hashes are compared token by
+/// token, so that a bad hash costs time and nothing else.
+struct prefix_hash {
+  std::uint64_t operator()(std::uint64_t before, std::span<const token> tokens) const {
+    std::uint64_t h = before ^ 0x9E3779B97F4A7C15u;
+    for (const token t : tokens) {
+      h = (h ^ static_cast<std::uint32_t>(t)) * 0xFF51AFD7ED558CCDu;
+      h ^= h >> 32;
+    }
+    return h;
+  }
+};
+
+template <class H>
+concept PrefixHash = requires(const H& hash, std::span<const token> tokens) {
+  { hash(std::uint64_t{}, tokens) } -> std::convertible_to<std::uint64_t>;
+};
+
+/// Finds blocks by what they hold: full blocks, each under its tokens and all that are before them.
+///
+/// Nothing is copied and no block is held: the pool keeps named blocks among its free ones and
+/// hands them out last freed last, and a table gives back its tail first, so the ends of the
+/// sequences that were not used for the longest time go first. The pool must outlive the cache, and
+/// have one only.
+/// Cost: O(tokens) for a call; memory for at most the pool's blocks and the beginnings they need.
+/// Source: the hash chain of vLLM; what is before a block is identified by a node of a tree, so
+///         that hashes that collide can never mix two texts up.
+template <class Hash = prefix_hash>
+class prefix_cache {
+  static_assert(PrefixHash<Hash>,
+                "ashlar::kv::prefix_cache<Hash>: Hash must model PrefixHash "
+                "(`uint64_t operator()(uint64_t before, span<const token>) const`)");
+
+ public:
+  /// Throws: `argument_error` where `block_tokens` is not positive.
+  prefix_cache(block_pool& pool, std::int32_t block_tokens)
+      : pool_(&pool),
+        block_tokens_(block_tokens),
+        node_of_(static_cast<std::size_t>(pool.size()), none) {
+    if (block_tokens <= 0) {
+      throw argument_error(
+          "ashlar::kv::prefix_cache",
+          "block_tokens is " + std::to_string(block_tokens) + "; it must be positive");
+    }
+  }
+  prefix_cache(const prefix_cache&) = delete;
+  prefix_cache& operator=(const prefix_cache&) = delete;
+  ~prefix_cache() { clear(); }
+
+  /// The blocks of the longest known beginning of `tokens`, which is shorter than `tokens`: one
+  /// token at least is left to compute, as somebody wants what follows it.
+  ///
+  /// Returns: kept blocks, for `block_table::adopt` before the pool hands out any.
+  [[nodiscard]] std::vector<block_id> find(std::span<const token> tokens,
+                                           const prefix_scope& scope = {}) const {
+    std::vector<block_id> found;
+    const auto root = roots_.find(key_of(scope));
+    std::int32_t node = root == roots_.end() ? none : root->second;
+    for (std::size_t at = 0; node != none && at + width() < tokens.size(); at += width()) {
+      node = child(node, tokens.subspan(at, width()));
+      const block_id block = node == none ? none : holder(node);
+      if (block == none) {
+        break;
+      }
+      found.push_back(block);
+    }
+    return found;
+  }
+
+  /// Names the full blocks of `table`, whose first tokens are `tokens`.
+  ///
+  /// Requires: keys and values of all `tokens` are written and are final (no drafts); the table
+  ///           keeps to copy on write.
+  /// Effects:  where `deduplicate` is set, the table's blocks become those that held the same
+  ///           tokens before. The first `named` blocks are taken to be named already; where they
+  ///           are not, all are named again.
+  /// Returns:  how many blocks of the table are named.
+  /// Throws:   `argument_error` where there are more tokens than in the table, or it is swapped
+  /// out.
+  std::size_t publish(block_table& table, std::span<const token> tokens,
+                      const prefix_scope& scope = {}, std::size_t named = 0,
+                      bool deduplicate = false) {
+    if (std::ssize(tokens) > table.tokens() || table.swapped() ||
+        table.block_tokens() != block_tokens_) {
+      throw argument_error("ashlar::kv::prefix_cache::publish",
+                           std::to_string(tokens.size()) + " tokens for a sequence of " +
+                               std::to_string(table.tokens()) + " in blocks of " +
+                               std::to_string(table.block_tokens()) +
+                               "; it must have them, in this cache's pool and blocks");
+    }
+    const std::size_t full = tokens.size() / width();
+    if (named >= full) {
+      return full;
+    }
+    std::int32_t node = named == 0 ? none : node_of_block(table.blocks()[named - 1]);
+    if (node == none) {
+      named = 0;
+      node = root_of(scope);
+    }
+    for (std::size_t i = named; i < full; ++i) {
+      node = child_or_new(node, tokens.subspan(i * width(), width()));
+      const block_id own = table.blocks()[i];
+      if (pool_->is_null(own)) {
+        continue;  // dropped; the node stays for what follows it
+      }
+      const block_id other = deduplicate && node_of_block(own) != node ? holder(node) : none;
+      if (other != none) {
+        table.exchange(i, other);
+      } else {
+        attach(node, own);
+      }
+    }
+    prune(node);
+    return full;
+  }
+
+  /// Counts a look-up in the statistics: `find` may be asked many times for one sequence.
+  void count(std::int64_t asked, std::int64_t found) {
+    statistics_.asked += asked;
+    statistics_.found += found;
+  }
+  [[nodiscard]] const prefix_statistics& statistics() const { return statistics_; }
+
+  /// Forgets all names; tables keep their blocks.
+  void clear() {
+    for (std::size_t i = 0; i < node_of_.size(); ++i) {
+      if (std::exchange(node_of_[i], none) != none) {
+        pool_->forget(static_cast<block_id>(i));
+      }
+    }
+    nodes_.clear();
+    unused_.clear();
+    by_hash_.clear();
+    roots_.clear();
+  }
+
+  /// Blocks that can be found.
+  [[nodiscard]] std::int64_t blocks() const {
+    std::int64_t count = 0;
+    for (block_id id = 0; id < pool_->size(); ++id) {
+      count += node_of_block(id) != none ? 1 : 0;
+    }
+    return count;
+  }
+
+  /// Throws: `broken_invariant`. Cost: O(blocks + names).
+  void validate() const {
+    const auto require = [](bool holds, const char* rule) {
+      if (!holds) {
+        throw broken_invariant("ashlar::kv::prefix_cache", rule);
+      }
+    };
+    std::vector<std::int32_t> children(nodes_.size());
+    std::size_t listed = 0;
+    for (const auto& [hash, index] : by_hash_) {
+      const entry& e = nodes_[at(index)];
+      require(e.hash == hash && e.tokens.size() == width(), "a name is filed under its hash");
+      require(child(e.parent, e.tokens) == index, "what follows one text has one name");
+      ++children[at(e.parent)];
+      ++listed;
+    }
+    for (const auto& [scope, index] : roots_) {
+      require(nodes_[at(index)].parent == none, "a scope begins a text");
+      ++listed;
+    }
+    require(listed + unused_.size() == nodes_.size(), "no name is lost");
+    std::size_t named = 0;
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+      require(nodes_[i].children == children[i], "a name knows what follows it");
+      for (const block_id block : nodes_[i].blocks) {
+        require(node_of_[at(block)] == static_cast<std::int32_t>(i), "a block has one name");
+        ++named;
+      }
+    }
+    for (block_id id = 0; id < pool_->size(); ++id) {
+      require(!pool_->kept(id) || node_of_[at(id)] != none, "what is kept has a name");
+      named -= node_of_[at(id)] != none ? 1 : 0;
+    }
+    require(named == 0, "a block's name knows the block");
+  }
+
+ private:
+  static constexpr std::int32_t none = -1;
+
+  /// A text: that of its parent and one block more. Without a block while only longer ones have.
+  struct entry {
+    std::int32_t parent = none;
+    std::int32_t children = 0;
+    std::uint64_t hash = 0;
+    std::string scope{};  ///< of a root
+    std::vector<token> tokens{};
+    std::vector<block_id> blocks{};  ///< some of which the pool may have handed out since
+  };
+
+  static std::size_t at(std::int32_t index) { return static_cast<std::size_t>(index); }
+  [[nodiscard]] std::size_t width() const { return static_cast<std::size_t>(block_tokens_); }
+  static std::string key_of(const prefix_scope& s) {
+    return std::to_string(s.adapter.size()) + ':' + s.adapter + s.salt;
+  }
+
+  [[nodiscard]] std::int32_t node_of_block(block_id id) const {
+    return pool_->kept(id) ? node_of_[at(id)] : none;
+  }
+  [[nodiscard]] block_id holder(std::int32_t node) const {
+    for (const block_id id : nodes_[at(node)].blocks) {
+      if (pool_->kept(id)) {
+        return id;
+      }
+    }
+    return none;
+  }
+  [[nodiscard]] std::int32_t child(std::int32_t parent, std::span<const token> tokens) const {
+    const auto [first, last] = by_hash_.equal_range(hash_(nodes_[at(parent)].hash, tokens));
+    const auto same = std::find_if(first, last, [&](const auto& item) {
+      const entry& e = nodes_[at(item.second)];
+      return e.parent == parent && std::ranges::equal(e.tokens, tokens);
+    });
+    return same == last ? none : same->second;
+  }
+
+  std::int32_t new_node(entry e) {
+    if (unused_.empty()) {
+      nodes_.push_back(std::move(e));
+      return static_cast<std::int32_t>(nodes_.size() - 1);
+    }
+    const std::int32_t index = unused_.back();
+    unused_.pop_back();
+    nodes_[at(index)] = std::move(e);
+    return index;
+  }
+  std::int32_t root_of(const prefix_scope& scope) {
+    std::string key = key_of(scope);
+    if (const auto root = roots_.find(key); root != roots_.end()) {
+      return root->second;
+    }
+    const std::int32_t index = new_node({.hash = std::hash<std::string>{}(key), .scope = key});
+    roots_.emplace(std::move(key), index);
+    return index;
+  }
+  std::int32_t child_or_new(std::int32_t parent, std::span<const token> tokens) {
+    if (const std::int32_t known = child(parent, tokens); known != none) {
+      return known;
+    }
+    const std::uint64_t hash = hash_(nodes_[at(parent)].hash, tokens);
+    const std::int32_t index =
+        new_node({.parent = parent, .hash = hash, .tokens = {tokens.begin(), tokens.end()}});
+    by_hash_.emplace(hash, index);
+    ++nodes_[at(parent)].children;
+    return index;
+  }
+
+  void attach(std::int32_t node, block_id block) {
+    pool_->keep(block);
+    const std::int32_t old = node_of_[at(block)];
+    if (old == node) {
+      return;
+    }
+    nodes_[at(node)].blocks.push_back(block);
+    node_of_[at(block)] = node;
+    if (old != none) {  // what the block held before the pool handed it out
+      std::erase(nodes_[at(old)].blocks, block);
+      prune(old);
+    }
+  }
+  /// Removes names that neither a block nor a longer text needs, from `node` towards the root.
+  void prune(std::int32_t node) {
+    while (node != none && nodes_[at(node)].children == 0 && nodes_[at(node)].blocks.empty()) {
+      const entry gone = std::exchange(nodes_[at(node)], {});
+      if (gone.parent == none) {
+        roots_.erase(gone.scope);
+      } else {
+        auto same = by_hash_.equal_range(gone.hash).first;
+        while (same->second != node) {
+          ++same;
+        }
+        by_hash_.erase(same);
+        --nodes_[at(gone.parent)].children;
+      }
+      unused_.push_back(node);
+      node = gone.parent;
+    }
+  }
+
+  block_pool* pool_;
+  std::int32_t block_tokens_;
+  [[no_unique_address]] Hash hash_;
+  std::vector<std::int32_t> node_of_;  // by block; the last name it had
+  std::vector<entry> nodes_;
+  std::vector<std::int32_t> unused_;  // nodes
+  std::unordered_multimap<std::uint64_t, std::int32_t> by_hash_;
+  std::unordered_map<std::string, std::int32_t> roots_;
+  prefix_statistics statistics_;
+};
+
+}  // namespace ashlar::kv
