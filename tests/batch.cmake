@@ -2,6 +2,7 @@
 # cmake -DOUT=<file> -DPIECES=<room/name_test.cpp,...> -P batch.cmake
 # Writes one source file that stands for several tests. What they include comes first; then each
 # stands in a namespace of its own, so that their names do not meet.
+cmake_minimum_required(VERSION 3.25)
 string(REPLACE "," ";" PIECES "${PIECES}")
 set(includes "")
 set(bodies "")

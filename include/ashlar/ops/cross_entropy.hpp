@@ -68,26 +68,23 @@ struct cross_entropy_backward {
 
 template <>
 struct decomposition<ops::cross_entropy_backward> : detail::parts::from_prims {
-  using parts = ops::operators<ops::arange, ops::fill, ops::eq, ops::ne, ops::cast<float>, ops::mul,
-                               ops::sub, ops::div, ops::sum_to, ops::softmax>;
+  using parts = ops::operators<ops::arange, ops::fill, ops::eq, ops::ne, ops::cast<float>,
+                               ops::where, ops::mul, ops::sub, ops::div, ops::sum_to, ops::softmax>;
   auto operator()(const auto& g, const auto& logits, const auto& targets,
                   std::int64_t ignore_index) const {
-    using X = std::remove_cvref_t<decltype(logits)>;
-    using T = typename X::value_type;
+    using T = typename std::remove_cvref_t<decltype(logits)>::value_type;
     using I = std::remove_cvref_t<decltype(targets)>;
-    // A one in the place of each target that counts, and how many those are.
-    const auto [hot, counted] = [&] {
-      I classes = empty<I>({1, logits.extent(1)});
-      op_function<ops::arange>{}.in_place(classes, 0.0, 1.0);
-      const auto ignored = ops::detail::scalar_like(targets, static_cast<double>(ignore_index));
-      const auto is_class = call<ops::eq>(call<ops::unsqueeze>(targets, std::int64_t{1}), classes);
-      const auto counts = call<ops::cast<T>>(
-          call<ops::ne>(call<ops::unsqueeze>(targets, std::int64_t{1}), ignored));
-      return std::pair<X, X>{call<ops::mul>(call<ops::cast<T>>(is_class), counts), counts};
-    }();
-    const auto share = call<ops::div>(g, call<ops::sum_to>(counted, shape{}));
-    const auto away = call<ops::mul>(call<ops::softmax>(logits, std::int64_t{-1}), counted);
-    return call<ops::mul>(call<ops::sub>(away, hot), share);
+    I classes = empty<I>({1, logits.extent(1)});
+    op_function<ops::arange>{}.in_place(classes, 0.0, 1.0);
+    const auto column = call<ops::unsqueeze>(targets, std::int64_t{1});
+    const auto ignored = ops::detail::scalar_like(targets, static_cast<double>(ignore_index));
+    const auto counts = call<ops::ne>(column, ignored);
+    const auto share = call<ops::div>(g, call<ops::sum_to>(call<ops::cast<T>>(counts), shape{}));
+    const auto hot = call<ops::cast<T>>(call<ops::eq>(column, classes));
+    const auto away = call<ops::sub>(call<ops::softmax>(logits, std::int64_t{-1}), hot);
+    // Not a product with 0: where nothing counts, the share is NaN.
+    return call<ops::where>(counts, call<ops::mul>(away, share),
+                            ops::detail::scalar_like(logits, 0.0));
   }
 };
 
