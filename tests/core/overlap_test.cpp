@@ -33,7 +33,7 @@ std::multiset<std::int64_t> places(const tensor_spec& s) {
 
 template <class Random>
 tensor_spec random_spec(Random& random) {
-  const auto below = [&](int n) { return static_cast<std::int64_t>(random() % n); };
+  const auto below = [&](unsigned n) { return static_cast<std::int64_t>(random() % n); };
   tensor_spec s = ashlar::contiguous_spec(dtype::float32, {});
   s.rank = static_cast<std::uint8_t>(below(4));
   for (std::size_t a = 0; a < s.rank; ++a) {

@@ -227,7 +227,9 @@ TEST_CASE("ops/autocast: in a scope that excludes it, work is done in the argume
 }
 
 TEST_CASE("ops/autocast: weights are cast once in a scope, until they are written to") {
-  auto [x, w] = leaves<mixed::tensor<float>>();
+  const auto all = leaves<mixed::tensor<float>>();
+  const auto& x = std::get<0>(all);
+  auto w = std::get<1>(all);
   const auto data = al::without<al::keys::autograd>(x);
   const auto twice = [&] { return al::add(al::linear(data, w), al::linear(data, w)); };
   const auto apart = al::cast<half>(w);

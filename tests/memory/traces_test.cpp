@@ -29,7 +29,9 @@ memory::replay_result run(const memory::traces::trace& t) {
 }  // namespace
 
 TEST_CASE("memory/traces: every made-up program gives back what it took, and reads as it writes") {
-  for (const auto& [name, requests] : memory::traces::all()) {
+  for (const auto& each : memory::traces::all()) {
+    const auto& name = each.name;
+    const auto& requests = each.requests;
     CAPTURE(name);
     CHECK(memory::read_trace(memory::write_trace(requests)) == requests);
   }
