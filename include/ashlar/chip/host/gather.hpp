@@ -15,6 +15,7 @@
 #include "ashlar/chip/host/detail/threads.hpp"
 #include "ashlar/core/error.hpp"
 #include "ashlar/core/view.hpp"
+#include "ashlar/tile/functions.hpp"
 
 /// Elements by number along an axis, and the order of a row.
 namespace ashlar::chip::host_kernels {
