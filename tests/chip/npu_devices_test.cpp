@@ -3,14 +3,17 @@
 // one of them.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 #include "ashlar/autograd.hpp"
 #include "ashlar/chip/codegen.hpp"
 #include "ashlar/chip/npu/chip.hpp"
+#include "ashlar/dispatch.hpp"
 #include "ashlar/dispatch/any.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/operators.hpp"
@@ -72,6 +75,36 @@ TEST_CASE("chip/npu/devices: results, views and new tensors are where the argume
   CHECK_THROWS_AS(al::on_device<big>(2), al::no_such_device);
   CHECK_THROWS_AS(static_cast<void>(al::to<big>(x, -1)), al::no_such_device);
   CHECK_THROWS_AS(static_cast<void>(al::to<small>(x, 1)), al::no_such_device);
+}
+
+namespace {
+struct doubled {
+  static constexpr std::string_view name = "doubled";
+  static constexpr std::array arguments{al::argument{"self"}};
+  static constexpr al::tensor_spec meta(const al::tensor_spec& self) {
+    return al::contiguous_like(self, self.type);
+  }
+};
+int part_on = -1;
+}  // namespace
+
+template <>
+struct al::decomposition<doubled> {
+  template <class Key>
+  static constexpr bool answers = true;
+  auto operator()(const auto& x) const {
+    auto y = al::add(x, x);
+    part_on = y.ordinal();
+    return y;
+  }
+};
+
+TEST_CASE("chip/npu/devices: the parts of a decomposition are where its arguments are") {
+  const auto x = al::to<big>(numbers(), 1);
+  CHECK(al::to_vector(al::call<doubled>(x)) == reals{2, 4, 6, 8});
+  CHECK(part_on == 1);
+  CHECK(al::to_vector(al::call<doubled>(al::to<big>(x, 0))) == reals{2, 4, 6, 8});
+  CHECK(part_on == 0);
 }
 
 TEST_CASE("chip/npu/devices: a call with tensors on two devices of a chip names both") {

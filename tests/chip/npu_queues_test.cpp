@@ -7,11 +7,13 @@
 #include <cstdint>
 #include <random>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
 #include "ashlar/autograd.hpp"
 #include "ashlar/chip/npu/queues.hpp"
+#include "ashlar/dispatch.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
@@ -212,6 +214,36 @@ TEST_CASE("chip/npu/queues: two queues read one tensor without waiting for each 
     CHECK(al::to_vector(w) == numbers{2, 4});
   }
   CHECK(peek(x) == 2.0f);
+}
+
+namespace {
+struct doubled {
+  static constexpr std::string_view name = "doubled";
+  static constexpr std::array arguments{al::argument{"self"}};
+  static constexpr al::tensor_spec meta(const al::tensor_spec& self) {
+    return al::contiguous_like(self, self.type);
+  }
+};
+}  // namespace
+
+template <>
+struct al::decomposition<doubled> {
+  template <class Key>
+  static constexpr bool answers = true;
+  auto operator()(const auto& x) const { return al::add(x, x); }
+};
+
+TEST_CASE("chip/npu/queues: the parts of a decomposition wait for nothing on another queue") {
+  real idle = al::from_values<real>({2}, {7, 7});
+  const on_queue now(npu::queue::open());
+  const real x = al::from_values<real>({2}, {3, 4});
+  {
+    const on_queue first{npu::queue()};
+    al::add.in_place(idle, idle);
+  }
+  CHECK(al::to_vector(al::call<doubled>(x)) == numbers{6, 8});
+  CHECK(peek(idle) == 7.0f);  // nothing needed it
+  CHECK(al::to_vector(idle) == numbers{14, 14});
 }
 
 TEST_CASE("chip/npu/queues: a block that another queue uses waits for it before its next use") {

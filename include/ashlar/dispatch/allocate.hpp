@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "ashlar/chip/concept.hpp"
+#include "ashlar/config.hpp"
 #include "ashlar/dispatch/keys.hpp"
 #include "ashlar/dispatch/queues.hpp"
 
@@ -22,6 +23,19 @@ namespace detail {
 /// Elements from the first to the last address that a spec reaches.
 constexpr std::int64_t reach(const tensor_spec& s) {
   return s.contiguous || s.size == 0 ? s.size : reach_of_strides(s);
+}
+
+/// The elements of a new body are on the context's device, and its queue was the last to use them.
+template <class Chip, class Keys>
+ASHLAR_INLINE void place([[maybe_unused]] context<Chip>& ctx, [[maybe_unused]] body_of<Keys>& x) {
+  if constexpr (device_count<Chip> > 1) {
+    x.ordinal = static_cast<std::uint16_t>(ctx.ordinal);
+  }
+  if constexpr (HasQueues<Chip>) {
+    key_state<keys::backend<Chip>>& uses = x;
+    uses.home = ctx.queue.id();
+    uses.writer = uses.home;
+  }
 }
 
 }  // namespace detail
@@ -43,32 +57,26 @@ template <class Result>
   constexpr std::size_t inline_bytes = 256;
 
   const std::size_t bytes = static_cast<std::size_t>(detail::reach(spec)) * element;
-  const auto place = [&](const Result& x) {
-    if constexpr (device_count<chip_of<typename Result::keys>> > 1) {
-      x.body()->ordinal = static_cast<std::uint16_t>(ctx.ordinal);
-    }
-  };
   if constexpr (memory::HostAddressable<chip_memory> && !HasQueues<chip>) {
     if (bytes <= inline_bytes) [[likely]] {
-      Result x(body::make_with_elements(spec, bytes));
+      body* const made = body::make_with_elements(spec, bytes);
+      Result x(made);
       if (spec.type != dtype_of<typename Result::value_type>) {
         x.body()->spec.type = dtype_of<typename Result::value_type>;
       }
-      place(x);
+      detail::place(ctx, *made);
       return x;
     }
   }
-  Result x(body::make(spec));
+  body* const made = body::make(spec);
+  Result x(made);
   x.body()->spec.type = dtype_of<typename Result::value_type>;
   x.body()->bytes = bytes;
-  place(x);
+  detail::place(ctx, *made);
   if constexpr (!requires { chip_memory::allocates_nothing; }) {
     memory::resource& from = ctx.allocator();
     if constexpr (HasQueues<chip>) {
       const memory::queue_id here = ctx.queue.id();
-      auto& uses = x.template state<keys::backend<chip>>();
-      uses.home = here;
-      uses.writer = here;  // the block's last use is behind on this queue
       x.body()->data = here == 0 ? from.allocate(bytes) : from.allocate(bytes, here);
     } else {
       x.body()->data = from.allocate(bytes);
