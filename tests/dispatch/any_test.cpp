@@ -349,6 +349,13 @@ TEST_CASE("dispatch/any: a missing kernel is an exception with the compile error
   }
 }
 
+TEST_CASE("dispatch/any: an empty output is replaced, also where it is an argument") {
+  al::any_tensor<with_bare> x = al::empty<typed<float>>({0});
+  al::op_function<al::ops::sum>{}.out(x, x, al::shape{0}, false);
+  CHECK(x.rank() == 0);
+  CHECK(x.as<typed<float>>().data()[0] == 0.0f);
+}
+
 TEST_CASE("dispatch/any: types that meet outside of the list are refused") {
   using narrow = al::any_tensor<two_types>;
   const narrow a = al::empty<typed<al::float16>>({1});

@@ -113,9 +113,14 @@ class held<X> {
 /// What is written to, by type for as long as it lives.
 template <class Stack, class X>
 class lent {
+  tensor_handle before_;  // an empty output is replaced, and may be an argument too
+
  public:
   lent(any_tensor<Stack>& x, key_bits keys)
-      : now(std::move(static_cast<tensor_handle&>(x))), from_(x), keys_(x.tag().keys() | keys) {}
+      : before_(x && x.size() == 0 ? x : tensor_handle()),
+        now(std::move(static_cast<tensor_handle&>(x))),
+        from_(x),
+        keys_(x.tag().keys() | keys) {}
   ~lent() { from_.take_back(std::move(now), keys_); }
   lent(const lent&) = delete;
   lent& operator=(const lent&) = delete;
