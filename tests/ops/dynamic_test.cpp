@@ -76,6 +76,7 @@ const std::vector<ashlar_plugin_kernel> kernels{
     {"scale", ashlar_plugin_float32, nullptr, scale},
     {"sum", ashlar_plugin_float32, nullptr, sum},
     {"neg", ashlar_plugin_float32, nullptr, fails},
+    {"cast", ashlar_plugin_float32, nullptr, fails},
 };
 const ashlar_plugin good{
     ashlar_plugin_version, sizeof(ashlar_plugin), "card", allocate, release, copy, copy, wait,
@@ -175,6 +176,10 @@ TEST_CASE("ops/dynamic: what the plug-in lacks or does not take happens on the h
   const auto i = al::from_values<whole>({2}, {3, 4});
   CHECK(al::to_vector(al::mul(i, i)) == std::vector<std::int32_t>{9, 16});  // of floats only
   CHECK(runs == 2);
+  using eighth = al::tensor<al::float8_e4m3, al::key_set<al::keys::backend<card>>>;
+  const auto e = al::from_values<eighth>({2}, {al::float8_e4m3(1.5f), al::float8_e4m3(-2.0f)});
+  CHECK(al::to_vector(al::cast<float>(e)) == std::vector<float>{1.5, -2});  // no number for these
+  CHECK_THROWS_AS(al::cast<float>(i), al::chip::plugin_error);
 }
 
 TEST_CASE("ops/dynamic: an error of a kernel is an exception with its code") {

@@ -48,7 +48,8 @@ ashlar_plugin_attribute boxed(T value) {
 inline ashlar_plugin_attribute boxed(double value) {
   return {.kind = ashlar_plugin_real, .length = 0, .integer = 0, .real = value, .list = nullptr};
 }
-inline ashlar_plugin_attribute boxed(const shape& list) {
+template <std::same_as<shape> S>  // a list that becomes a shape would end before the call
+ashlar_plugin_attribute boxed(const S& list) {
   return {.kind = ashlar_plugin_list,
           .length = list.rank(),
           .integer = 0,
@@ -60,7 +61,10 @@ inline ashlar_plugin_attribute boxed(const shape& list) {
 template <class A>
 concept Boxable = requires(const A& a) { boxed(a); };
 template <class A>
-concept BoxableArgument = Tensor<A> || Boxable<A>;
+concept BoxableTensor =
+    Tensor<A> && chip::detail::plugin_element(element_type<A>) != chip::detail::plugin_none;
+template <class A>
+concept BoxableArgument = BoxableTensor<A> || Boxable<A>;
 
 template <std::size_t Outputs, class... A>
 std::int32_t call_boxed(std::int32_t (*f)(const ashlar_plugin_call*), const A&... args) {
