@@ -18,15 +18,6 @@ namespace ashlar {
 
 namespace detail {
 
-/// The plug-in's chip as one that has no kernels at all.
-template <int Slot>
-struct plug_in_without_kernels {
-  static constexpr chip_description description = chip::plug_in<Slot>::description;
-  using memory = typename chip::plug_in<Slot>::memory;
-  using queue = typename chip::plug_in<Slot>::queue;
-  using falls_back_to = chip::host;
-};
-
 template <class T>
 ashlar_plugin_tensor boxed(const view<T>& v) {
   using element = std::remove_const_t<T>;
@@ -101,16 +92,7 @@ struct plugged_kernel {
   }
   template <class... A>
   static void impl(context<chip::plug_in<Slot>>&, const A&... args) {
-    constexpr std::size_t outputs = [] {
-      std::size_t n = 0;
-      const auto see = [&]<class X>(std::type_identity<X>) {
-        if constexpr (is_output<X>) {
-          ++n;
-        }
-      };
-      (see(std::type_identity<A>{}), ...);
-      return n;
-    }();
+    constexpr std::size_t outputs = (0 + ... + std::size_t{is_output<A>});
     if (const std::int32_t code = call_boxed<outputs>(found()->run, args...)) [[unlikely]] {
       throw chip::plugin_error(chip::plug_in<Slot>::table().name, std::string(Op::name) + ".run",
                                "returned the error " + std::to_string(code));
@@ -141,7 +123,7 @@ struct fallback<keys::backend<chip::plug_in<Slot>>> {
         }
       }
     }
-    return fallback<keys::backend<detail::plug_in_without_kernels<Slot>>>::impl(next, args...);
+    return detail::on_other_chip<chip::plug_in<Slot>>::impl(next, args...);
   }
 
  private:

@@ -94,31 +94,23 @@ decltype(auto) brought(const A& a) {
   }
 }
 
-}  // namespace detail
-
-/// Brings the arguments over, calls the operator there, brings the result back. The first call of
-/// each operator tells `on_fallback`.
-///
-/// Cost: two copies per tensor. `dispatch` prefers the chip's own kernels, tile programs and
-/// composites, so this is what is left.
-template <BackendKey Key>
-  requires FallsBack<typename Key::chip>
-struct fallback<Key> {
+/// Brings the arguments over, calls the operator there, brings the result back.
+template <FallsBack Chip>
+struct on_other_chip {
   template <class Step, class... A>
   static auto impl(Step, A&... args) -> typename Step::template result<A...> {
     using op = typename Step::op;
     using returned = typename Step::template result<A...>;
-    detail::say_fallback<op, chip>();
+    say_fallback<op, Chip>();
     if constexpr (!Structured<op>) {
       change<op>(args...);
     } else if constexpr (Step::kind == form::functional) {
-      const auto there = call<op>(detail::brought<other>(args)...);
+      const auto there = call<op>(brought<other>(args)...);
       if constexpr (Tensor<returned>) {
-        return detail::carried<returned>(there);
+        return carried<returned>(there);
       } else {
         return [&]<std::size_t... I>(std::index_sequence<I...>) {
-          return returned{
-              detail::carried<std::tuple_element_t<I, returned>>(std::get<I>(there))...};
+          return returned{carried<std::tuple_element_t<I, returned>>(std::get<I>(there))...};
         }(std::make_index_sequence<std::tuple_size_v<returned>>{});
       }
     } else if constexpr (Step::kind == form::in_place) {
@@ -129,13 +121,12 @@ struct fallback<Key> {
   }
 
  private:
-  using chip = typename Key::chip;
-  using other = typename chip::falls_back_to;
+  using other = typename Chip::falls_back_to;
 
   /// A plain operator writes to some of its arguments: those come back.
   template <class Op, class... A>
   static void change(A&... args) {
-    const std::tuple there{detail::brought<other>(args)...};
+    const std::tuple there{brought<other>(args)...};
     std::apply([](const auto&... x) { call<Op>(x...); }, there);
     const auto back = [](auto& here, const auto& changed) {
       if constexpr (Tensor<std::remove_reference_t<decltype(here)>>) {
@@ -153,9 +144,9 @@ struct fallback<Key> {
   static void take_back(const X& here, const Y& changed) {
     settle(here);
     settle(changed);
-    detail::carry_bytes<other, chip>(
+    carry_bytes<other, Chip>(
         here.bytes(), changed.bytes(),
-        static_cast<std::size_t>(detail::reach(here.spec())) * sizeof(typename X::value_type));
+        static_cast<std::size_t>(reach(here.spec())) * sizeof(typename X::value_type));
     ++here.body()->root().version;
   }
 
@@ -165,14 +156,14 @@ struct fallback<Key> {
     const auto is_missing = [](const auto& here, const auto& there) {
       return detail::is_missing<Step::kind>(op::name, here, there.spec());
     };
-    const auto there = call<op>(detail::brought<other>(args)...);
+    const auto there = call<op>(brought<other>(args)...);
     if constexpr (!Tensor<Out>) {  // all are looked at before one is written
-      detail::each_result(out, there, is_missing);
-      detail::require_apart(op::name, out);
+      each_result(out, there, is_missing);
+      require_apart(op::name, out);
     }
-    detail::each_result(out, there, [&]<class One>(One& one, const auto& from) {
+    each_result(out, there, [&]<class One>(One& one, const auto& from) {
       if (is_missing(one, from)) {
-        one = detail::carried<One>(from);
+        one = carried<One>(from);
       } else {
         place(one, from);
       }
@@ -182,10 +173,21 @@ struct fallback<Key> {
   template <class Out, class There>
   static void place(Out& out, const There& there) {
     // What lies between the elements of a strided output must survive: read, change, write back.
-    auto whole = detail::brought<other>(out);
+    auto whole = brought<other>(out);
     copy.in_place(whole, there);
     take_back(out, whole);
   }
 };
+
+}  // namespace detail
+
+/// What a chip has no kernel for happens on the chip that it names. The first call of each operator
+/// tells `on_fallback`.
+///
+/// Cost: two copies per tensor. `dispatch` prefers the chip's own kernels, tile programs and
+/// composites, so this is what is left.
+template <BackendKey Key>
+  requires FallsBack<typename Key::chip>
+struct fallback<Key> : detail::on_other_chip<typename Key::chip> {};
 
 }  // namespace ashlar
