@@ -55,16 +55,6 @@ struct keys_in<key_set<K...>> {
   using key = std::tuple_element_t<I, std::tuple<K...>>;
 };
 
-/// Leaves a key, whatever `a` is.
-template <class Key, class A>
-decltype(auto) left(const A& a) {
-  if constexpr (Tensor<A>) {
-    return without<Key>(a);
-  } else {
-    return (a);
-  }
-}
-
 /// The rest of a call under `Full`, of whose keys those in `remaining` have not had their turn; the
 /// first `From` have.
 template <class Op, form F, class Full, std::size_t From = 0>
@@ -147,21 +137,23 @@ struct any_step {
         const excluding<key> off;
         return exactly<I + 1, Set>(given, args...);
       } else {
-        return without_key<I + 1, exclude<Set, key>, key>(given, args...);
+        return leaving<I + 1, exclude<Set, key>, key>(given, args...);
       }
     }
   }
   template <std::size_t I, class Fewer, class Key, class... A>
-  result<A...> without_key(key_bits given, A&... args) const {
+  result<A...> leaving(key_bits given, A&... args) const {
     if constexpr (F == form::functional) {
       return [&](const auto&... lower) {
         return result<A...>(exactly<I, Fewer>(given, lower...));
-      }(left<Key>(args)...);
+      }(without_key<Key>(args)...);
     } else {
       return [&](auto& out, auto&... rest) -> result<A...> {
-        auto lower = left<Key>(out);
+        auto lower = without_key<Key>(out);
         const tensor_body* const before = lower.body();
-        [&](const auto&... in) { exactly<I, Fewer>(given, lower, in...); }(left<Key>(rest)...);
+        [&](const auto&... in) {
+          exactly<I, Fewer>(given, lower, in...);
+        }(without_key<Key>(rest)...);
         if (lower.body() != before) {  // it was still to be made
           out = lower;
         }

@@ -119,9 +119,6 @@ template <class A>
   }
 }
 
-}  // namespace detail
-
-namespace detail {
 template <class Op, bool AtRunTime, class... A>
 struct called {
   using type = typename step<Op, form::functional, call_keys<A...>>::template result<const A...>;
@@ -153,9 +150,6 @@ ASHLAR_INLINE decltype(auto) promoted(A& a) {
     return (a);
   }
 }
-}  // namespace detail
-
-namespace detail {
 
 /// Whether the element type of a call is `Key`'s decision, and scopes may switch `Key` off.
 template <class Op, class Set, class Key, class... A>
@@ -174,14 +168,6 @@ struct deciding_key<Op, key_set<K...>, A...> {
                                                         key_set<K>, key_set<>>...>;
 };
 
-template <class Key, class A>
-decltype(auto) without_key(const A& a) {
-  if constexpr (Tensor<A>) {
-    return without<Key>(a);
-  } else {
-    return (a);
-  }
-}
 /// A result as the type that was promised: another element type is cast, missing keys are added.
 template <class Result, class Y>
 Result as_promised(const Y& y) {

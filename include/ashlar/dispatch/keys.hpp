@@ -273,3 +273,15 @@ template <class Key, class T, class K>
 }
 
 }  // namespace ashlar
+namespace detail {
+/// Leaves a key, whatever `a` is.
+template <class Key, class A>
+decltype(auto) without_key(const A& a) {
+  if constexpr (Tensor<A>) {
+    return without<Key>(a);
+  } else {
+    return (a);
+  }
+}
+}  // namespace detail
+
