@@ -71,34 +71,19 @@ struct any_step {
   template <class... A>
   ASHLAR_INLINE result<A...> operator()(A&... args) const {
     // Who begins a call has looked at the scopes; kernels may have opened more on the way.
-    const key_bits left =
-        From == 0 ? remaining : remaining & ~flags([]<class K> { return detail::excluded<K>; });
+    const key_bits left = From == 0 ? remaining : remaining & ~scoped_keys<Full>::excluded();
     return answer<From>(rules<Op, Full>.resolve(left).key, args...);
   }
   /// As `step::composed`.
   template <class... A>
   result<A...> composed(A&... args) const {
-    return exactly<0, Full>(carried | flags([]<class K> { return detail::included<K>; }), args...);
+    return exactly<0, Full>(carried | scoped_keys<Full>::included(), args...);
   }
 
  private:
   using list = keys_in<Full>;
   template <std::size_t I>
   static constexpr key_bits bit = key_bits{1} << I;
-
-  /// A flag of each key that scopes switch.
-  static key_bits flags(auto read) {
-    return [&]<std::size_t... I>(std::index_sequence<I...>) {
-      const auto one = [&]<std::size_t J>(std::integral_constant<std::size_t, J>) -> key_bits {
-        using key = typename list::template key<J>;
-        if constexpr (Excludable<key>) {
-          return read.template operator()<key>() ? bit<J> : 0;
-        }
-        return 0;
-      };
-      return (key_bits{0} | ... | one(std::integral_constant<std::size_t, I>{}));
-    }(std::make_index_sequence<list::count>{});
-  }
 
   template <std::size_t I, class... A>
   ASHLAR_INLINE result<A...> answer(std::size_t at, A&... args) const {

@@ -67,6 +67,26 @@ inline constexpr std::size_t place_in<T, List<X...>> = [] {
   static_cast<void>(((std::is_same_v<T, X> ? true : (++at, false)) || ...));
   return at;
 }();
+/// The keys of a set that scopes of this thread add and take away, by their places.
+template <class Set>
+struct scoped_keys;
+template <class... K>
+struct scoped_keys<key_set<K...>> {
+  static key_bits included() { return (key_bits{0} | ... | flag<K, true>()); }
+  static key_bits excluded() { return (key_bits{0} | ... | flag<K, false>()); }
+
+ private:
+  template <class Key, bool Included>
+  static key_bits flag() {
+    if constexpr (Excludable<Key>) {
+      const bool set = Included ? ashlar::detail::included<Key> : ashlar::detail::excluded<Key>;
+      return key_bits{set} << place_in<Key, key_set<K...>>;
+    } else {
+      return 0;
+    }
+  }
+};
+
 
 template <class Set>
 struct functionality;
@@ -79,7 +99,7 @@ template <class Chips, class Elements, class Keys>
 struct any_lists;
 /// The lists of a stack, and places in them.
 template <class... C, class... T, class... K>
-struct any_lists<chip_list<C...>, element_list<T...>, key_set<K...>> {
+struct any_lists<chip_list<C...>, element_list<T...>, key_set<K...>> : scoped_keys<key_set<K...>> {
   static constexpr std::size_t chips = sizeof...(C);
   static constexpr std::size_t elements = sizeof...(T);
   static constexpr std::size_t key_count = sizeof...(K);
@@ -128,23 +148,6 @@ struct any_lists<chip_list<C...>, element_list<T...>, key_set<K...>> {
     };
     (one(std::type_identity<K>{}), ...);
     return d;
-  }
-  /// The keys that scopes of this thread add and take away.
-  static key_bits included() {
-    return (key_bits{0} | ... | flag<K>([] { return ashlar::detail::included<K>; }));
-  }
-  static key_bits excluded() {
-    return (key_bits{0} | ... | flag<K>([] { return ashlar::detail::excluded<K>; }));
-  }
-
- private:
-  template <class Key>
-  static key_bits flag(auto read) {
-    if constexpr (Excludable<Key>) {
-      return key_bits{read()} << place_in<Key, key_set<K...>>;
-    } else {
-      return 0;
-    }
   }
 };
 
