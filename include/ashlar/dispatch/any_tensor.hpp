@@ -51,14 +51,6 @@ struct any_call;
 template <class Stack, class X>
 class lent;
 
-/// A type as messages show it.
-template <class T>
-constexpr std::string_view readable() {
-  constexpr std::string_view whole = type_name<T>();
-  constexpr std::size_t first = whole.find("T = ") + 4;
-  return whole.substr(first, whole.find_first_of(";]", first) - first);
-}
-
 template <class T, class List>
 inline constexpr std::size_t place_in = 0;
 template <class T, template <class...> class List, class... X>
@@ -67,6 +59,14 @@ inline constexpr std::size_t place_in<T, List<X...>> = [] {
   static_cast<void>(((std::is_same_v<T, X> ? true : (++at, false)) || ...));
   return at;
 }();
+
+template <class Set>
+struct functionality;
+template <class... K>
+struct functionality<key_set<K...>> {
+  using type = set_union<std::conditional_t<BackendKey<K>, key_set<>, key_set<K>>...>;
+};
+
 /// The keys of a set that scopes of this thread add and take away, by their places.
 template <class Set>
 struct scoped_keys;
@@ -85,14 +85,6 @@ struct scoped_keys<key_set<K...>> {
       return 0;
     }
   }
-};
-
-
-template <class Set>
-struct functionality;
-template <class... K>
-struct functionality<key_set<K...>> {
-  using type = set_union<std::conditional_t<BackendKey<K>, key_set<>, key_set<K>>...>;
 };
 
 template <class Chips, class Elements, class Keys>

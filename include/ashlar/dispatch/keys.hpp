@@ -82,6 +82,13 @@ template <class T>
 constexpr std::string_view type_name() {
   return __PRETTY_FUNCTION__;
 }
+/// A type as messages show it.
+template <class T>
+constexpr std::string_view readable() {
+  constexpr std::string_view whole = type_name<T>();
+  constexpr std::size_t first = whole.find("T = ") + 4;
+  return whole.substr(first, whole.find_first_of(";]", first) - first);
+}
 
 /// Insertion sort of keys by (priority, name); the name orders backends, equal ones are one.
 /// Cost: 1.7 ms of compile time per new set; a sort of types takes nine times that.

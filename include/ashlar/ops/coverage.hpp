@@ -45,10 +45,7 @@ namespace detail {
 /// brackets.
 template <class T>
 constexpr std::string_view short_name() {
-  constexpr std::string_view whole = type_name<T>();
-  constexpr std::string_view key = "T = ";
-  const std::size_t first = whole.find(key) + key.size();
-  const std::string_view full = whole.substr(first, whole.find_first_of(";]", first) - first);
+  constexpr std::string_view full = readable<T>();
   const std::size_t end = std::min(full.find('<'), full.size());
   const std::size_t colon = full.substr(0, end).rfind(':');
   return colon == std::string_view::npos ? full : full.substr(colon + 1);
