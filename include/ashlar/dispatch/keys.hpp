@@ -206,6 +206,7 @@ concept FloatingTensor = Tensor<A> && Floating<typename A::value_type>;
 /// The chip of a set. Backends have the lowest priority, so it stands last.
 template <class Set>
 struct backend_of {
+  using key = void;
   static constexpr bool is_one = false;
 };
 template <class First, class... K>
@@ -279,7 +280,6 @@ template <class Key, class T, class K>
   return tensor<T, set_union<K, key_set<Key>>>(x);
 }
 
-}  // namespace ashlar
 namespace detail {
 /// Leaves a key, whatever `a` is.
 template <class Key, class A>
@@ -292,3 +292,4 @@ decltype(auto) without_key(const A& a) {
 }
 }  // namespace detail
 
+}  // namespace ashlar

@@ -216,15 +216,6 @@ struct rules_of<key_set<>> {
     return rule_row<1>({rule<Op, keys::undefined>()});
   }
 };
-template <class Set>
-struct last_key {
-  using type = void;
-};
-template <class First, class... K>
-struct last_key<key_set<First, K...>> {
-  using type = std::tuple_element_t<sizeof...(K), std::tuple<First, K...>>;
-};
-
 template <class Set, std::size_t From>
 struct keys_after;
 template <class... K, std::size_t From>
@@ -239,7 +230,7 @@ struct keys_after<key_set<K...>, From> {
 /// An operator's row of the table over the keys of a set.
 template <class Op, class Set>
 inline constexpr auto rules =
-    detail::rules_of<Set>::template row<Op, typename detail::last_key<Set>::type>();
+    detail::rules_of<Set>::template row<Op, typename backend_of<Set>::key>();
 
 /// The key that answers `Op` under a set, by which rule, and the keys below it.
 template <class Op, class Set>

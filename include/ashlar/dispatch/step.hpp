@@ -141,8 +141,8 @@ using result = result_by<Op, F, Full, Full, A...>;
 template <class Op, class Key, class Set, found How>
 using interposed_kernel = std::conditional_t<
     How == found::fallback, fallback<Key>,
-    std::conditional_t<exists<kernel_on<Op, Key, typename last_key<Set>::type>>,
-                       kernel_on<Op, Key, typename last_key<Set>::type>, kernel<Op, Key>>>;
+    std::conditional_t<exists<kernel_on<Op, Key, typename backend_of<Set>::key>>,
+                       kernel_on<Op, Key, typename backend_of<Set>::key>, kernel<Op, Key>>>;
 
 /// A decomposition in the place of a kernel. Defined in `decomposed.hpp`.
 template <class Op>
