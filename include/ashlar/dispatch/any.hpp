@@ -482,7 +482,7 @@ struct any_call {
           (rule<Op, keys::backend<typename lists::template chip<C>>>() < found::fallthrough)...};
     }(std::make_index_sequence<lists::chips>{});
     if (!has_rule[chip]) {
-      throw_missing_kernel(name_of<Op>(), lists::chip_names[chip]);
+      throw missing_kernel(name_of<Op>(), lists::chip_names[chip]);
     }
     throw unsupported_elements(name_of<Op>(), lists::chip_names[chip], types);
   }

@@ -88,14 +88,14 @@ struct any_step {
   template <std::size_t I, class... A>
   ASHLAR_INLINE result<A...> answer(std::size_t at, A&... args) const {
     if constexpr (I == list::count) {
-      throw_missing_kernel(name_of<Op>(), key_name<typename list::template key<I - 1>>());
+      throw missing_kernel(name_of<Op>(), key_name<typename list::template key<I - 1>>());
     } else {
       constexpr found how = rules<Op, Full>.rule[I];
       using key = typename list::template key<I>;
       if constexpr (how != found::fallthrough) {
         if (at == I) {
           if constexpr (how == found::missing) {
-            throw_missing_kernel(name_of<Op>(), key_name<key>());
+            throw missing_kernel(name_of<Op>(), key_name<key>());
           } else if constexpr (how == found::composite) {
             return composed(args...);
           } else {

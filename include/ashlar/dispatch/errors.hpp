@@ -28,12 +28,6 @@ struct missing_kernel final : error {
   }
 };
 
-[[noreturn]] inline void throw_missing_kernel(
-    std::string_view op, std::string_view key,
-    std::source_location at = std::source_location::current()) {
-  throw missing_kernel(op, key, at);
-}
-
 /// An `out=` or in-place call whose result does not fit where it should go.
 struct output_error final : error {
   std::string op;
