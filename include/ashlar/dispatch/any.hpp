@@ -144,11 +144,9 @@ struct any_call {
   static constexpr std::size_t count = sizeof...(A);
   static constexpr std::array<bool, count> is_tensor{is_any<A>...};
   /// Arguments with an element type of their own, each a dimension of the table.
-  static constexpr std::array<bool, count> own_type = [] {
-    return []<std::size_t... I>(std::index_sequence<I...>) {
-      return std::array<bool, count>{(is_tensor[I] && is_fixed<Op, I>())...};
-    }(std::make_index_sequence<count>{});
-  }();
+  static constexpr auto own_type = []<std::size_t... I>(std::index_sequence<I...>) {
+    return std::array<bool, count>{(is_tensor[I] && is_fixed<Op, I>())...};
+  }(std::make_index_sequence<count>{});
   static constexpr bool any_joined = [] {
     for (std::size_t i = 0; i < count; ++i) {
       if (is_tensor[i] && !own_type[i]) {
@@ -176,15 +174,15 @@ struct any_call {
   template <std::size_t At, std::size_t I>
   static constexpr std::size_t element_at() {
     std::size_t rest = At % per_chip;
-    std::size_t joined = rest;
-    std::size_t mine = 0;
     for (std::size_t i = count; i-- > 0;) {
       if (own_type[i]) {
-        (i == I ? mine : joined) = i == I ? joined % lists::elements : joined;
-        joined /= lists::elements;
+        if (i == I) {
+          return rest % lists::elements;
+        }
+        rest /= lists::elements;
       }
     }
-    return own_type[I] ? mine : joined;
+    return rest;
   }
   template <std::size_t At>
   using chip_at = typename lists::template chip<At / per_chip>;
@@ -459,11 +457,11 @@ struct any_call {
           throw undefined_tensor(name_of<Op>());
         }
         first = first == nullptr ? &a : first;
-        other = other == nullptr && a.where().chip != first->where().chip ? &a : other;
+        other = a.tag().chip() != first->tag().chip() ? &a : other;
       }
     };
     (see(args), ...);
-    throw device_error(name_of<Op>(), first->where(), (other == nullptr ? first : other)->where());
+    throw device_error(name_of<Op>(), first->where(), other->where());
   }
   [[noreturn, gnu::noinline]] static void no_kernel(std::size_t chip, std::size_t element,
                                                     const A&... args) {
