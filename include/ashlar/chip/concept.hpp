@@ -90,13 +90,13 @@ class context {
   /// This thread's calls are enqueued on `q` for as long as it lives.
   class use_queue {
    public:
-    explicit use_queue(typename C::queue q)
-        : before_(std::exchange(current().queue, std::move(q))) {}
-    ~use_queue() { current().queue = std::move(before_); }
+    explicit use_queue(typename C::queue q) : before_(std::exchange(of_.queue, std::move(q))) {}
+    ~use_queue() { of_.queue = std::move(before_); }
     use_queue(const use_queue&) = delete;
     use_queue& operator=(const use_queue&) = delete;
 
    private:
+    context& of_ = current();  // also where another device has become the current one
     typename C::queue before_;
   };
 
