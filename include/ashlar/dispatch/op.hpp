@@ -72,7 +72,7 @@ template <class Op, class Chip>
 struct tile_kernel : missing {};
 
 /// An operator in terms of others, in the end of `ops::prims`: `decomposition<Op>{}(args...)` takes
-/// what the operator takes. Specialised in `ashlar/ops/decompositions.hpp`.
+/// what the operator takes. Specialised beside the operator or in `ashlar/ops/decompositions.hpp`.
 ///
 /// A backend uses it where `decomposition<Op>::answers<Key>` holds. The tape records the parts
 /// where `Op` itself says no derivative and the decomposition says its `parts`, on chips that have

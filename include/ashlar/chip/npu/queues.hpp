@@ -161,9 +161,9 @@ class scheduler {
   }
 
   /// Lets everything happen that is enqueued on the queue.
-  /// Throws: the first fault of a launch since the last wait. What was enqueued on any queue then
-  /// is
-  ///         dropped; the queues stay usable.
+  ///
+  /// Throws: the first fault of a launch since the last wait. What was enqueued then, on any queue,
+  ///         is dropped; the queues stay usable.
   void wait(queue_id q) {
     const std::lock_guard hold(mutex_);
     advance(q, queues_[q].enqueued);
