@@ -78,6 +78,29 @@ TEST_CASE("chip/npu/devices: results, views and new tensors are where the argume
 }
 
 namespace {
+/// Two devices whose queues count who waits for them.
+struct pair {
+  static constexpr al::chip_description description{.name = "pair"};
+  static constexpr int devices = 2;
+  using memory = host::memory;
+  struct queue {
+    int waits = 0;
+    void wait() { ++waits; }
+  };
+};
+}  // namespace
+
+TEST_CASE("chip/npu/devices: who settles a tensor waits for the queue of its device") {
+  const auto x = [] {
+    const al::on_device<pair> second(1);
+    return al::empty<on<pair>>({2});
+  }();
+  al::settle(x);
+  CHECK(al::context<pair>::of(1).queue.waits == 1);
+  CHECK(al::context<pair>::of(0).queue.waits == 0);
+}
+
+namespace {
 struct doubled {
   static constexpr std::string_view name = "doubled";
   static constexpr std::array arguments{al::argument{"self"}};

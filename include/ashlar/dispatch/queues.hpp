@@ -126,7 +126,7 @@ struct launching<Chip> {
 template <Tensor X>
 void settle(const X& x) {
   using chip = chip_of<typename X::keys>;
-  context<chip>& ctx = context<chip>::current();
+  context<chip>& ctx = x ? context<chip>::of(x.ordinal()) : context<chip>::current();
   if constexpr (HasQueues<chip>) {
     detail::order_use<true>(ctx, x);
   }
