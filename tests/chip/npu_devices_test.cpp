@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -101,12 +102,25 @@ TEST_CASE("chip/npu/devices: who settles a tensor waits for the queue of its dev
 }
 
 namespace {
+std::atomic<int> gradients_under_way = 0;
 struct doubled {
   static constexpr std::string_view name = "doubled";
   static constexpr std::array arguments{al::argument{"self"}};
   static constexpr al::tensor_spec meta(const al::tensor_spec& self) {
     return al::contiguous_like(self, self.type);
   }
+  /// Waits for a second one, so that both threads of a pass have one.
+  struct derivative {
+    static constexpr std::array needs{0u};
+    template <int I>
+    static auto vjp(const auto& g, const auto&) {
+      ++gradients_under_way;
+      while (gradients_under_way < 2) {
+        std::this_thread::yield();
+      }
+      return al::add(g, g);
+    }
+  };
 };
 int part_on = -1;
 }  // namespace
@@ -171,6 +185,22 @@ TEST_CASE("chip/npu/devices: gradients stay on the device of the forward pass") 
   al::backward(al::sum(al::mul(x, x) / 2.0, {0}, false));
   CHECK(al::gradient(x).ordinal() == 1);
   CHECK(al::to_vector(al::gradient(x)) == reals{1, 2, 3, 4});
+}
+
+TEST_CASE("chip/npu/devices: threads of a backward pass allocate on its device, as its own does") {
+  al::memory::caching_allocator<big::memory> mine;
+  const al::memory::resource* const expected = &mine;
+  const al::on_device<big> second(1);
+  const al::context<big>::use_allocator from(mine);
+  const al::autograd::threads_scope two(2);
+  const al::shape large{1000};  // more than what lies in a tensor's body
+  const auto a = al::require_grad(al::ones<recorded<big>>(large));
+  const auto b = al::require_grad(al::ones<recorded<big>>(large));
+  const auto y = al::mul(al::call<doubled>(a), al::call<doubled>(b));
+  gradients_under_way = 0;
+  al::backward(y, al::ones<recorded<big>>(large));
+  CHECK(al::gradient(a).body()->owner == expected);
+  CHECK(al::gradient(b).body()->owner == expected);
 }
 
 namespace {

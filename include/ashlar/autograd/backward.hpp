@@ -35,12 +35,12 @@ template <class Chip, class... K>
           off = std::array<bool, sizeof...(K)>{ashlar::detail::excluded<K>...},
           added = std::array<bool, sizeof...(K)>{ashlar::detail::included<K>...}](
              const std::function<void()>& body) {
-    auto& here = context<Chip>::current();
-    if (&here == &mine) {
+    if (&context<Chip>::current() == &mine) {
       return body();
     }
+    const on_device<Chip> there(ordinal);
+    auto& here = context<Chip>::current();
     const typename context<Chip>::use_allocator allocations(*from);
-    here.ordinal = ordinal;
     static_cast<void>(queue);
     if constexpr (HasQueues<Chip>) {
       here.queue = queue;
