@@ -215,6 +215,44 @@ TEST_CASE("memory/private_pools: a checkpoint whose segments are gone changes no
   a.deallocate(other, 5 * mib);
 }
 
+TEST_CASE("memory/private_pools: a pool that is dropped while it is captured into serves on") {
+  upstream::reset(3 * mib);
+  allocator a;
+  std::byte* const cached = a.allocate(2 * mib);
+  a.deallocate(cached, 2 * mib);
+  const memory::pool_id pool = a.make_pool();
+  a.begin_capture(pool);
+  a.drop_pool(pool);
+  a.on_low_memory(
+      [](void* with) {
+        static_cast<allocator*>(with)->release_cached();
+        return true;
+      },
+      &a);
+  std::byte* const p = a.allocate(2 * mib);
+  REQUIRE(a.checkpoint(pool).blocks.size() == 1);
+  CHECK(a.checkpoint(pool).blocks[0].address == reinterpret_cast<std::uintptr_t>(p));
+  a.end_capture();
+  a.deallocate(p, 2 * mib);
+  a.release_cached();
+  CHECK(a.blocks().empty());
+  CHECK(upstream::used == 0);
+}
+
+TEST_CASE("memory/private_pools: ids of other allocators and checkpoints of no pool do no harm") {
+  upstream::reset();
+  allocator a;
+  std::byte* const p = a.allocate(mib);
+  for (const auto id : {memory::pool_id::shared, memory::pool_id{1}, memory::pool_id{~0U}}) {
+    a.drop_pool(id);
+    CHECK(a.checkpoint(id).blocks.size() == (id == memory::pool_id::shared ? 2 : 0));
+  }
+  CHECK_THROWS_AS(a.restore({}), argument_error);
+  CHECK_THROWS_AS(a.restore(a.checkpoint(memory::pool_id::shared)), argument_error);
+  CHECK(a.stats().requested == mib);
+  a.deallocate(p, mib);
+}
+
 TEST_CASE("memory/private_pools: two memories, each with its alignment, are one resource") {
   using sram = upstreams::paper<10>;
   using dram = upstreams::paper<11>;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ashlar/config.hpp"
+#include "ashlar/core/error.hpp"
 #include "ashlar/memory/block_info.hpp"
 #include "ashlar/memory/detail/block_allocator.hpp"
 #include "ashlar/memory/detail/shard.hpp"
@@ -201,8 +202,13 @@ class caching_allocator final : public resource {
   }
   /// Makes the blocks of a pool what they were, at the same addresses, so that another graph can be
   /// captured behind the same first one. Waits for events. Requires: nothing is captured.
-  /// Throws: `checkpoint_error` where a segment is gone; nothing changes.
+  /// Throws: `checkpoint_error` where a segment is gone, `argument_error` where the checkpoint is of
+  /// no private pool; nothing changes.
   pool_restored restore(const pool_checkpoint& then) {
+    if (then.of == pool_id::shared) {
+      throw argument_error("ashlar::memory::caching_allocator::restore",
+                           "the checkpoint is of no private pool; take it with checkpoint(pool)");
+    }
     const std::lock_guard hold(mutex_);
     ASHLAR_ASSERT(!core_.captures_any(),
                   "ashlar::memory::caching_allocator::restore: end the captures first");

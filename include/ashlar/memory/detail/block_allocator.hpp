@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "ashlar/memory/action.hpp"
@@ -42,7 +41,6 @@ class block_allocator : private segment_store<Upstream, Config> {
   using store::counts_;
   using store::limit_;
   using store::log_;
-  using store::pool_of;
   using store::pools_;
   static constexpr bool has_events = HasEvents<Upstream>;
   static constexpr std::size_t granule = Config::granule;
@@ -197,9 +195,11 @@ class block_allocator : private segment_store<Upstream, Config> {
         }
       }
     }
-    std::erase_if(pools_, [&](const auto& p) {
-      return p->owner != pool_id::shared && !this->alive(p->owner) && p->segments == 0;
-    });
+    if (captures_.empty()) {  // else a request that a callback interrupts may be in one of them
+      std::erase_if(pools_, [&](const auto& p) {
+        return p->owner != pool_id::shared && !this->alive(p->owner) && p->segments == 0;
+      });
+    }
   }
 
   // ---- private pools ----
@@ -209,7 +209,11 @@ class block_allocator : private segment_store<Upstream, Config> {
     return static_cast<pool_id>(this->owners_.size());
   }
   /// Its blocks stay as they are, its segments go back to the chip when they are free.
-  void drop_pool(pool_id id) { this->owners_[static_cast<std::size_t>(id) - 1] = false; }
+  void drop_pool(pool_id id) {
+    if (this->alive(id)) {
+      this->owners_[static_cast<std::size_t>(id) - 1] = false;
+    }
+  }
   [[nodiscard]] bool exists(pool_id id) const { return this->alive(id); }
   /// Whether a request or a block may belong to a private pool.
   [[nodiscard]] bool any_private() const {
