@@ -86,6 +86,10 @@ class block_allocator : private segment_store<Upstream, Config> {
                    MakeRoom&& make_room) {
     outcome o;
     pool& p = this->pool_for(segments::pool(wanted), queue, owner_for(queue));
+    const std::size_t most = placement::most(wanted);
+    if (most > no_limit / 4 || wanted > no_limit / 4 - most) {
+      return refuse(o, p, wanted, label);
+    }
     this->reserve(3);
     const auto took = [&](ladder step) { o.tried |= static_cast<unsigned>(step); };
     if (!pending_.empty() && captures_.empty()) {
@@ -107,10 +111,6 @@ class block_allocator : private segment_store<Upstream, Config> {
         took(ladder::collection);
         this->collect();
       }
-      const std::size_t most = placement::most(wanted);
-      if (wanted > no_limit / 4 - most) {
-        return failed(o, p);
-      }
       const auto ask = [&] { return from_chip(p, wanted + most); };
       if (captures_.empty()) {
         this->trim(segments::bytes(wanted + most), wanted);
@@ -130,9 +130,7 @@ class block_allocator : private segment_store<Upstream, Config> {
         b = ask();
       }
       if (b == nullptr) {
-        ++counts_.failures;
-        log_.add(action::oom, nullptr, wanted, queue, label);
-        return failed(o, p);
+        return refuse(o, p, wanted, label);
       }
     }
     o.found = hand_out(*b, bytes, wanted, label);
@@ -336,7 +334,9 @@ class block_allocator : private segment_store<Upstream, Config> {
     return given;
   }
 
-  static outcome& failed(outcome& o, const pool& p) {
+  outcome& refuse(outcome& o, const pool& p, std::size_t wanted, const char* label) noexcept {
+    ++counts_.failures;
+    log_.add(action::oom, nullptr, wanted, p.queue, label);
     const block* const b = p.free.largest();
     o.free_in_pool = p.free_bytes;
     o.largest_free = b != nullptr ? b->size : 0;
