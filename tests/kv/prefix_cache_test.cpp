@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <random>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "ashlar/kv/policies.hpp"

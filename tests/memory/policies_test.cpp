@@ -3,14 +3,12 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <map>
 #include <random>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "ashlar/memory/caching_allocator.hpp"
@@ -20,7 +18,8 @@ using namespace ashlar;
 
 namespace {
 
-constexpr std::size_t kib = memory::kib, mib = memory::mib;
+using memory::kib, memory::mib;
+using upstreams::held, upstreams::give_one, upstreams::give_all;
 
 // What every list of policies is tried with. A `name` for messages.
 struct by_default {
@@ -80,11 +79,6 @@ int disorder(const A& a) {
   return wrong + (a.stats().reserved != reserved) + (reserved != upstreams::paper<1>::used);
 }
 
-struct held {
-  std::byte* p;
-  std::size_t bytes;
-};
-
 [[nodiscard]] std::size_t some_size(std::mt19937& random) {
   const auto magnitude =
       static_cast<unsigned>(random() % 24);  // up to 16 MiB, small ones more often
@@ -122,13 +116,10 @@ TEST_CASE_TEMPLATE("memory/policies: a chip that throws changes nothing", Lists,
             CHECK(disorder(a) == 0);
           }
         } else {
-          a.deallocate(blocks.back().p, blocks.back().bytes);
-          blocks.pop_back();
+          give_one(a, blocks, blocks.size() - 1);
         }
       }
-      for (const held& h : blocks) {
-        a.deallocate(h.p, h.bytes);
-      }
+      give_all(a, blocks);
     }
     CHECK(upstream::used == 0);
     if (!threw) {
@@ -154,9 +145,7 @@ TEST_CASE("memory/policies: large blocks lie at multiples of 2 MiB, also after a
       blocks.erase(blocks.begin());
     }
   }
-  for (const held& h : blocks) {
-    a.deallocate(h.p, h.bytes);
-  }
+  give_all(a, blocks);
 }
 
 TEST_CASE("memory/policies: slack lies behind every block") {

@@ -20,6 +20,7 @@ using namespace ashlar;
 namespace {
 
 using memory::kib, memory::mib;
+using upstreams::held;
 using upstream = upstreams::paper<3>;
 using allocator = memory::caching_allocator<upstream>;
 
@@ -135,10 +136,6 @@ TEST_CASE("memory/private_pools: a checkpoint is returned to at the same address
   allocator a;
   const memory::pool_id pool = a.make_pool();
   std::mt19937 random(1);
-  struct held {
-    std::byte* p;
-    std::size_t bytes;
-  };
   std::vector<held> mine;
   const auto run = [&](int count) {
     a.begin_capture(pool);
@@ -147,10 +144,7 @@ TEST_CASE("memory/private_pools: a checkpoint is returned to at the same address
         const std::size_t bytes = 1 + random() % (random() % 2 == 0 ? 3000 : 3 * mib);
         mine.push_back({a.allocate(bytes), bytes});
       } else {
-        const std::size_t k = random() % mine.size();
-        a.deallocate(mine[k].p, mine[k].bytes);
-        mine[k] = mine.back();
-        mine.pop_back();
+        upstreams::give_one(a, mine, random() % mine.size());
       }
     }
     a.end_capture();
@@ -186,9 +180,7 @@ TEST_CASE("memory/private_pools: a checkpoint is returned to at the same address
     CHECK(changed.taken.size() == taken);
     mine = then;  // those it names are the caller's again
   }
-  for (const held& h : mine) {
-    a.deallocate(h.p, h.bytes);
-  }
+  upstreams::give_all(a, mine);
   CHECK(a.stats().allocated == 0);
   CHECK(a.stats().requested == 0);
   a.drop_pool(pool);
