@@ -6,7 +6,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -66,12 +65,14 @@ int main(int argc, char** argv) {
   std::string trace, out;
   std::vector<std::string> policies;
   int repetitions = 5;
-  app.add_option("TRACE", trace, "a file, or the name of a made-up program; left out: all of them");
+  CLI::Option* const named = app.add_option(
+      "TRACE", trace, "a file, or the name of a made-up program; left out: all of them");
   app.add_option("--policies", policies, "names, separated by commas; left out: all")
       ->delimiter(',');
   app.add_option("--repetitions", repetitions, "runs, the fastest of which counts")
       ->check(CLI::Range(1, 10000));
-  app.add_option("--write", out, "writes TRACE to this file instead");
+  // One at a time: in a file of several, ids would come again.
+  app.add_option("--write", out, "writes TRACE to this file instead")->needs(named);
   std::string about = "made-up programs:";
   const std::vector<traces::named> made_up = traces::all();
   for (const traces::named& t : made_up) {
@@ -110,10 +111,12 @@ int main(int argc, char** argv) {
   }
   if (!out.empty()) {
     std::ofstream to(out);
-    for (const traces::named& t : chosen) {
-      to << "# " << t.name << '\n' << memory::write_trace(t.requests);
+    to << "# " << chosen.front().name << '\n' << memory::write_trace(chosen.front().requests);
+    if (!to.flush()) {
+      std::cerr << "allocator_replay: " << out << " cannot be written\n";
+      return 2;
     }
-    return to ? 0 : 2;
+    return 0;
   }
 
   std::printf("%-18s %-18s %10s %10s %8s %8s %8s %8s\n", "trace", "policies", "live MB", "reserved",

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -153,6 +154,12 @@ TEST_CASE("kv/block_pool: newcomers leave the watermark free, and what never fit
   ids.resize(100);
   CHECK_NOTHROW(busy.allocate(ids));  // who is in may take the rest
   CHECK(kv::block_pool(10).admit(10) == kv::admission::now);
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  CHECK(pool.admit(0) == kv::admission::now);
+  CHECK(pool.admit(most) == kv::admission::never);
+  for (const std::int64_t below : {std::int64_t{-1}, -most - 1}) {
+    CHECK_THROWS_AS(static_cast<void>(pool.admit(below)), ashlar::argument_error);
+  }
   CHECK_THROWS_AS(kv::block_pool(1, {.watermark = 1001}), ashlar::argument_error);
 }
 

@@ -4,10 +4,12 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <cstdint>
 #include <functional>
 #include <limits>
 #include <random>
 #include <set>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -244,6 +246,20 @@ TEST_CASE("kv/block_table: adopted and exchanged blocks must be kept ones") {
   third.exchange(0, 0);
   CHECK(pool.references(0) == 3);
   CHECK(pool.used() == 2);
+}
+
+TEST_CASE("kv/block_table: more tokens than a sequence can count are not adopted") {
+  kv::block_pool pool(2);
+  constexpr std::int32_t half = 1 << 30;
+  kv::block_table table(pool, half);
+  table.append(half);
+  pool.keep(0);
+  const std::array<kv::block_id, 2> both{0, 0};
+  kv::block_table other(pool, half);
+  CHECK_THROWS_AS(other.adopt(both), ashlar::argument_error);
+  CHECK(pool.references(0) == 1);
+  other.adopt(std::span(both).first(1));
+  CHECK(other.tokens() == half);
 }
 
 TEST_CASE("kv/usage: validate finds a reference that no table has") {

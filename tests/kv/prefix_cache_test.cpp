@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <random>
 #include <span>
-#include <utility>
 #include <vector>
 
 #include "ashlar/kv/policies.hpp"
@@ -150,6 +149,18 @@ TEST_CASE("kv/prefix_cache: blocks of one content stay two, or are made one") {
   };
   CHECK(two_at_once(pages{}) == 4);
   CHECK(two_at_once(merging{}) == 2);
+}
+
+TEST_CASE("kv/prefix_cache: a table of another pool is refused") {
+  kv::block_pool pool(4), other(4);
+  kv::prefix_cache<> cache(pool, 2);
+  kv::block_table here(pool, 2), there(other, 2);
+  here.append(2);
+  there.append(2);
+  const text tokens{1, 2};
+  CHECK_THROWS_AS(cache.publish(there, tokens), ashlar::argument_error);
+  CHECK(cache.blocks() == 0);
+  CHECK(cache.publish(here, tokens) == 1);
 }
 
 TEST_CASE("kv/prefix_cache: clear forgets the names, not the blocks") {

@@ -10,7 +10,6 @@
 #include <optional>
 #include <random>
 #include <span>
-#include <string>
 #include <utility>
 #include <vector>
 

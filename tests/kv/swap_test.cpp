@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <cstdint>
 #include <limits>
 #include <string>
 #include <vector>
@@ -42,6 +43,8 @@ TEST_CASE("kv/swap: shared blocks move once and are shared again") {
 
   CHECK(host.can_return(both) == kv::admission::now);
   CHECK(host.can_return(both, 4) == kv::admission::never);
+  CHECK(host.can_return(both, std::numeric_limits<std::int64_t>::max()) == kv::admission::never);
+  CHECK_THROWS_AS(static_cast<void>(host.can_return(both, -1)), ashlar::argument_error);
   kv::block_table other(pool, 2);
   other.append(8);
   CHECK(host.can_return(both) == kv::admission::later);

@@ -4,7 +4,6 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
-#include <new>
 #include <random>
 #include <thread>
 #include <utility>

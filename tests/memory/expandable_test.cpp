@@ -4,10 +4,8 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
-#include <cstdint>
 #include <cstring>
 #include <random>
-#include <string>
 #include <utility>
 #include <vector>
 

@@ -12,7 +12,6 @@
 #include <random>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "ashlar/memory/caching_allocator.hpp"
@@ -24,13 +23,9 @@ namespace {
 
 using upstream = upstreams::paper<4>;
 using memory::kib, memory::mib;
+using upstreams::held, upstreams::give_one, upstreams::give_all;
 template <class... Policies>
 using allocator = memory::caching_allocator<upstream, memory::recorded<512>, Policies...>;
-
-struct held {
-  std::byte* p;
-  std::size_t bytes;
-};
 
 /// Some requests under two labels, one of which must not break a page.
 template <class A>
@@ -44,19 +39,10 @@ std::vector<held> work(A& a, int count) {
       const std::size_t bytes = 1 + random() % (600 * kib);
       blocks.push_back({a.allocate(bytes, i % 7 == 0 ? 1U : 0U), bytes});
     } else {
-      const std::size_t k = random() % blocks.size();
-      a.deallocate(blocks[k].p, blocks[k].bytes);
-      blocks[k] = blocks.back();
-      blocks.pop_back();
+      give_one(a, blocks, random() % blocks.size());
     }
   }
   return blocks;
-}
-template <class A>
-void give_back(A& a, const std::vector<held>& blocks) {
-  for (const held& h : blocks) {
-    a.deallocate(h.p, h.bytes);
-  }
 }
 
 [[nodiscard]] std::size_t count(std::string_view text, std::string_view what) {
@@ -132,7 +118,7 @@ TEST_CASE("memory/picture: JSON that another parser reads says what the allocato
     CHECK(e["addr"] == s.actions[i].address);
     CHECK(e.value("label", "") == (s.actions[i].label != nullptr ? s.actions[i].label : ""));
   }
-  give_back(a, blocks);
+  give_all(a, blocks);
 }
 
 TEST_CASE("memory/picture: the history worked out backwards is what was seen on the way") {
@@ -146,10 +132,7 @@ TEST_CASE("memory/picture: the history worked out backwards is what was seen on 
       const std::size_t bytes = 1 + random() % (300 * kib);
       blocks.push_back({a.allocate(bytes), bytes});
     } else {
-      const std::size_t k = random() % blocks.size();
-      a.deallocate(blocks[k].p, blocks[k].bytes);
-      blocks[k] = blocks.back();
-      blocks.pop_back();
+      give_one(a, blocks, random() % blocks.size());
     }
     std::size_t largest = 0;
     for (const memory::block_info& b : a.blocks()) {
@@ -174,7 +157,7 @@ TEST_CASE("memory/picture: the history worked out backwards is what was seen on 
     }
   }
   CHECK(compared > 100);
-  give_back(a, blocks);
+  give_all(a, blocks);
 }
 
 TEST_CASE("memory/picture: an allocator without blocks or records has a page, too") {
@@ -230,6 +213,6 @@ TEST_CASE("memory/picture: a browser draws every block and answers to events") {
     CHECK(dom.find("% fragmented") != std::string::npos);
     CHECK(dom.find("&lt;/script&gt;&lt;b&gt;\"odd\" &amp; &lt;i&gt;") != std::string::npos);
   }
-  give_back(a, blocks);
+  give_all(a, blocks);
 #endif
 }

@@ -3,13 +3,12 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <random>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "ashlar/memory/caching_allocator.hpp"
@@ -19,7 +18,8 @@ using namespace ashlar;
 
 namespace {
 
-constexpr std::size_t kib = memory::kib, mib = memory::mib;
+using memory::kib, memory::mib;
+using upstreams::held, upstreams::give_one, upstreams::give_all;
 
 // What every list of policies is tried with. A `name` for messages.
 struct by_default {
@@ -79,11 +79,6 @@ int disorder(const A& a) {
   return wrong + (a.stats().reserved != reserved) + (reserved != upstreams::paper<1>::used);
 }
 
-struct held {
-  std::byte* p;
-  std::size_t bytes;
-};
-
 [[nodiscard]] std::size_t some_size(std::mt19937& random) {
   const auto magnitude =
       static_cast<unsigned>(random() % 24);  // up to 16 MiB, small ones more often
@@ -121,13 +116,10 @@ TEST_CASE_TEMPLATE("memory/policies: a chip that throws changes nothing", Lists,
             CHECK(disorder(a) == 0);
           }
         } else {
-          a.deallocate(blocks.back().p, blocks.back().bytes);
-          blocks.pop_back();
+          give_one(a, blocks, blocks.size() - 1);
         }
       }
-      for (const held& h : blocks) {
-        a.deallocate(h.p, h.bytes);
-      }
+      give_all(a, blocks);
     }
     CHECK(upstream::used == 0);
     if (!threw) {
@@ -153,9 +145,7 @@ TEST_CASE("memory/policies: large blocks lie at multiples of 2 MiB, also after a
       blocks.erase(blocks.begin());
     }
   }
-  for (const held& h : blocks) {
-    a.deallocate(h.p, h.bytes);
-  }
+  give_all(a, blocks);
 }
 
 TEST_CASE("memory/policies: slack lies behind every block") {
@@ -259,6 +249,40 @@ TEST_CASE("memory/policies: a limit advises to raise it") {
   } catch (const memory::out_of_memory& e) {
     CHECK(e.advice().find("the request alone") != std::string::npos);
   }
+}
+
+TEST_CASE_TEMPLATE("memory/policies: what no address range is long enough for is a failure, too",
+                   Lists, by_default, large_aligned) {
+  upstreams::paper<1>::reset();
+  allocator<Lists> a;
+  int seen = 0;
+  a.on_out_of_memory([](const memory::out_of_memory&, void* with) { ++*static_cast<int*>(with); },
+                     &seen);
+  constexpr std::size_t most = ~std::size_t{0};
+  for (const std::size_t bytes : {most, most - 511, most / 2, most / 4 + 1, most / 4}) {
+    CHECK_THROWS_AS(static_cast<void>(a.allocate(bytes)), memory::out_of_memory);
+    CHECK(a.allocate_or_null(bytes) == nullptr);
+  }
+  CHECK(seen == 5);
+  CHECK(a.stats().failures == 10);
+  CHECK(a.stats().retries == 0);  // nothing was given up for it
+  CHECK_THROWS_AS(static_cast<void>(a.block_size(most)), memory::out_of_memory);
+}
+
+TEST_CASE("memory/policies: a share that is none is refused, and so is a device") {
+  memory::caching_allocator<upstreams::paper<1>> a;
+  for (const double share : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()}) {
+    CHECK_THROWS_AS(a.set_limit(4 * mib, share), argument_error);
+  }
+  CHECK_NOTHROW(a.set_limit(4 * mib, 1));
+  using shared = upstreams::paper<9>;
+  for (const int device : {-1, 2}) {
+    CHECK_THROWS_AS(
+        static_cast<void>(memory::shared_allocator<shared, memory::caching<>, 2>(device)),
+        argument_error);
+  }
+  CHECK(&memory::shared_allocator<shared, memory::caching<>, 2>(0) !=
+        &memory::shared_allocator<shared, memory::caching<>, 2>(1));
 }
 
 TEST_CASE("memory/policies: actions are kept with who asked, the oldest are dropped") {

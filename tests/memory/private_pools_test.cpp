@@ -20,6 +20,7 @@ using namespace ashlar;
 namespace {
 
 using memory::kib, memory::mib;
+using upstreams::held;
 using upstream = upstreams::paper<3>;
 using allocator = memory::caching_allocator<upstream>;
 
@@ -135,10 +136,6 @@ TEST_CASE("memory/private_pools: a checkpoint is returned to at the same address
   allocator a;
   const memory::pool_id pool = a.make_pool();
   std::mt19937 random(1);
-  struct held {
-    std::byte* p;
-    std::size_t bytes;
-  };
   std::vector<held> mine;
   const auto run = [&](int count) {
     a.begin_capture(pool);
@@ -147,10 +144,7 @@ TEST_CASE("memory/private_pools: a checkpoint is returned to at the same address
         const std::size_t bytes = 1 + random() % (random() % 2 == 0 ? 3000 : 3 * mib);
         mine.push_back({a.allocate(bytes), bytes});
       } else {
-        const std::size_t k = random() % mine.size();
-        a.deallocate(mine[k].p, mine[k].bytes);
-        mine[k] = mine.back();
-        mine.pop_back();
+        upstreams::give_one(a, mine, random() % mine.size());
       }
     }
     a.end_capture();
@@ -186,9 +180,7 @@ TEST_CASE("memory/private_pools: a checkpoint is returned to at the same address
     CHECK(changed.taken.size() == taken);
     mine = then;  // those it names are the caller's again
   }
-  for (const held& h : mine) {
-    a.deallocate(h.p, h.bytes);
-  }
+  upstreams::give_all(a, mine);
   CHECK(a.stats().allocated == 0);
   CHECK(a.stats().requested == 0);
   a.drop_pool(pool);
@@ -213,6 +205,44 @@ TEST_CASE("memory/private_pools: a checkpoint whose segments are gone changes no
   CHECK_THROWS_AS(a.restore(point), memory::checkpoint_error);
   CHECK(a.stats().allocated == before.allocated);
   a.deallocate(other, 5 * mib);
+}
+
+TEST_CASE("memory/private_pools: a pool that is dropped while it is captured into serves on") {
+  upstream::reset(3 * mib);
+  allocator a;
+  std::byte* const cached = a.allocate(2 * mib);
+  a.deallocate(cached, 2 * mib);
+  const memory::pool_id pool = a.make_pool();
+  a.begin_capture(pool);
+  a.drop_pool(pool);
+  a.on_low_memory(
+      [](void* with) {
+        static_cast<allocator*>(with)->release_cached();
+        return true;
+      },
+      &a);
+  std::byte* const p = a.allocate(2 * mib);
+  REQUIRE(a.checkpoint(pool).blocks.size() == 1);
+  CHECK(a.checkpoint(pool).blocks[0].address == reinterpret_cast<std::uintptr_t>(p));
+  a.end_capture();
+  a.deallocate(p, 2 * mib);
+  a.release_cached();
+  CHECK(a.blocks().empty());
+  CHECK(upstream::used == 0);
+}
+
+TEST_CASE("memory/private_pools: ids of other allocators and checkpoints of no pool do no harm") {
+  upstream::reset();
+  allocator a;
+  std::byte* const p = a.allocate(mib);
+  for (const auto id : {memory::pool_id::shared, memory::pool_id{1}, memory::pool_id{~0U}}) {
+    a.drop_pool(id);
+    CHECK(a.checkpoint(id).blocks.size() == (id == memory::pool_id::shared ? 2 : 0));
+  }
+  CHECK_THROWS_AS(a.restore({}), argument_error);
+  CHECK_THROWS_AS(a.restore(a.checkpoint(memory::pool_id::shared)), argument_error);
+  CHECK(a.stats().requested == mib);
+  a.deallocate(p, mib);
 }
 
 TEST_CASE("memory/private_pools: two memories, each with its alignment, are one resource") {

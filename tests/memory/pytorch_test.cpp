@@ -3,9 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
-#include <string>
 #include <utility>
-#include <vector>
 
 #include "ashlar/memory/caching_allocator.hpp"
 #include "memory/story.hpp"

@@ -68,6 +68,29 @@ TEST_CASE("memory/replay: a bad line is named") {
   }
 }
 
+TEST_CASE("memory/replay: requests that were not read are checked, too") {
+  using requests = std::vector<memory::request>;
+  using upstream = upstreams::paper<2>;
+  upstream::reset();
+  memory::caching_allocator<upstream> a;
+  const requests twice{{false, 1, 8}, {false, 1, 8}}, never{{false, 1, 8}, {true, 2}};
+  const requests far{{false, 0, 8}, {false, 1U << 24U, 8}};
+  const requests large{{false, 0, 8}, {false, 1, (std::size_t{1} << 48U) + 1}};
+  const auto line_of = [](auto&& call) {
+    try {
+      static_cast<void>(call());
+    } catch (const memory::trace_error& e) {
+      return e.entity + ' ' + std::to_string(e.line);
+    }
+    return std::string();
+  };
+  for (const requests& bad : {twice, never, far, large}) {
+    CHECK(line_of([&] { return memory::lifetimes_of(bad); }) == "ashlar::memory::lifetimes_of 2");
+    CHECK(line_of([&] { return memory::replay(a, bad); }) == "ashlar::memory::replay 2");
+  }
+  CHECK(a.stats().requests == 0);
+}
+
 TEST_CASE("memory/replay: broken text is refused or read, never more") {
   const std::string good = memory::write_trace(some_trace(1));
   std::mt19937 random(2);

@@ -33,19 +33,13 @@ class story {
   using allocator =
       ashlar::memory::caching_allocator<upstream, Policies..., ashlar::memory::recorded<4096>,
                                         ashlar::memory::pytorch_policies>;
-  struct held {
-    std::byte* p;
-    std::size_t bytes;
-  };
 
  public:
   allocator a;
 
   explicit story(std::size_t capacity = ~std::size_t{0}) : reset_(capacity) {}
   ~story() {
-    for (const held& h : held_) {
-      a.deallocate(h.p, h.bytes);
-    }
+    upstreams::give_all(a, held_);
     for (auto& [q, clock] : upstream::now) {
       clock.reached = clock.recorded;
     }
@@ -139,7 +133,7 @@ class story {
     explicit reset(std::size_t capacity) { upstream::reset(capacity); }
   };
   reset reset_;
-  std::vector<held> held_;
+  std::vector<upstreams::held> held_;
   std::vector<std::uintptr_t> starts_;
   std::size_t seen_ = 0;
 };

@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <cstddef>
-#include <string>
 #include <vector>
 
 #include "ashlar/memory/caching_allocator.hpp"
@@ -35,6 +34,22 @@ TEST_CASE("memory/traces: every made-up program gives back what it took, and rea
     CAPTURE(name);
     CHECK(memory::read_trace(memory::write_trace(requests)) == requests);
   }
+}
+
+TEST_CASE("memory/traces: a model that is too large, or too small to vary, is refused") {
+  using memory::traces::training;
+  constexpr std::size_t most = ~std::size_t{0};
+  CHECK_THROWS_AS(training({1, 8, 1, 1}, 1, true), argument_error);
+  CHECK_NOTHROW(training({1, 8, 1, 2}, 3, true));
+  CHECK_NOTHROW(training({1, 8, 1, 1}, 1, false));
+  for (const memory::traces::model& m :
+       {memory::traces::model{1, most, 1, 1}, memory::traces::model{1, 8, most, 1},
+        memory::traces::model{1, 8, 1, most}, memory::traces::model{1, 8, 1, 1, most},
+        memory::traces::model{1, 8, 1, 8, 8, most},
+        memory::traces::model{1, (1 << 22) + 1, 1, 1, 1}}) {
+    CHECK_THROWS_AS(training(m, 0, false), argument_error);
+  }
+  CHECK_NOTHROW(training({1, 1 << 22, 1, 1, 1}, 0, false));  // 2^48 bytes
 }
 
 TEST_CASE("memory/traces: new chips reserve at most 0.85 of what PyTorch's rules do") {

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <iterator>
 #include <map>
-#include <new>
 #include <utility>
 #include <vector>
 
@@ -14,6 +13,25 @@
 namespace upstreams {
 
 struct refused {};  ///< what a driver throws
+
+/// What a caller holds.
+struct held {
+  std::byte* p;
+  std::size_t bytes;
+};
+/// One block goes back to its allocator.
+template <class A>
+void give_one(A& a, std::vector<held>& blocks, std::size_t which) {
+  const held h = std::exchange(blocks[which], blocks.back());
+  blocks.pop_back();
+  a.deallocate(h.p, h.bytes);
+}
+template <class A>
+void give_all(A& a, const std::vector<held>& blocks) {
+  for (const held& h : blocks) {
+    a.deallocate(h.p, h.bytes);
+  }
+}
 
 /// Addresses alone, given out in order from a base that is aligned to 32 MiB: nothing lies there.
 template <int Tag>
@@ -35,6 +53,12 @@ struct paper {
     ranges.clear();
     now.clear();
   }
+  static std::byte* place(std::size_t n, std::map<std::uintptr_t, std::size_t>& among) {
+    const std::uintptr_t at = next;
+    next += (n + (std::size_t{32} << 20U) - 1) >> 25U << 25U;
+    among[at] = n;
+    return reinterpret_cast<std::byte*>(at);
+  }
   static std::byte* allocate(std::size_t n) {
     if (calls++ == throws_at) {
       throw refused{};
@@ -43,10 +67,7 @@ struct paper {
       return nullptr;
     }
     used += n;
-    const std::uintptr_t at = next;
-    next += (n + (std::size_t{32} << 20U) - 1) >> 25U << 25U;
-    segments[at] = n;
-    return reinterpret_cast<std::byte*>(at);
+    return place(n, segments);
   }
   static void free(std::byte* p, std::size_t n) noexcept {
     const auto at = segments.find(reinterpret_cast<std::uintptr_t>(p));
@@ -64,10 +85,7 @@ struct paper {
     if (calls++ == throws_at) {
       throw refused{};
     }
-    const std::uintptr_t at = next;
-    next += (n + (std::size_t{32} << 20U) - 1) >> 25U << 25U;
-    ranges[at] = n;
-    return reinterpret_cast<std::byte*>(at);
+    return place(n, ranges);
   }
   static void unreserve(std::byte* p, std::size_t n) noexcept {
     const auto at = ranges.find(reinterpret_cast<std::uintptr_t>(p));

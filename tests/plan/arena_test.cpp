@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
-#include <numeric>
 #include <random>
+#include <string>
 #include <vector>
 
 using namespace ashlar;
@@ -168,4 +168,77 @@ TEST_CASE("plan/arena: a search that is cut short says so and keeps the best so 
     CHECK(wrongs(all, a, 1) == 0);
     CHECK(a.proven == (a.bytes == a.bound));
   }
+}
+
+TEST_CASE("plan/arena: steps and sizes may lie at the limits of their type") {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max(), least = -most - 1;
+  // Two neighbours at either end of time, which do not meet, and one for all of it.
+  const std::vector<plan::lifetime> all{
+      {least, least, 7}, {least + 1, most - 1, 5}, {most, most, 6}, {least, most, 1}};
+  CHECK(plan::peak_live(all) == 8);
+  const plan::arena a = plan::plan_arena(all);
+  CHECK(wrongs(all, a, 1) == 0);
+  CHECK(a.bytes == 8);
+
+  const std::vector<plan::lifetime> huge{{0, 1, most - 10}, {1, 1, 10}, {2, 2, 0}};
+  CHECK(plan::peak_live(huge) == most);
+  CHECK(plan::plan_arena(huge).offsets == std::vector<std::int64_t>{0, most - 10, 0});
+  CHECK(plan::plan_arena({}, most).bytes == 0);
+  CHECK(plan::plan_arena_exactly(all, 1, 0).bytes == 8);
+}
+
+TEST_CASE("plan/arena: what cannot be planned is refused with its name") {
+  constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max(), least = -most - 1;
+  using lifetimes = std::vector<plan::lifetime>;
+  const auto refused = [](auto&& call) {
+    try {
+      static_cast<void>(call());
+    } catch (const argument_error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  for (const std::int64_t bytes : {std::int64_t{-1}, least}) {
+    const lifetimes all{{0, 1, 8}, {0, 1, bytes}};
+    const std::string text =
+        "ashlar::plan: buffer 1 has " + std::to_string(bytes) + " bytes; give 0 or more";
+    CHECK(refused([&] { return plan::peak_live(all); }) == text);
+    CHECK(refused([&] { return plan::plan_arena(all); }) == text);
+    CHECK(refused([&] { return plan::plan_arena_exactly(all); }) == text);
+    CHECK(refused([&] {
+            return plan::offsets(std::vector<std::int64_t>{8, bytes},
+                                 [](auto, auto) { return true; });
+          }) == text);
+  }
+  CHECK(refused([] {
+          return plan::peak_live(lifetimes{{5, 4, 8}});
+        }) == "ashlar::plan: buffer 0 lives from step 5 to 4; swap them");
+  CHECK(refused([] { return plan::plan_arena(lifetimes{{most, least, 0}}); }) != "");
+
+  const lifetimes one{{0, 0, 8}};
+  for (const std::int64_t alignment : {std::int64_t{0}, std::int64_t{-1}, least}) {
+    CHECK(refused([&] { return plan::plan_arena(one, alignment); }) ==
+          "ashlar::plan::offsets: the alignment is " + std::to_string(alignment) +
+              " and the base 0; the one must be positive, the other not negative");
+  }
+  for (const plan::placement& how : {plan::placement{.base = -1}, plan::placement{2, most}}) {
+    CHECK(refused([&] {
+            return plan::offsets(
+                std::vector<std::int64_t>{}, [](auto, auto) { return true; }, how);
+          }) != "");
+  }
+  CHECK(refused([&] { return plan::plan_arena_exactly(one, 1, -1); }) != "");
+
+  // Sums: of bytes alone, with the alignment, with the base.
+  const lifetimes too_much{{0, 0, most}, {1, 1, 1}};
+  CHECK(refused([&] { return plan::peak_live(too_much); }) ==
+        "ashlar::plan: with buffer 1 of 1 bytes, sizes, base and alignment come to more than "
+        "2^63 - 1");
+  CHECK(refused([&] { return plan::plan_arena(too_much); }) != "");
+  CHECK(refused([&] { return plan::plan_arena(lifetimes{{0, 0, most - 1}}, 2); }) != "");
+  CHECK(refused([&] { return plan::plan_arena(lifetimes{{0, 0, most - 2}}, 2); }) == "");
+  CHECK(refused([] {
+          return plan::offsets(std::vector<std::int64_t>{2}, [](auto, auto) { return true; },
+                               {.base = most - 1});
+        }) != "");
 }

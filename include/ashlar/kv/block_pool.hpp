@@ -210,7 +210,13 @@ class block_pool {
 
   /// Whether a newcomer that needs `blocks` may come in. Who is in already may go below the
   /// watermark.
+  ///
+  /// Throws: `argument_error` where `blocks` is negative.
   [[nodiscard]] admission admit(std::int64_t blocks) const {
+    if (blocks < 0) {
+      throw argument_error("ashlar::kv::block_pool::admit",
+                           std::to_string(blocks) + " blocks are asked for; give 0 or more");
+    }
     if (capacity() - blocks < watermark()) {
       return admission::never;
     }

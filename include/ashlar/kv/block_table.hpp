@@ -70,6 +70,8 @@ class block_table {
   [[nodiscard]] std::int64_t room() const { return std::ssize(blocks_) * block_tokens_; }
   /// Tokens at the beginning whose blocks were given back by `drop_before`.
   [[nodiscard]] std::int32_t dropped() const { return dropped_ * block_tokens_; }
+  /// Whether the blocks are those of `pool`.
+  [[nodiscard]] bool in(const block_pool& pool) const { return pool_ == &pool; }
   /// Whether the blocks are in the host's memory, see `swap_space`.
   [[nodiscard]] bool swapped() const { return pool_->options().place == tier::host; }
 
@@ -125,12 +127,18 @@ class block_table {
   /// Begins the sequence with blocks that hold its first tokens already.
   ///
   /// Requires: the blocks are kept (`block_pool::keep`).
-  /// Throws:   `argument_error` where the table is not empty or a block is not kept; the table is
-  ///           as it was.
+  /// Throws:   `argument_error` where the table is not empty, a block is not kept, or there would
+  ///           be more than 2^31 - 1 tokens; the table is as it was.
   void adopt(std::span<const block_id> blocks) {
     if (!blocks_.empty() || swapped()) {
       throw argument_error("ashlar::kv::block_table::adopt",
                            "the sequence has blocks already; adopt before the first append");
+    }
+    if (std::ssize(blocks) > std::numeric_limits<std::int32_t>::max() / block_tokens_) {
+      throw argument_error("ashlar::kv::block_table::adopt",
+                           std::to_string(blocks.size()) + " blocks of " +
+                               std::to_string(block_tokens_) +
+                               " tokens; a sequence has up to 2^31 - 1");
     }
     blocks_.reserve(blocks.size());
     try {

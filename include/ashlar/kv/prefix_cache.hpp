@@ -109,12 +109,13 @@ class prefix_cache {
   ///           tokens before. The first `named` blocks are taken to be named already; where they
   ///           are not, all are named again.
   /// Returns:  how many blocks of the table are named.
-  /// Throws:   `argument_error` where there are more tokens than in the table, or it is swapped
-  /// out.
+  /// Throws:   `argument_error` where there are more tokens than in the table, or its blocks are
+  /// not
+  ///           those of the pool, as when it is swapped out.
   std::size_t publish(block_table& table, std::span<const token> tokens,
                       const prefix_scope& scope = {}, std::size_t named = 0,
                       bool deduplicate = false) {
-    if (std::ssize(tokens) > table.tokens() || table.swapped() ||
+    if (std::ssize(tokens) > table.tokens() || !table.in(*pool_) ||
         table.block_tokens() != block_tokens_) {
       throw argument_error("ashlar::kv::prefix_cache::publish",
                            std::to_string(tokens.size()) + " tokens for a sequence of " +

@@ -6,7 +6,6 @@
 #include <limits>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -54,9 +53,17 @@ class swap_space {
   }
 
   /// Whether `in(tables)` should be done now, with `more` blocks left for what comes next.
+  ///
+  /// Throws: `argument_error` where `more` is negative.
   [[nodiscard]] admission can_return(std::span<block_table* const> tables,
                                      std::int64_t more = 0) const {
-    return device_->admit(blocks_needed(tables) + more);
+    if (more < 0) {
+      throw argument_error("ashlar::kv::swap_space::can_return",
+                           std::to_string(more) + " blocks are to be left; give 0 or more");
+    }
+    const std::int64_t needed = blocks_needed(tables);
+    return device_->admit(needed +
+                          std::min(more, std::numeric_limits<std::int64_t>::max() - needed));
   }
 
  private:
@@ -79,7 +86,7 @@ class swap_space {
   static void move(const char* entity, std::span<block_table* const> tables, block_pool& from,
                    block_pool& to, std::vector<block_copy>& copies) {
     for (std::size_t i = 0; i < tables.size(); ++i) {
-      if (tables[i]->pool_ != &from || std::ranges::count(tables.first(i), tables[i]) != 0) {
+      if (!tables[i]->in(from) || std::ranges::count(tables.first(i), tables[i]) != 0) {
         throw argument_error(entity, "table " + std::to_string(i) + " of " +
                                          std::to_string(tables.size()) +
                                          " is not in the memory to move from, or given twice");
@@ -87,29 +94,25 @@ class swap_space {
     }
     const std::vector<block_id> old_ids = distinct(tables);
     std::vector<block_id> new_ids(old_ids.size());
-    std::unordered_map<block_id, block_id> moved;
     std::vector<std::vector<block_id>> homes;
-    moved.reserve(old_ids.size());
     homes.reserve(tables.size());
     copies.reserve(copies.size() + old_ids.size());
     for (const block_table* table : tables) {
       homes.emplace_back(table->blocks().begin(),
                          table->blocks().begin() + static_cast<std::ptrdiff_t>(filled(*table)));
     }
-    for (const block_id id : old_ids) {
-      moved.emplace(id, 0);
-    }
     to.allocate(new_ids);
     // From here on nothing throws.
     for (std::size_t i = 0; i < old_ids.size(); ++i) {
-      moved.find(old_ids[i])->second = new_ids[i];
       copies.push_back({old_ids[i], new_ids[i], from.options().place, to.options().place});
     }
     for (std::size_t i = 0; i < tables.size(); ++i) {
       block_table& table = *tables[i];
       for (std::size_t at = static_cast<std::size_t>(table.dropped_); at < homes[i].size(); ++at) {
-        homes[i][at] = moved.find(homes[i][at])->second;
-        to.share(homes[i][at]);
+        block_id& id = homes[i][at];
+        id = new_ids[static_cast<std::size_t>(std::ranges::lower_bound(old_ids, id) -
+                                              old_ids.begin())];
+        to.share(id);
       }
       table.release_from(0);
       table.blocks_ = std::move(homes[i]);

@@ -84,7 +84,7 @@ void validate(const block_pool& pool, const Sequences& sequences, const TableOf&
   std::vector<std::int32_t> held(static_cast<std::size_t>(pool.size()));
   for (const auto& sequence : sequences) {
     const block_table& table = table_of(sequence);
-    if (table.swapped() != (pool.options().place == tier::host)) {
+    if (!table.in(pool)) {
       continue;
     }
     require(table.room() >= table.tokens(), "every token has a place");

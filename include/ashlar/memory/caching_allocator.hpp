@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <type_traits>
 #include <vector>
 
 #include "ashlar/config.hpp"
+#include "ashlar/core/error.hpp"
 #include "ashlar/memory/block_info.hpp"
 #include "ashlar/memory/detail/block_allocator.hpp"
 #include "ashlar/memory/detail/shard.hpp"
@@ -108,7 +110,7 @@ class caching_allocator final : public resource {
   }
   /// As `allocate`, but nullptr where that throws `out_of_memory`; observers are not called.
   std::byte* allocate_or_null(std::size_t bytes, queue_id queue = 0) {
-    if (bytes == 0 || bytes > no_limit / 4) {
+    if (bytes == 0) {
       return nullptr;
     }
     if (std::byte* const p = queue == 0 ? take_quick(bytes) : nullptr) {
@@ -201,8 +203,13 @@ class caching_allocator final : public resource {
   }
   /// Makes the blocks of a pool what they were, at the same addresses, so that another graph can be
   /// captured behind the same first one. Waits for events. Requires: nothing is captured.
-  /// Throws: `checkpoint_error` where a segment is gone; nothing changes.
+  /// Throws: `checkpoint_error` where a segment is gone, `argument_error` where the checkpoint is
+  /// of no private pool; nothing changes.
   pool_restored restore(const pool_checkpoint& then) {
+    if (then.of == pool_id::shared) {
+      throw argument_error("ashlar::memory::caching_allocator::restore",
+                           "the checkpoint is of no private pool; take it with checkpoint(pool)");
+    }
     const std::lock_guard hold(mutex_);
     ASHLAR_ASSERT(!core_.captures_any(),
                   "ashlar::memory::caching_allocator::restore: end the captures first");
@@ -221,7 +228,13 @@ class caching_allocator final : public resource {
 
   /// Holds at most `bytes` from now on; from `collect_above` of that, a share, old blocks are given
   /// back before the chip is asked for more (0: never).
+  /// Throws: `argument_error` where that share is not from 0 to 1.
   void set_limit(std::size_t bytes, double collect_above = 0) {
+    if (!(collect_above >= 0 && collect_above <= 1)) {
+      throw argument_error("ashlar::memory::caching_allocator::set_limit",
+                           "collect_above is " + std::to_string(collect_above) +
+                               "; it is a share of the limit, 0 to 1");
+    }
     const std::lock_guard hold(mutex_);
     core_.set_limit(bytes, collect_above);
   }
@@ -327,7 +340,8 @@ class caching_allocator final : public resource {
   }
 
   typename core::outcome ask(std::size_t bytes, queue_id queue) {
-    const std::size_t wanted = block_size(bytes);
+    // What no address range is long enough for is refused as if it were only just that.
+    const std::size_t wanted = core::block_size(std::min(bytes, no_limit / 4));
     const std::lock_guard hold(mutex_);
     if (queue != 0 && one_queue_) {
       one_queue_ = false;
@@ -433,11 +447,18 @@ struct caching {
 using pytorch = caching<pytorch_policies>;
 
 /// The allocator of a chip's device where nothing else was chosen; it lives as long as the program.
+///
+/// Throws: `argument_error` where there is no such device.
 template <class Upstream, class Policy = caching<>, int Devices = 1>
 typename Policy::template on<Upstream>& shared_allocator(int device = 0) {
   using all = std::array<typename Policy::template on<Upstream>, Devices>;
   // Never destroyed: tensors of other static objects may outlive any order of destruction.
   static all& allocators = *new all;
+  if (device < 0 || device >= Devices) {
+    throw argument_error("ashlar::memory::shared_allocator",
+                         "there is no device " + std::to_string(device) + " of " +
+                             std::to_string(Devices) + "; they count from 0");
+  }
   return allocators[static_cast<std::size_t>(device)];
 }
 

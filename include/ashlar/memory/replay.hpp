@@ -5,15 +5,17 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <source_location>
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "ashlar/core/error.hpp"
 #include "ashlar/memory/action.hpp"
+#include "ashlar/memory/block_info.hpp"
 #include "ashlar/memory/resource.hpp"
 #include "ashlar/plan/arena.hpp"
 
@@ -31,18 +33,62 @@ struct request {
 
 /// A trace that cannot be what it says it is.
 struct trace_error final : error {
-  std::size_t line;  ///< from 1
+  std::string entity;  ///< who was given it, e.g. `ashlar::memory::read_trace`
+  std::size_t line;    ///< or request, from 1
   std::string reason;
 
-  trace_error(std::size_t number, std::string why,
+  trace_error(std::string called, std::size_t number, std::string why,
               std::source_location at = std::source_location::current())
-      : error(at), line(number), reason(std::move(why)) {}
+      : error(at), entity(std::move(called)), line(number), reason(std::move(why)) {}
 
  private:
   [[nodiscard]] std::string message() const override {
-    return "ashlar::memory::read_trace: line " + std::to_string(line) + ": " + reason;
+    return entity + ": line " + std::to_string(line) + ": " + reason;
   }
 };
+
+namespace detail {
+
+/// What is held at a place of a trace, by id.
+class trace_state {
+ public:
+  static constexpr std::size_t most_ids = std::size_t{1} << 24U;
+  static constexpr std::size_t most_bytes = std::size_t{1} << 48U;  ///< of a block
+
+  explicit trace_state(const char* entity) : entity_(entity) {}
+
+  /// Throws: `trace_error` for a number out of range, an id that is in use, one that is given back
+  ///         but was not, or more bytes than can be counted.
+  void take(const request& r, std::size_t line) {
+    const auto require = [&](bool holds, const std::string& reason) {
+      if (!holds) [[unlikely]] {
+        throw trace_error(entity_, line, "block " + std::to_string(r.id) + ' ' + reason);
+      }
+    };
+    require(r.id < most_ids, "has an id above " + std::to_string(most_ids - 1));
+    held_.resize(std::max<std::size_t>(held_.size(), r.id + std::size_t{1}), none);
+    std::size_t& bytes = held_[r.id];
+    if (r.gives_back) {
+      require(bytes != none, "is not in use");
+      live_ -= std::exchange(bytes, none);
+    } else {
+      require(bytes == none, "is in use");
+      require(r.bytes <= most_bytes && r.bytes <= none - live_,
+              "has too many bytes: " + std::to_string(r.bytes));
+      live_ += bytes = r.bytes;
+    }
+  }
+  [[nodiscard]] std::size_t live() const { return live_; }        ///< bytes
+  [[nodiscard]] std::size_t ids() const { return held_.size(); }  ///< all were below
+
+ private:
+  static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+  const char* entity_;
+  std::vector<std::size_t> held_;
+  std::size_t live_ = 0;
+};
+
+}  // namespace detail
 
 [[nodiscard]] inline std::string write_trace(const std::vector<request>& all) {
   std::string text;
@@ -61,8 +107,9 @@ struct trace_error final : error {
 /// Throws: `trace_error` for a line of another form, a number out of range, an id that is in use,
 /// or one that is given back but was not.
 [[nodiscard]] inline std::vector<request> read_trace(std::string_view text) {
+  constexpr const char* entity = "ashlar::memory::read_trace";
   std::vector<request> all;
-  std::vector<bool> held;
+  detail::trace_state state(entity);
   std::size_t number = 0;
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('\n'), text.size());
@@ -82,7 +129,7 @@ struct trace_error final : error {
       std::uint64_t value = 0;
       const auto [to, code] = std::from_chars(line.data(), line.data() + line.size(), value);
       if (code != std::errc{} || value > most) {
-        throw trace_error(number,
+        throw trace_error(entity, number,
                           "expected " + std::string(what) + ", at most " + std::to_string(most));
       }
       line.remove_prefix(static_cast<std::size_t>(to - line.data()));
@@ -91,28 +138,20 @@ struct trace_error final : error {
     request r;
     r.gives_back = line.front() == 'f';
     if (!r.gives_back && line.front() != 'a') {
-      throw trace_error(number, "expected `a ID BYTES [QUEUE]` or `f ID`");
+      throw trace_error(entity, number, "expected `a ID BYTES [QUEUE]` or `f ID`");
     }
     line.remove_prefix(1);
-    constexpr std::size_t most_blocks = std::size_t{1} << 24U;
-    r.id = static_cast<std::uint32_t>(next(most_blocks - 1, "an id"));
+    r.id = static_cast<std::uint32_t>(next(state.most_ids - 1, "an id"));
     if (!r.gives_back) {
-      r.bytes = next(std::size_t{1} << 48U, "a number of bytes");
+      r.bytes = next(state.most_bytes, "a number of bytes");
       if (line.find_first_not_of(' ') != std::string_view::npos) {
         r.queue = static_cast<queue_id>(next(~queue_id{0}, "a queue"));
       }
     }
     if (line.find_first_not_of(' ') != std::string_view::npos) {
-      throw trace_error(number, "more than was expected");
+      throw trace_error(entity, number, "more than was expected");
     }
-    if (held.size() <= r.id) {
-      held.resize(r.id + 1);
-    }
-    if (held[r.id] != r.gives_back) {
-      throw trace_error(number, r.gives_back ? "block " + std::to_string(r.id) + " is not in use"
-                                             : "block " + std::to_string(r.id) + " is in use");
-    }
-    held[r.id] = !r.gives_back;
+    state.take(r, number);
     all.push_back(r);
   }
   return all;
@@ -120,16 +159,19 @@ struct trace_error final : error {
 
 /// When each block of a trace is in use, in lines, for `plan::plan_arena`: what one arena would
 /// have to hold if everything were known beforehand.
+/// Throws: `trace_error` where a request does not fit those before it.
 [[nodiscard]] inline std::vector<plan::lifetime> lifetimes_of(const std::vector<request>& trace) {
   std::vector<plan::lifetime> all;
   std::vector<std::size_t> block;  // the last one of each id
+  detail::trace_state state("ashlar::memory::lifetimes_of");
   for (std::size_t i = 0; i < trace.size(); ++i) {
     const request& r = trace[i];
     const auto now = static_cast<std::int64_t>(i);
+    state.take(r, i + 1);
     if (r.gives_back) {
       all[block[r.id]].last = now;
     } else {
-      block.resize(std::max<std::size_t>(block.size(), r.id + std::size_t{1}));
+      block.resize(state.ids());
       block[r.id] = all.size();
       all.push_back(
           {now, static_cast<std::int64_t>(trace.size()), static_cast<std::int64_t>(r.bytes)});
@@ -161,7 +203,7 @@ template <class Allocator>
 double fragmentation_of(const Allocator& a) {
   std::size_t free = 0, largest = 0;
   for (const auto& b : a.blocks()) {
-    if (b.is == std::remove_cvref_t<decltype(b.is)>::free) {
+    if (b.is == block_info::state::free) {
       free += b.bytes;
       largest = std::max(largest, b.bytes);
     }
@@ -173,6 +215,7 @@ double fragmentation_of(const Allocator& a) {
 
 /// Runs a trace; at its end everything is given back. `samples`: how often, apart from the clock,
 /// it is looked how free memory lies.
+/// Throws: `trace_error` where a request does not fit those before it; none was made then.
 template <class Allocator>
 [[nodiscard]] replay_result replay(Allocator& a, const std::vector<request>& trace,
                                    std::size_t samples = 0) {
@@ -180,20 +223,13 @@ template <class Allocator>
     std::byte* p = nullptr;
     std::size_t bytes = 0;
   };
-  std::uint32_t most = 0;
-  for (const request& r : trace) {
-    most = std::max(most, r.id);
-  }
-  std::vector<held> blocks(trace.empty() ? 0 : most + std::size_t{1});
   replay_result result;
-  std::size_t live = 0;
-  for (const request& r : trace) {  // apart from the clock
-    held& h = blocks[r.id];
-    live += r.gives_back ? -h.bytes : r.bytes;
-    h.bytes = r.gives_back ? 0 : r.bytes;
-    result.peak_live = std::max(result.peak_live, live);
+  detail::trace_state state("ashlar::memory::replay");
+  for (std::size_t i = 0; i < trace.size(); ++i) {  // apart from the clock
+    state.take(trace[i], i + 1);
+    result.peak_live = std::max(result.peak_live, state.live());
   }
-  std::fill(blocks.begin(), blocks.end(), held{});
+  std::vector<held> blocks(state.ids());
   using clock = std::chrono::steady_clock;
   const std::size_t step = samples == 0 ? trace.size() + 1 : trace.size() / (samples + 1) + 1;
   std::size_t until = step, looked = 0;

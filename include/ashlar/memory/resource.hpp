@@ -3,8 +3,8 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <source_location>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "ashlar/core/error.hpp"
@@ -116,7 +116,7 @@ struct out_of_memory final : error {
   }
   /// What to do about it, in one sentence.
   [[nodiscard]] std::string advice() const {
-    if (limit != 0 && requested <= limit && allocated + requested > limit) {
+    if (limit != 0 && requested <= limit && allocated > limit - requested) {
       return "raise the limit of " + std::to_string(limit) + " bytes, or hold less";
     }
     if (limit != 0 && requested > limit) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <random>
@@ -7,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/core/error.hpp"
 #include "ashlar/memory/replay.hpp"
 
 /// Made-up requests of programs that are hard on an allocator. The same arguments, the same trace.
@@ -45,7 +47,25 @@ struct model {
 
 /// Steps of training: weights and moments stay; activations pile up forward and go backward.
 /// `varied`: each step has its own number of tokens.
+/// Throws: `argument_error` where a tensor would have more than 2^48 bytes, or `varied` asks for
+/// less
+///         than two tokens.
 inline trace training(const model& m, int steps, bool varied) {
+  const auto channels = static_cast<double>(m.channels), tokens = static_cast<double>(m.tokens);
+  const double rows = static_cast<double>(m.batch) * tokens;
+  const double numbers = std::max({4 * channels * channels, 4 * rows * channels,
+                                   static_cast<double>(m.vocabulary) * std::max(channels, rows),
+                                   static_cast<double>(m.heads) * rows * tokens});
+  if (numbers > 70368744177664.0) {
+    throw argument_error("ashlar::memory::traces::training",
+                         "the largest tensor has " + std::to_string(numbers) +
+                             " numbers; give a model of which none has more than 2^46");
+  }
+  if (varied && m.tokens < 2) {
+    throw argument_error(
+        "ashlar::memory::traces::training",
+        "steps of up to " + std::to_string(m.tokens) + " tokens cannot vary; give 2 or more");
+  }
   writer w;
   std::mt19937 random(1);
   const std::size_t c = m.channels;

@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <utility>
+#include <string>
+#include <tuple>
 #include <vector>
 
+#include "ashlar/core/error.hpp"
 #include "ashlar/plan/gaps.hpp"
 
 /// One piece of memory for buffers whose lifetimes are known.
@@ -25,17 +27,27 @@ struct lifetime {
 
 /// The most bytes that are alive at one step: no arena is smaller.
 ///
+/// Throws: `argument_error` where `bytes` is negative, `last` is before `first`, or all bytes come
+///         to more than 2^63 - 1.
 /// Cost: O(n log n).
 [[nodiscard]] inline std::int64_t peak_live(std::span<const lifetime> all) {
-  std::vector<std::pair<std::int64_t, std::int64_t>> changes;  // of the live bytes, by step
+  std::vector<std::tuple<std::int64_t, bool, std::int64_t>> changes;  // step, after it, live bytes
   changes.reserve(2 * all.size());
-  for (const lifetime& l : all) {
-    changes.emplace_back(2 * l.first, l.bytes);
-    changes.emplace_back(2 * l.last + 1, -l.bytes);
+  detail::stacked sum(0, 0);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto& [first, last, bytes] = all[i];
+    if (first > last) {
+      throw argument_error("ashlar::plan", "buffer " + std::to_string(i) + " lives from step " +
+                                               std::to_string(first) + " to " +
+                                               std::to_string(last) + "; swap them");
+    }
+    sum.add(i, bytes);
+    changes.emplace_back(first, false, bytes);
+    changes.emplace_back(last, true, -bytes);
   }
   std::sort(changes.begin(), changes.end());
   std::int64_t live = 0, most = 0;
-  for (const auto& [step, bytes] : changes) {
+  for (const auto& [step, after, bytes] : changes) {
     live += bytes;
     most = std::max(most, live);
   }
@@ -56,15 +68,6 @@ struct arena {
 };
 
 namespace detail {
-
-inline arena measured(std::span<const lifetime> all, std::vector<std::int64_t> offsets) {
-  arena a{std::move(offsets), 0, peak_live(all)};
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    a.bytes = std::max(a.bytes, a.offsets[i] + all[i].bytes);
-  }
-  a.proven = a.bytes == a.bound;
-  return a;
-}
 
 /// All orders in which each buffer lies at the lowest offset beside those before it, none lower
 /// than the last one: one of them is as small as any arrangement, because moving buffers down in
@@ -138,24 +141,35 @@ class search {
 /// Offsets for buffers so that no two that meet overlap: the largest first, each into the tightest
 /// gap.
 ///
-/// Requires: `bytes >= 0`, `first <= last`, a positive alignment.
+/// Throws: as `peak_live` and `offsets`.
 /// Cost: O(n^2 log n).
 /// Source: greedy by size (Pisarchyk and Lee, 2020).
 [[nodiscard]] inline arena plan_arena(std::span<const lifetime> all, std::int64_t alignment = 1) {
+  arena a;
+  a.bound = peak_live(all);
   std::vector<std::int64_t> bytes(all.size());
   std::transform(all.begin(), all.end(), bytes.begin(), [](const lifetime& l) { return l.bytes; });
-  return detail::measured(
-      all, offsets(bytes, [&](std::size_t i, std::size_t j) { return meet(all[i], all[j]); },
-                   {alignment, 0, gap::tightest}));
+  a.offsets = offsets(bytes, [&](std::size_t i, std::size_t j) { return meet(all[i], all[j]); },
+                      {alignment, 0, gap::tightest});
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    a.bytes = std::max(a.bytes, a.offsets[i] + bytes[i]);
+  }
+  a.proven = a.bytes == a.bound;
+  return a;
 }
 
 /// The smallest arena, by search from `plan_arena` on; `proven` says whether it came to an end
 /// within `steps` placements.
 ///
+/// Throws: as `plan_arena`; `argument_error` where `steps` is negative.
 /// Cost: exponential: about ten buffers where the bound cannot be reached.
 [[nodiscard]] inline arena plan_arena_exactly(std::span<const lifetime> all,
                                               std::int64_t alignment = 1,
                                               std::int64_t steps = 10'000'000) {
+  if (steps < 0) {
+    throw argument_error("ashlar::plan::plan_arena_exactly",
+                         "there are " + std::to_string(steps) + " steps to take; give 0 or more");
+  }
   arena best = plan_arena(all, alignment);
   if (!best.proven) {
     best.proven = detail::search(all, alignment, best, steps).run();

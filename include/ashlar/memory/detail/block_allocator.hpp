@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "ashlar/memory/action.hpp"
@@ -42,7 +41,6 @@ class block_allocator : private segment_store<Upstream, Config> {
   using store::counts_;
   using store::limit_;
   using store::log_;
-  using store::pool_of;
   using store::pools_;
   static constexpr bool has_events = HasEvents<Upstream>;
   static constexpr std::size_t granule = Config::granule;
@@ -88,6 +86,10 @@ class block_allocator : private segment_store<Upstream, Config> {
                    MakeRoom&& make_room) {
     outcome o;
     pool& p = this->pool_for(segments::pool(wanted), queue, owner_for(queue));
+    const std::size_t most = placement::most(wanted);
+    if (most > no_limit / 4 || wanted > no_limit / 4 - most) {
+      return refuse(o, p, wanted, label);
+    }
     this->reserve(3);
     const auto took = [&](ladder step) { o.tried |= static_cast<unsigned>(step); };
     if (!pending_.empty() && captures_.empty()) {
@@ -109,10 +111,6 @@ class block_allocator : private segment_store<Upstream, Config> {
         took(ladder::collection);
         this->collect();
       }
-      const std::size_t most = placement::most(wanted);
-      if (wanted > no_limit / 4 - most) {
-        return failed(o, p);
-      }
       const auto ask = [&] { return from_chip(p, wanted + most); };
       if (captures_.empty()) {
         this->trim(segments::bytes(wanted + most), wanted);
@@ -132,9 +130,7 @@ class block_allocator : private segment_store<Upstream, Config> {
         b = ask();
       }
       if (b == nullptr) {
-        ++counts_.failures;
-        log_.add(action::oom, nullptr, wanted, queue, label);
-        return failed(o, p);
+        return refuse(o, p, wanted, label);
       }
     }
     o.found = hand_out(*b, bytes, wanted, label);
@@ -197,9 +193,11 @@ class block_allocator : private segment_store<Upstream, Config> {
         }
       }
     }
-    std::erase_if(pools_, [&](const auto& p) {
-      return p->owner != pool_id::shared && !this->alive(p->owner) && p->segments == 0;
-    });
+    if (captures_.empty()) {  // else a request that a callback interrupts may be in one of them
+      std::erase_if(pools_, [&](const auto& p) {
+        return p->owner != pool_id::shared && !this->alive(p->owner) && p->segments == 0;
+      });
+    }
   }
 
   // ---- private pools ----
@@ -209,7 +207,11 @@ class block_allocator : private segment_store<Upstream, Config> {
     return static_cast<pool_id>(this->owners_.size());
   }
   /// Its blocks stay as they are, its segments go back to the chip when they are free.
-  void drop_pool(pool_id id) { this->owners_[static_cast<std::size_t>(id) - 1] = false; }
+  void drop_pool(pool_id id) {
+    if (this->alive(id)) {
+      this->owners_[static_cast<std::size_t>(id) - 1] = false;
+    }
+  }
   [[nodiscard]] bool exists(pool_id id) const { return this->alive(id); }
   /// Whether a request or a block may belong to a private pool.
   [[nodiscard]] bool any_private() const {
@@ -332,7 +334,9 @@ class block_allocator : private segment_store<Upstream, Config> {
     return given;
   }
 
-  static outcome& failed(outcome& o, const pool& p) {
+  outcome& refuse(outcome& o, const pool& p, std::size_t wanted, const char* label) noexcept {
+    ++counts_.failures;
+    log_.add(action::oom, nullptr, wanted, p.queue, label);
     const block* const b = p.free.largest();
     o.free_in_pool = p.free_bytes;
     o.largest_free = b != nullptr ? b->size : 0;

@@ -74,7 +74,8 @@ class segment_store {
 
   /// Whether a pool belongs to a capture that may run again: its segments stay.
   [[nodiscard]] bool alive(pool_id id) const {
-    return id != pool_id::shared && owners_[static_cast<std::size_t>(id) - 1];
+    const std::size_t at = static_cast<std::size_t>(id) - 1;  // of `shared`: beyond all others
+    return at < owners_.size() && owners_[at];
   }
 
   // ---- cutting and joining ----
