@@ -181,9 +181,8 @@ struct samples<ops::embedding_backward> : plain_samples {
   static std::tuple<std::int64_t> attributes(const settings& s) { return {s.integer[0]}; }
   static void list(sample_list& all) {
     // Sums are kept in the table, in the type of its elements.
-    const double coarser = is_narrow_floating(all.type)
-                               ? detail::roundoff(all.type) / detail::roundoff(dtype::float32)
-                               : 1;
+    const double coarser =
+        is_narrow_floating(all.type) ? roundoff(all.type) / roundoff(dtype::float32) : 1;
     for (const std::int64_t columns : {std::int64_t{1}, std::int64_t{5}, std::int64_t{129}}) {
       for (const shape& s : {shape{}, {0}, {2, 3, 2}}) {
         shape from = s;
