@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "ashlar/conformance/samples/creation.hpp"
 #include "ashlar/conformance/samples/indexing.hpp"
 #include "ashlar/ops/batch_norm.hpp"
 #include "ashlar/ops/conv.hpp"
