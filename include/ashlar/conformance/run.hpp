@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "ashlar/conformance/caller.hpp"
 #include "ashlar/conformance/calls.hpp"
 #include "ashlar/conformance/check.hpp"
 #include "ashlar/conformance/report.hpp"

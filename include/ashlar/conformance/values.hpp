@@ -173,6 +173,15 @@ inline numbers dense(const array& a) {
   return x;
 }
 
+/// The same numbers, lying otherwise.
+inline array laid(const array& a, layout how, std::size_t alignment) {
+  array b = make_array(shape(a.spec.shape()), a.spec.type, how, alignment);
+  for (std::int64_t i = 0; i < a.size(); ++i) {
+    b.set(i, a[i]);
+  }
+  return b;
+}
+
 /// Number `i` of an argument. They repeat late; the same `salt` gives the same ones.
 inline double value_of(values kind, dtype type, std::int64_t i, int salt, std::int64_t limit) {
   const double u = std::sin(1.37 * static_cast<double>(i) + 0.61 * salt + 0.25);
