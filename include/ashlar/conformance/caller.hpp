@@ -90,6 +90,11 @@ class caller {
     on_.read(y, a.bytes);
     return a;
   }
+  void refuse_unsupported(const std::exception& e) const {
+    if (options_.means_unsupported && options_.means_unsupported(e)) {
+      throw not_supported{e.what()};
+    }
+  }
   /// Calls `form`, and says where exceptions come from.
   void call(const char* name, calls::form form, const handles& in, const settings& with,
             handles& out) const {
@@ -97,9 +102,7 @@ class caller {
     try {
       form(in.data(), with, out.data());
     } catch (const std::exception& e) {
-      if (options_.means_unsupported && options_.means_unsupported(e)) {
-        throw not_supported{e.what()};
-      }
+      refuse_unsupported(e);
       throw failure{std::string(name) + ": throws: " + e.what()};
     }
   }

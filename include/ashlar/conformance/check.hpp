@@ -68,6 +68,7 @@ class checker : caller {
       }
       throw failure{"meta: accepts arguments that the call refuses"};
     } catch (const std::exception& e) {
+      refuse_unsupported(e);
       throw failure{std::string("functional: must throw an ashlar::error, throws: ") + e.what()};
     }
     throw failure{"functional: accepts arguments that it must refuse"};
@@ -187,6 +188,7 @@ class checker : caller {
       untouched("out= of another shape", wrong, kept);
     }
   }
+
   void in_place(const std::vector<array>& in, const std::vector<numbers>& want, const sample& s,
                 const std::vector<array>& first) const {
     if (call_.in_place == nullptr) {
@@ -323,10 +325,11 @@ inline void check_operator(const device& on, const described& op, const calls& c
         c.what = f.what;
       }
       c.result = verdict::fail;
-    } catch (const not_supported& n) {
-      c.result = verdict::unsupported;
-      c.what = n.what;
-      return;
+    } catch (const not_supported& n) {  // of this sample; others may fail
+      if (c.result == verdict::pass) {
+        c.result = verdict::unsupported;
+        c.what = n.what;
+      }
     }
   }
 }
