@@ -160,7 +160,6 @@ namespace detail {
 
 /// Element `i` is a function of (seed, offset, i): Philox words, 24, 11 or 8 bits of each, or a
 /// whole 53 of two; normal ones by Box and Muller.
-template <class Op>
 struct random_samples : one_tensor {
   template <class T>
   static constexpr bool takes =
@@ -217,11 +216,11 @@ inline std::vector<numbers> random_twin(const question& q, bool normal) {
 }  // namespace detail
 
 template <>
-struct samples<ops::uniform> : detail::random_samples<ops::uniform> {
+struct samples<ops::uniform> : detail::random_samples {
   static std::vector<numbers> twin(const question& q) { return detail::random_twin(q, false); }
 };
 template <>
-struct samples<ops::normal> : detail::random_samples<ops::normal> {
+struct samples<ops::normal> : detail::random_samples {
   static std::vector<numbers> twin(const question& q) { return detail::random_twin(q, true); }
 };
 
