@@ -83,6 +83,9 @@ TEST_CASE("conformance/run: options are those of the line that reproduces a fail
   CHECK(parsed({"kit"}, {.same_bits = true}).same_bits);
   CHECK_THROWS_AS(parsed({"kit", "--operator", "add"}), al::argument_error);
   CHECK_THROWS_AS(parsed({"kit", "--op"}), al::argument_error);
+  for (const char* sample : {"first", "-1", "1x", ""}) {
+    CHECK_THROWS_AS(parsed({"kit", "--sample", sample}), al::argument_error);
+  }
 }
 
 TEST_CASE("conformance/run: writes files, and says where it cannot") {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <array>
+#include <charconv>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -199,7 +200,11 @@ options compiled<Kit>::parse(int argc, char** argv, options o) {
     } else if (name == "--dtype") {
       o.dtype = value();
     } else if (name == "--sample") {
-      o.sample = std::atoi(value().c_str());
+      const std::string number = value();
+      const char* const end = number.data() + number.size();
+      if (std::from_chars(number.data(), end, o.sample).ptr != end || o.sample < 0) {
+        throw argument_error("ashlar::conformance", "--sample wants a number, not " + number);
+      }
     } else if (name == "--json") {
       o.json = value();
     } else if (name == "--html") {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <numeric>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include "ashlar/conformance/samples/reductions.hpp"

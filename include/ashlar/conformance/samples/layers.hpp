@@ -3,9 +3,9 @@
 #include <array>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include "ashlar/conformance/samples/reductions.hpp"
