@@ -5,34 +5,16 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
 #include <vector>
+
+#include "chip_memory.hpp"
 namespace al = ashlar;
 
 // --- what the chip's maker ships: memory of its own, and a few kernels ---------------------------
-struct card_memory {  // an address is a number that only the card can turn into a place
-  static constexpr std::size_t alignment = 64, size = std::size_t{16} << 20;
-  static std::byte* place(const void* address) {
-    static auto* const cells = new std::vector<std::byte>(size);
-    return &cells->at(reinterpret_cast<std::uintptr_t>(address));
-  }
-  static std::byte* allocate(std::size_t bytes) noexcept {
-    static std::size_t used = alignment;  // given out once: the library's allocator keeps blocks
-    const std::size_t at = used;
-    used += (bytes + alignment - 1) / alignment * alignment;
-    return used > size ? nullptr : reinterpret_cast<std::byte*>(at);
-  }
-  static void free(std::byte*, std::size_t) noexcept {}
-  static void copy_in(std::byte* to, const void* from, std::size_t bytes) {
-    std::memcpy(place(to), from, bytes);
-  }
-  static void copy_out(void* to, const std::byte* from, std::size_t bytes) {
-    std::memcpy(to, place(from), bytes);
-  }
-};
 struct card_queue {  // this card is done when a call returns
   void wait() {}
 };
+using card_memory = chip_memory<card_queue>;
 template <class T>
 al::view<T> on_card(const al::view<T>& v) {
   return {reinterpret_cast<T*>(card_memory::place(v.data)), v.spec};

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <functional>
 #include <map>
+
+#include "chip_memory.hpp"
 namespace al = ashlar;
 namespace tile = ashlar::tile;
 using tile::opcode;
@@ -17,27 +19,7 @@ struct toy_queue {  // launches wait here until somebody needs what they write
     }
   }
 };
-struct toy_memory {  // an address is a number that only the chip can turn into a place
-  static constexpr std::size_t alignment = 64, size = std::size_t{16} << 20;
-  static std::byte* place(const std::byte* address) {
-    static auto* const cells = new std::vector<std::byte>(size);
-    return &cells->at(reinterpret_cast<std::uintptr_t>(address));
-  }
-  static std::byte* allocate(std::size_t bytes) noexcept {
-    static std::size_t used = alignment;  // given out once: the library's allocator keeps blocks
-    const std::size_t at = used;
-    used += (bytes + alignment - 1) / alignment * alignment;
-    return used > size ? nullptr : reinterpret_cast<std::byte*>(at);
-  }
-  static void free(std::byte*, std::size_t) noexcept {}
-  static void copy_in(std::byte* to, const void* from, std::size_t bytes) {
-    toy_queue().wait();  // what is pending may still read there
-    std::memcpy(place(to), from, bytes);
-  }
-  static void copy_out(void* to, const std::byte* from, std::size_t bytes) {
-    std::memcpy(to, place(from), bytes);
-  }
-};
+using toy_memory = chip_memory<toy_queue>;
 
 // --- the machine: registers are arrays of words; one of a single word goes with any other --------
 using word = std::int64_t;  // an integer, or the bits of a double

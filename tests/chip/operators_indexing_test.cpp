@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// `check` compares what a program computes with the host's kernels in double precision, and records
+// it; `check_on_every_chip` runs it again everywhere and compares the bits (support/replay.hpp).
 #include <cstdint>
 
 #include "ashlar/ops/tile/indexing.hpp"

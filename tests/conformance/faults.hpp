@@ -8,6 +8,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <stdexcept>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -268,6 +269,25 @@ struct sigmoid_backward_of_wrong_scale {
   static void impl(auto&, al::view<float> out, al::view<const float> y, al::view<const float> g) {
     for (std::int64_t i = 0; i < out.size(); ++i) {
       out.at(i) = 2 * g.at(i, out) * y.at(i, out) * (1 - y.at(i, out));
+    }
+  }
+};
+
+/// A chip's own exception, where it has no means for something.
+struct no_means : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+/// Has no means for single numbers; of others, `Sign` times the sign.
+template <int Sign>
+struct sign_of_rows {
+  using op = ops::sign;
+  static void impl(auto&, al::view<float> out, al::view<const float> x) {
+    if (x.rank() == 0) {
+      throw no_means("no single numbers");
+    }
+    for (std::int64_t i = 0; i < out.size(); ++i) {
+      const float v = x.at(i);
+      out.at(i) = std::isnan(v) ? v : static_cast<float>(Sign * ((v > 0) - (v < 0)));
     }
   }
 };

@@ -2,6 +2,7 @@
 // The kit finds what it is there for: each chip has one fault.
 #include "conformance/faults.hpp"
 
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -128,4 +129,38 @@ TEST_CASE("conformance/faults: gradients of a wrong sign or scale are found") {
 TEST_CASE("conformance/faults: a shape rule that is wrong, or not the same twice, is found") {
   check_kernel<faults::run_outer<1>>("functional: shape [5, 0], want [0, 5]");
   check_kernel<faults::run_outer<2>>("meta: shape [");
+}
+
+TEST_CASE("conformance/faults: what a chip cannot run hides no fault") {
+  const kit::options options{.print = false, .means_unsupported = [](const std::exception& e) {
+                               return dynamic_cast<const faults::no_means*>(&e) != nullptr;
+                             }};
+  using list = ops::operators<ops::sign>;
+  using right = faults::faulty<faults::sign_of_rows<1>>;
+  using wrong = faults::faulty<faults::sign_of_rows<-1>>;
+  const kit::report some = kit::run<right, kit::types<float>, list>(options);
+  CHECK(some.cells.at(0).result == verdict::unsupported);
+  CHECK(some.cells.at(0).what == "no single numbers");
+  const kit::report r = kit::run<wrong, kit::types<float>, list>(options);
+  CHECK(r.cells.at(0).result == verdict::fail);
+  CHECK(r.cells.at(0).what.substr(0, 12) == "functional: ");
+}
+
+TEST_CASE("conformance/run: a program says whether something failed, and whether something ran") {
+  using list = ops::operators<ops::relu, ops::abs>;
+  using chip = faults::faulty<faults::right_relu, faults::abs_over_the_end>;
+  const auto program = [](std::vector<std::string> words) {
+    std::vector<char*> all;
+    for (std::string& w : words) {
+      all.push_back(w.data());
+    }
+    return kit::program<chip, kit::types<float>, list>(static_cast<int>(all.size()), all.data(),
+                                                       {.print = false});
+  };
+  CHECK(program({"kit"}) == 1);
+  CHECK(program({"kit", "--op", "relu"}) == 0);
+  CHECK(program({"kit", "--op", "reul"}) == 2);
+  CHECK(program({"kit", "--op", "relu", "--dtype", "float64"}) == 2);
+  CHECK(program({"kit", "--op", "relu", "--sample", "999"}) == 2);
+  CHECK(program({"kit", "--operator", "relu"}) == 2);
 }

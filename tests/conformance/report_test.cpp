@@ -29,12 +29,12 @@ kit::report example() {
                  .what = "out=: got \"nan\" & want 1"}}};
 }
 
-kit::options parsed(std::vector<std::string> words) {
+kit::options parsed(std::vector<std::string> words, const kit::options& before = {}) {
   std::vector<char*> all;
   for (std::string& w : words) {
     all.push_back(w.data());
   }
-  return kit::compiled<>::parse(static_cast<int>(all.size()), all.data());
+  return kit::compiled<>::parse(static_cast<int>(all.size()), all.data(), before);
 }
 
 }  // namespace
@@ -80,8 +80,12 @@ TEST_CASE("conformance/run: options are those of the line that reproduces a fail
   CHECK(o.dtype == "float32");
   CHECK(o.sample == 17);
   CHECK(o.program == "kit");
+  CHECK(parsed({"kit"}, {.same_bits = true}).same_bits);
   CHECK_THROWS_AS(parsed({"kit", "--operator", "add"}), al::argument_error);
   CHECK_THROWS_AS(parsed({"kit", "--op"}), al::argument_error);
+  for (const char* sample : {"first", "-1", "1x", ""}) {
+    CHECK_THROWS_AS(parsed({"kit", "--sample", sample}), al::argument_error);
+  }
 }
 
 TEST_CASE("conformance/run: writes files, and says where it cannot") {
@@ -94,6 +98,23 @@ TEST_CASE("conformance/run: writes files, and says where it cannot") {
   CHECK_THROWS_AS(
       kit::compiled<>::finish(example(), {.print = false, .html = "no/such/folder/page.html"}),
       al::argument_error);
+}
+
+TEST_CASE("conformance/values: roundoff and grain are what numbers next to each other differ by") {
+  for (int k = 0; k < al::dtype_count; ++k) {
+    const auto d = static_cast<al::dtype>(k);
+    if (!al::is_floating(d)) {
+      CHECK(kit::roundoff(d) == 0);
+      CHECK(kit::grain(d) == 0);
+      continue;
+    }
+    CAPTURE(al::name_of(d));
+    using kit::detail::rounded;
+    CHECK(rounded(d, 1 + 2 * kit::roundoff(d)) == 1 + 2 * kit::roundoff(d));
+    CHECK(rounded(d, 1 + kit::roundoff(d)) == 1);  // a tie
+    CHECK(rounded(d, kit::grain(d)) == kit::grain(d));
+    CHECK(rounded(d, kit::grain(d) / 2) == 0);
+  }
 }
 
 TEST_CASE("conformance/values: elements stand where the geometry says, among canaries") {

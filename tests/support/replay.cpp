@@ -74,7 +74,8 @@ struct launch {
 };
 
 std::vector<launch> launches;
-std::vector<std::string> names;
+std::vector<std::string> names;  // of what launched something
+std::string op_now{};
 tile_test::tolerance allowed_now{};
 
 bool has_library_function(const tile::program& p) {
@@ -164,7 +165,10 @@ void check_on_host_and_accelerator() {
 
 void record(const tile::program& code, const tile::grid& size,
             std::span<const tile::argument> arguments, host_code native) {
-  launch l{.op = names.empty() ? std::string() : names.back(),
+  if (std::find(names.begin(), names.end(), op_now) == names.end()) {
+    names.push_back(op_now);
+  }
+  launch l{.op = op_now,
            .allowed = allowed_now,
            .code = code,
            .size = size,
@@ -212,7 +216,7 @@ void record(const tile::program& code, const tile::grid& size,
 }
 
 void begin(std::string_view op, const tile_test::tolerance& allowed) {
-  names.emplace_back(op);
+  op_now = op;
   allowed_now = allowed;
 }
 

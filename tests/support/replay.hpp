@@ -45,7 +45,7 @@ void begin(std::string_view op, const tile_test::tolerance& allowed);
 ///   where a program has no such function; its C library is another one.
 void check_on_every_chip();
 
-/// The operators that `begin` has named.
+/// The operators that launched something after `begin` had named them.
 const std::vector<std::string>& seen();
 
 /// Whether the host's code generator takes part: kernels of 32-bit floats and integers; of products
@@ -151,7 +151,7 @@ void check(const tile_test::tolerance& allowed, const F& f, const X&... x) {
   check_against<Op>(f(wide(x)...), allowed, f, x...);
 }
 
-/// Whether `check` saw each of these operators.
+/// Whether each of these operators launched something, so that a chip could be wrong.
 template <class... Op>
 void check_seen() {
   const auto once = [](std::string_view name) {

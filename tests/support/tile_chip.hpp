@@ -2,10 +2,10 @@
 #pragma once
 #include <cstdint>
 #include <span>
-#include <type_traits>
 
 #include "ashlar/chip/codegen.hpp"
 #include "ashlar/chip/host/host.hpp"
+#include "ashlar/conformance/values.hpp"
 #include "ashlar/ops/host_fallback.hpp"
 #include "ashlar/ops/tile.hpp"
 #include "ashlar/tile/interpret.hpp"
@@ -44,12 +44,8 @@ twins::plain<T> back(const on_tiles<T>& x) {
   return al::detail::carried<twins::plain<T>>(x);
 }
 
-/// Half the distance from 1 to the next number of a type: what one rounding may be off by.
 template <class T>
-inline constexpr double roundoff = std::is_same_v<T, double>        ? 0x1p-53
-                                   : std::is_same_v<T, float>       ? 0x1p-24
-                                   : std::is_same_v<T, al::float16> ? 0x1p-11
-                                                                    : 0x1p-8;
+inline constexpr double roundoff = al::conformance::roundoff(al::dtype_of<T>);
 
 /// What two orders of the same sums may differ by: each is off by at most (number of terms) x (unit
 /// roundoff of the sums) x (sum of the terms' sizes), and each result is rounded once to `T`, which

@@ -9,7 +9,6 @@
 #include <tuple>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 #include "ashlar/autograd/backward.hpp"
 #include "ashlar/chip/meta.hpp"

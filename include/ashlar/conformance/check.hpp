@@ -4,61 +4,24 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <exception>
-#include <functional>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
+#include "ashlar/conformance/caller.hpp"
 #include "ashlar/conformance/calls.hpp"
+#include "ashlar/conformance/compare.hpp"
 #include "ashlar/conformance/report.hpp"
 #include "ashlar/conformance/sample.hpp"
-#include "ashlar/dispatch/errors.hpp"
+#include "ashlar/core/error.hpp"
 
 /// The one checker: every form of a sample against its twin, by element type as a value.
-namespace ashlar::conformance {
+namespace ashlar::conformance::detail {
 
-struct options {
-  std::string op{};                     ///< this operator alone; empty: all
-  std::string dtype{};                  ///< this element type alone; empty: all
-  int sample = -1;                      ///< this sample alone; -1: all
-  bool print = true;                    ///< the table, to standard output
-  std::string program = "conformance";  ///< how lines begin that reproduce a failure
-  /// Every form and layout gives the bits of the functional form: a promise of the library's own
-  /// kernels that a chip need not make.
-  bool same_bits = false;
-  /// Whether an exception of the chip's says that it has no means to run something.
-  std::function<bool(const std::exception&)> means_unsupported{};
-  std::string json{};  ///< a file to write; empty: none
-  std::string html{};  ///< a file to write; empty: none
-};
-
-namespace detail {
-
-/// What went wrong first in a sample.
-struct failure {
-  std::string what;
-};
-/// The chip cannot run it.
-struct not_supported {
-  std::string what;
-};
-
-inline std::string shown(double x) {
-  if (std::isnan(x)) {
-    return "nan";  // whose sign no standard fixes
-  }
-  char text[40];
-  std::snprintf(text, sizeof text, "%.9g", x);
-  return text;
-}
-
-class checker {
+class checker : caller {
  public:
   checker(const device& on, const calls& call, const described& op, const options& o)
-      : on_(on), call_(call), op_(op), options_(o) {}
+      : caller(on, call, o), op_(op) {}
 
   /// Throws: `failure`, `not_supported`.
   void run(const sample& s) const {
@@ -89,73 +52,6 @@ class checker {
   }
 
  private:
-  using handles = std::vector<tensor_handle>;
-
-  [[nodiscard]] std::vector<array> inputs(const sample& s) const {
-    if (s.in.size() != call_.arguments) {
-      throw failure{"the sample has " + std::to_string(s.in.size()) + " arguments, the operator " +
-                    std::to_string(call_.arguments)};
-    }
-    std::vector<array> in;
-    for (std::size_t k = 0; k < s.in.size(); ++k) {
-      const given& g = s.in[k];
-      in.push_back(make_array(g.extents, call_.in[k], g.how, on_.alignment));
-      for (std::int64_t i = 0; i < in[k].size(); ++i) {
-        in[k].set(i, value_of(g.what, call_.in[k], i, static_cast<int>(k) + 1, g.limit));
-      }
-    }
-    if (s.prepare != nullptr) {
-      std::vector<numbers> all;
-      for (const array& a : in) {
-        all.push_back(dense(a));
-      }
-      s.prepare(all, s.with);
-      for (std::size_t k = 0; k < in.size(); ++k) {
-        for (std::int64_t i = 0; i < in[k].size(); ++i) {
-          in[k].set(i, all[k][i]);
-        }
-      }
-    }
-    return in;
-  }
-  [[nodiscard]] handles uploaded(const std::vector<array>& in) const {
-    handles all;
-    for (const array& a : in) {
-      all.push_back(on_.upload(a));
-    }
-    return all;
-  }
-  [[nodiscard]] array result(const tensor_handle& y) const {
-    array a{y.spec(), {}};
-    a.spec.offset = 0;
-    a.bytes.resize(static_cast<std::size_t>(ashlar::detail::reach(a.spec)) * size_of(a.spec.type));
-    on_.read(y, a.bytes);
-    return a;
-  }
-  /// Calls `form`, and says where exceptions come from.
-  void call(const char* name, calls::form form, const handles& in, const settings& with,
-            handles& out) const {
-    out.resize(std::max<std::size_t>(out.size(), 4));
-    try {
-      form(in.data(), with, out.data());
-    } catch (const std::exception& e) {
-      if (options_.means_unsupported && options_.means_unsupported(e)) {
-        throw not_supported{e.what()};
-      }
-      throw failure{std::string(name) + ": throws: " + e.what()};
-    }
-  }
-  [[nodiscard]] std::vector<tensor_spec> meta(const handles& in, const settings& with) const {
-    std::vector<tensor_spec> specs;
-    for (const tensor_handle& x : in) {
-      specs.push_back(x.spec());
-    }
-    std::vector<tensor_spec> out(4);
-    call_.meta(specs.data(), with, out.data());
-    out.resize(call_.results);
-    return out;
-  }
-
   void refused(const std::vector<array>& in, const sample& s) const {
     const handles x = uploaded(in);
     handles y(4);
@@ -172,73 +68,10 @@ class checker {
       }
       throw failure{"meta: accepts arguments that the call refuses"};
     } catch (const std::exception& e) {
+      refuse_unsupported(e);
       throw failure{std::string("functional: must throw an ashlar::error, throws: ") + e.what()};
     }
     throw failure{"functional: accepts arguments that it must refuse"};
-  }
-
-  void compare(const char* name, const array& got, const numbers& want, const sample& s) const {
-    if (!same_shape(got.spec.shape(), want.extents.span())) {
-      throw failure{std::string(name) + ": shape " + to_string(got.spec.shape()) + ", want " +
-                    to_string(want.extents.span())};
-    }
-    const dtype type = got.spec.type;
-    const dtype sums = is_narrow_floating(type) ? dtype::float32 : type;
-    const double absolute =
-        s.allowed.terms * roundoff(sums) * s.allowed.magnitude + grain(type) / 2;
-    for (std::int64_t i = 0; i < got.size(); ++i) {
-      const double x = got[i];
-      const double exact = want[i];
-      const double rounded_want = rounded(type, exact);
-      const double allowed = absolute + roundoff(type) * std::abs(exact);
-      const bool same = x == rounded_want || (std::isnan(x) && std::isnan(rounded_want));
-      if (!same && !(std::abs(x - exact) <= allowed && std::isfinite(exact))) {
-        throw failure{std::string(name) + ": shape " + to_string(got.spec.shape()) + " element " +
-                      std::to_string(i) + ": got " + shown(x) + ", want " + shown(exact) +
-                      ", allowed " + shown(allowed)};
-      }
-    }
-  }
-  static void same_bits(const char* name, const array& got, const array& want) {
-    for (std::int64_t i = 0; i < got.size(); ++i) {
-      if (!(got[i] == want[i] || (std::isnan(got[i]) && std::isnan(want[i])))) {
-        throw failure{std::string(name) + ": element " + std::to_string(i) + ": got " +
-                      shown(got[i]) + ", another call gave " + shown(want[i])};
-      }
-    }
-  }
-  /// Whether nothing but the elements of `a` differs between `before` and `after`.
-  static void same_around(const std::string& name, const array& a, const array& after) {
-    std::vector<bool> mine(a.bytes.size());
-    for (std::int64_t i = 0; i < a.size(); ++i) {
-      for (std::size_t b = 0; b < size_of(a.spec.type); ++b) {
-        mine[a.place(i) + b] = true;
-      }
-    }
-    for (std::size_t b = 0; b < mine.size(); ++b) {
-      if (!mine[b] && a.bytes[b] != after.bytes[b]) {
-        throw failure{name + ": byte " + std::to_string(b) + " is written, " +
-                      (b < static_cast<std::size_t>(a.spec.offset) * size_of(a.spec.type)
-                           ? "before"
-                           : "between or behind") +
-                      " the elements of shape " + to_string(a.spec.shape())};
-      }
-    }
-  }
-  void untouched(const char* name, const std::vector<array>& in, const handles& x,
-                 std::size_t from = 0) const {
-    for (std::size_t k = from; k < in.size(); ++k) {
-      std::vector<std::byte> now(in[k].bytes.size());
-      on_.download(x[k], now);
-      if (now != in[k].bytes) {
-        throw failure{std::string(name) + ": argument " + std::to_string(k) + " is changed"};
-      }
-    }
-  }
-  [[nodiscard]] array downloaded(const array& like, const tensor_handle& x) const {
-    array now = like;
-    on_.download(x, now.bytes);
-    return now;
   }
 
   std::vector<array> functional(const std::vector<array>& in, const std::vector<numbers>& want,
@@ -246,62 +79,67 @@ class checker {
     handles x = uploaded(in);
     handles y;
     call("functional", call_.functional, x, s.with, y);
-    std::vector<tensor_spec> specs;
-    try {
-      if (call_.meta != nullptr) {
-        specs = meta(x, s.with);
-      }
-    } catch (const std::exception& e) {
-      throw failure{std::string("meta: throws: ") + e.what()};
-    }
-    if (!call_.is_view) {  // what reads them must have happened, or happens before this
-      for (std::size_t k = 0; k < x.size(); ++k) {
-        const bool shared = std::any_of(y.begin(), y.end(), [&](const tensor_handle& one) {
-          return one && &one.body()->root() == &x[k].body()->root();
-        });
-        if (!shared) {
-          const std::vector<std::byte> rubbish(in[k].bytes.size(), array::canary(call_.in[k]));
-          on_.overwrite(x[k], rubbish);
-        }
-      }
+    check_geometry(x, s.with, y);
+    if (!call_.is_view) {
+      overwrite_arguments(in, x, y);
     }
     std::vector<array> first;
     for (std::size_t r = 0; r < call_.results; ++r) {
-      if (!specs.empty() && y[r].spec() != specs[r]) {
-        throw failure{"meta: shape " + to_string(specs[r].shape()) + " strides " +
-                      to_string(specs[r].strides()) + " " + std::string(name_of(specs[r].type)) +
-                      ", the result has shape " + to_string(y[r].shape()) + " strides " +
-                      to_string(y[r].spec().strides()) + " " +
-                      std::string(name_of(y[r].spec().type))};
-      }
       first.push_back(result(y[r]));
-      compare("functional", first[r], want[r], s);
+      compare("functional", first[r], want[r], s.allowed);
     }
     x = uploaded(in);
-    handles again;
-    call("functional", call_.functional, x, s.with, again);
-    for (std::size_t r = 0; r < call_.results; ++r) {
-      same_bits("functional, twice", result(again[r]), first[r]);
-    }
+    call_again("functional, twice", x, s, first);
     untouched("functional", in, x);
-    if (options_.same_bits) {
+    if (options_.same_bits && !call_.is_view) {
       std::vector<array> elsewhere;
       for (const array& a : in) {
-        elsewhere.push_back(
-            make_array(shape(a.spec.shape()), a.spec.type, layout::gaps, on_.alignment));
-        for (std::int64_t i = 0; i < a.size(); ++i) {
-          elsewhere.back().set(i, a[i]);
-        }
+        elsewhere.push_back(laid(a, layout::gaps, on_.alignment));
       }
-      handles other;
-      if (!call_.is_view) {
-        call("functional", call_.functional, uploaded(elsewhere), s.with, other);
-      }
-      for (std::size_t r = 0; r < call_.results && !call_.is_view; ++r) {
-        same_bits("functional, strided", result(other[r]), first[r]);
-      }
+      call_again("functional, strided", uploaded(elsewhere), s, first);
     }
     return first;
+  }
+  /// Whether the meta chip says of the results what they are.
+  void check_geometry(const handles& x, const settings& with, const handles& y) const {
+    if (call_.meta == nullptr) {
+      return;
+    }
+    std::vector<tensor_spec> specs;
+    try {
+      specs = meta(x, with);
+    } catch (const std::exception& e) {
+      throw failure{std::string("meta: throws: ") + e.what()};
+    }
+    const auto shown = [](const tensor_spec& spec) {
+      return "shape " + to_string(spec.shape()) + " strides " + to_string(spec.strides()) + " " +
+             std::string(name_of(spec.type));
+    };
+    for (std::size_t r = 0; r < call_.results; ++r) {
+      if (y[r].spec() != specs[r]) {
+        throw failure{"meta: " + shown(specs[r]) + ", the result has " + shown(y[r].spec())};
+      }
+    }
+  }
+  /// What reads the arguments must have happened, or happen before this.
+  void overwrite_arguments(const std::vector<array>& in, const handles& x, const handles& y) const {
+    for (std::size_t k = 0; k < x.size(); ++k) {
+      const bool shared = std::any_of(y.begin(), y.end(), [&](const tensor_handle& one) {
+        return one && &one.body()->root() == &x[k].body()->root();
+      });
+      if (!shared) {
+        const std::vector<std::byte> rubbish(in[k].bytes.size(), array::canary(call_.in[k]));
+        on_.overwrite(x[k], rubbish);
+      }
+    }
+  }
+  void call_again(const char* name, const handles& x, const sample& s,
+                  const std::vector<array>& first) const {
+    handles y;
+    call("functional", call_.functional, x, s.with, y);
+    for (std::size_t r = 0; r < call_.results; ++r) {
+      same_bits(name, result(y[r]), first[r]);
+    }
   }
 
   void output(const std::vector<array>& in, const std::vector<numbers>& want, const sample& s,
@@ -324,7 +162,7 @@ class checker {
           throw failure{std::string(name) + ": the output is another tensor"};
         }
         const array now = downloaded(room[r], to[r]);
-        compare(name, now, want[r], s);
+        compare(name, now, want[r], s.allowed);
         same_around(name, room[r], now);
         if (options_.same_bits) {
           same_bits(name, now, first[r]);
@@ -335,7 +173,7 @@ class checker {
     handles fresh;
     call("out= empty", call_.out_form, x, s.with, fresh);
     for (std::size_t r = 0; r < call_.results; ++r) {
-      compare("out= empty", result(fresh[r]), want[r], s);
+      compare("out= empty", result(fresh[r]), want[r], s.allowed);
     }
     std::vector<array> wrong;
     for (std::size_t r = 0; r < call_.results; ++r) {
@@ -350,18 +188,6 @@ class checker {
       untouched("out= of another shape", wrong, kept);
     }
   }
-  void must_refuse(const char* name, calls::form form, const handles& x, const settings& with,
-                   handles& y) const {
-    y.resize(std::max<std::size_t>(y.size(), 4));
-    try {
-      form(x.data(), with, y.data());
-    } catch (const output_error&) {
-      return;
-    } catch (const std::exception& e) {
-      throw failure{std::string(name) + ": must throw output_error, throws: " + e.what()};
-    }
-    throw failure{std::string(name) + ": must throw output_error"};
-  }
 
   void in_place(const std::vector<array>& in, const std::vector<numbers>& want, const sample& s,
                 const std::vector<array>& first) const {
@@ -372,10 +198,7 @@ class checker {
     for (const layout how : {layout::dense, layout::gaps}) {
       const char* const name = how == layout::dense ? "in place" : "in place with gaps";
       std::vector<array> mine = in;
-      mine[0] = make_array(shape(in[0].spec.shape()), call_.in[0], how, on_.alignment);
-      for (std::int64_t i = 0; i < in[0].size(); ++i) {
-        mine[0].set(i, in[0][i]);
-      }
+      mine[0] = laid(in[0], how, on_.alignment);
       const handles x = uploaded(mine);
       handles y(4);
       if (!fits) {
@@ -388,7 +211,7 @@ class checker {
         throw failure{std::string(name) + ": the result is another tensor"};
       }
       const array now = downloaded(mine[0], x[0]);
-      compare(name, now, want[0], s);
+      compare(name, now, want[0], s.allowed);
       same_around(name, mine[0], now);
       untouched(name, mine, x, 1);
       if (options_.same_bits) {
@@ -414,7 +237,7 @@ class checker {
         continue;
       }
       const std::string name = "call, argument " + std::to_string(k);
-      compare(name.c_str(), now, want[static_cast<std::size_t>(at - call_.written.begin())], s);
+      compare(name, now, want[static_cast<std::size_t>(at - call_.written.begin())], s.allowed);
       same_around(name, in[k], now);
     }
   }
@@ -477,10 +300,7 @@ class checker {
     }
   }
 
-  const device& on_;
-  const calls& call_;
   const described& op_;
-  const options& options_;
 };
 
 /// Runs the samples of one operator in one element type. `second`: null, or another variant.
@@ -505,14 +325,13 @@ inline void check_operator(const device& on, const described& op, const calls& c
         c.what = f.what;
       }
       c.result = verdict::fail;
-    } catch (const not_supported& n) {
-      c.result = verdict::unsupported;
-      c.what = n.what;
-      return;
+    } catch (const not_supported& n) {  // of this sample; others may fail
+      if (c.result == verdict::pass) {
+        c.result = verdict::unsupported;
+        c.what = n.what;
+      }
     }
   }
 }
 
-}  // namespace detail
-
-}  // namespace ashlar::conformance
+}  // namespace ashlar::conformance::detail

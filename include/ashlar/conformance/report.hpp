@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,10 @@ namespace ashlar::conformance {
 
 enum class verdict : std::uint8_t { pass, fail, unsupported };
 
+constexpr std::string_view name_of(verdict v) {
+  return v == verdict::pass ? "pass" : v == verdict::fail ? "fail" : "unsupported";
+}
+
 /// One operator in one element type.
 struct cell {
   std::string_view op;
@@ -24,6 +29,13 @@ struct cell {
   int failed = 0;      ///< samples with a failure
   int first = -1;      ///< the first sample that failed
   std::string what{};  ///< how; where unsupported, why
+
+  /// What stands in the table.
+  [[nodiscard]] std::string text() const {
+    return result == verdict::pass   ? "pass " + std::to_string(samples)
+           : result == verdict::fail ? "FAIL " + std::to_string(failed)
+                                     : "-";
+  }
 };
 
 struct report {
@@ -37,7 +49,12 @@ struct report {
   }
   /// Whether no operator failed.
   [[nodiscard]] bool ok() const { return count(verdict::fail) == 0; }
-  explicit operator bool() const { return ok(); }
+  /// Whether nothing was there to run.
+  [[nodiscard]] bool is_empty() const {
+    return std::all_of(cells.begin(), cells.end(), [](const cell& c) {
+      return c.samples == 0 && c.result != verdict::unsupported;
+    });
+  }
   /// Null where it was not run.
   [[nodiscard]] const cell* find(std::string_view op, dtype type) const {
     const auto at = std::find_if(cells.begin(), cells.end(),
@@ -105,11 +122,7 @@ inline std::string report::text() const {
     line = pad(std::string(op), first);
     for (const dtype d : columns()) {
       const cell* c = find(op, d);
-      line += pad(c == nullptr                 ? ""
-                  : c->result == verdict::pass ? "pass " + std::to_string(c->samples)
-                  : c->result == verdict::fail ? "FAIL " + std::to_string(c->failed)
-                                               : "-",
-                  width);
+      line += pad(c == nullptr ? "" : c->text(), width);
     }
     end_line();
   }
@@ -134,10 +147,7 @@ inline std::string report::json() const {
     all += "{\"op\":";
     trace::append_json_string(all, c.op);
     all += ",\"dtype\":\"" + std::string(name_of(c.type)) + "\",\"result\":\"" +
-           (c.result == verdict::pass   ? "pass"
-            : c.result == verdict::fail ? "fail"
-                                        : "unsupported") +
-           "\",\"samples\":" + std::to_string(c.samples);
+           std::string(name_of(c.result)) + "\",\"samples\":" + std::to_string(c.samples);
     if (c.result == verdict::fail) {
       all += ",\"failed\":" + std::to_string(c.failed) + ",\"reproduce\":";
       trace::append_json_string(all, reproduce(c));
@@ -183,15 +193,8 @@ inline std::string report::html() const {
       }
       const std::string title =
           c->result == verdict::fail ? reproduce(*c) + "\n" + c->what : c->what;
-      all += std::string("<td class=\"") +
-             (c->result == verdict::pass   ? "pass"
-              : c->result == verdict::fail ? "fail"
-                                           : "unsupported") +
-             "\" title=\"" + escaped(title) + "\">" +
-             (c->result == verdict::pass   ? "pass " + std::to_string(c->samples)
-              : c->result == verdict::fail ? "FAIL " + std::to_string(c->failed)
-                                           : "-") +
-             "</td>";
+      all += std::string("<td class=\"") + std::string(name_of(c->result)) + "\" title=\"" +
+             escaped(title) + "\">" + c->text() + "</td>";
     }
     all += "</tr>\n";
   }

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <array>
+#include <charconv>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
+#include "ashlar/conformance/caller.hpp"
 #include "ashlar/conformance/calls.hpp"
 #include "ashlar/conformance/check.hpp"
 #include "ashlar/conformance/report.hpp"
@@ -47,8 +49,9 @@ struct compiled {
     write(o.json, o.json.empty() ? std::string() : r.json());
     write(o.html, o.html.empty() ? std::string() : r.html());
   }
-  /// Throws: `argument_error` for an option that there is not.
-  static options parse(int argc, char** argv);
+  /// `o`, changed by what a program is given. Throws: `argument_error` for an option that there is
+  /// not.
+  static options parse(int argc, char** argv, options o = {});
 
  private:
   static void write(const std::string& path, const std::string& text) {
@@ -180,8 +183,7 @@ void run_operators(ops::operators<Op...>, const options& o, report& r) {
 }  // namespace detail
 
 template <class Kit>
-options compiled<Kit>::parse(int argc, char** argv) {
-  options o;
+options compiled<Kit>::parse(int argc, char** argv, options o) {
   if (argc > 0) {
     o.program = argv[0];
   }
@@ -198,7 +200,11 @@ options compiled<Kit>::parse(int argc, char** argv) {
     } else if (name == "--dtype") {
       o.dtype = value();
     } else if (name == "--sample") {
-      o.sample = std::atoi(value().c_str());
+      const std::string number = value();
+      const char* const end = number.data() + number.size();
+      if (std::from_chars(number.data(), end, o.sample).ptr != end || o.sample < 0) {
+        throw argument_error("ashlar::conformance", "--sample wants a number, not " + number);
+      }
     } else if (name == "--json") {
       o.json = value();
     } else if (name == "--html") {
@@ -236,18 +242,21 @@ report run(const options& o = {}) {
 }
 
 /// `run` as a program: `--op softmax --dtype float32 --sample 17 --json FILE --html FILE`.
-/// Returns: what `main` returns: 0 where nothing failed.
+/// Returns: what `main` returns: 0 where nothing failed, 2 where there is nothing of these names.
 template <class Stack, class Types = default_types, class List = ops::all>
 int program(int argc, char** argv, options o = {}) {
-  const auto means = o.means_unsupported;
   try {
-    o = compiled<>::parse(argc, argv);
+    o = compiled<>::parse(argc, argv, std::move(o));
   } catch (const argument_error& e) {
     std::fprintf(stderr, "%s\n", e.what());
     return 2;
   }
-  o.means_unsupported = means;
-  return run<Stack, Types, List>(o).ok() ? 0 : 1;
+  const report r = run<Stack, Types, List>(o);
+  if (r.is_empty()) {
+    std::fprintf(stderr, "no operator, element type and sample of these names\n");
+    return 2;
+  }
+  return r.ok() ? 0 : 1;
 }
 
 }  // namespace ashlar::conformance

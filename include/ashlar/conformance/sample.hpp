@@ -4,9 +4,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 #include "ashlar/conformance/values.hpp"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "ashlar/conformance/samples/attention.hpp"
+#include "ashlar/conformance/samples/creation.hpp"
 #include "ashlar/conformance/samples/elementwise.hpp"
 #include "ashlar/conformance/samples/indexing.hpp"
 #include "ashlar/conformance/samples/layers.hpp"

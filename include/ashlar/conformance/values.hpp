@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <string_view>
-#include <utility>
+#include <type_traits>
 #include <vector>
 
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/core/geometry.hpp"
 #include "ashlar/core/spec.hpp"
+#include "ashlar/tile/scalar.hpp"
 
 /// Numbers of any element type on the host, with the type as a value: what the kit compares.
 namespace ashlar::conformance {
@@ -60,38 +61,9 @@ namespace detail {
 
 constexpr double truth(bool holds) { return holds ? 1.0 : 0.0; }
 
-template <class F>
-decltype(auto) with_type(dtype d, F&& f) {
-  switch (d) {
-    case dtype::boolean:
-      return f(bool{});
-    case dtype::uint8:
-      return f(std::uint8_t{});
-    case dtype::int8:
-      return f(std::int8_t{});
-    case dtype::int32:
-      return f(std::int32_t{});
-    case dtype::int64:
-      return f(std::int64_t{});
-    case dtype::float8_e4m3:
-      return f(float8_e4m3{});
-    case dtype::float8_e5m2:
-      return f(float8_e5m2{});
-    case dtype::float16:
-      return f(float16{});
-    case dtype::bfloat16:
-      return f(bfloat16{});
-    case dtype::float32:
-      return f(float{});
-    case dtype::float64:
-      break;
-  }
-  return f(double{});
-}
-
 /// A number as an element of `d`: integers keep their low bits, as machines do.
 inline double rounded(dtype d, double x) {
-  return with_type(d, [x]<class T>(T) -> double {
+  return tile::eval::with_scalar(d, [x]<class T>(std::type_identity<T>) -> double {
     if constexpr (std::is_same_v<T, bool>) {
       return x != 0 ? 1.0 : 0.0;
     } else if constexpr (Floating<T>) {
@@ -108,58 +80,33 @@ inline double rounded(dtype d, double x) {
 }
 
 inline double read(dtype d, const std::byte* from) {
-  return with_type(d, [from]<class T>(T x) -> double {
+  return tile::eval::with_scalar(d, [from]<class T>(std::type_identity<T>) -> double {
+    T x{};
     std::memcpy(static_cast<void*>(&x), from, sizeof(T));
     return static_cast<double>(static_cast<compute_type<T>>(x));
   });
 }
 inline void write(dtype d, std::byte* to, double value) {
-  with_type(d, [=]<class T>(T x) {
-    x = static_cast<T>(static_cast<compute_type<T>>(rounded(d, value)));
+  tile::eval::with_scalar(d, [=]<class T>(std::type_identity<T>) {
+    const T x = static_cast<T>(static_cast<compute_type<T>>(rounded(d, value)));
     std::memcpy(to, &x, sizeof(T));
   });
 }
 
+}  // namespace detail
+
 /// Half the distance from 1 to the next number of a type: what one rounding may be off by.
-inline double roundoff(dtype d) {
-  switch (d) {
-    case dtype::float64:
-      return 0x1p-53;
-    case dtype::float32:
-      return 0x1p-24;
-    case dtype::float16:
-      return 0x1p-11;
-    case dtype::bfloat16:
-      return 0x1p-8;
-    case dtype::float8_e4m3:
-      return 0x1p-4;
-    case dtype::float8_e5m2:
-      return 0x1p-3;
-    default:
-      return 0;
-  }
+constexpr double roundoff(dtype d) {
+  constexpr std::array<double, dtype_count> all{0,      0,       0,      0,       0,      0x1p-4,
+                                                0x1p-3, 0x1p-11, 0x1p-8, 0x1p-24, 0x1p-53};
+  return all[static_cast<std::size_t>(d)];
 }
 /// The smallest distance of two numbers.
-inline double grain(dtype d) {
-  switch (d) {
-    case dtype::float64:
-      return 0x1p-1074;
-    case dtype::float32:
-      return 0x1p-149;
-    case dtype::float16:
-      return 0x1p-24;
-    case dtype::bfloat16:
-      return 0x1p-133;
-    case dtype::float8_e4m3:
-      return 0x1p-9;
-    case dtype::float8_e5m2:
-      return 0x1p-16;
-    default:
-      return 0;
-  }
+constexpr double grain(dtype d) {
+  constexpr std::array<double, dtype_count> all{
+      0, 0, 0, 0, 0, 0x1p-9, 0x1p-16, 0x1p-24, 0x1p-133, 0x1p-149, 0x1p-1074};
+  return all[static_cast<std::size_t>(d)];
 }
-
-}  // namespace detail
 
 /// A tensor's memory on the host with what lies around it: between and beside the elements stand
 /// bytes that nobody may write, which are NaN for floating types, so that nobody may read them.
@@ -224,6 +171,15 @@ inline numbers dense(const array& a) {
     x[i] = a[i];
   }
   return x;
+}
+
+/// The same numbers, lying otherwise.
+inline array laid(const array& a, layout how, std::size_t alignment) {
+  array b = make_array(shape(a.spec.shape()), a.spec.type, how, alignment);
+  for (std::int64_t i = 0; i < a.size(); ++i) {
+    b.set(i, a[i]);
+  }
+  return b;
 }
 
 /// Number `i` of an argument. They repeat late; the same `salt` gives the same ones.

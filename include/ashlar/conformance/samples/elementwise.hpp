@@ -5,6 +5,7 @@
 #include <numbers>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "ashlar/conformance/sample.hpp"
@@ -29,11 +30,8 @@ inline const std::vector<std::pair<shape, shape>>& binary_shapes() {
   return all;
 }
 
-/// `extents` is small enough for differences, and not too small to show something.
-inline bool is_small(const shape& extents) {
-  const std::int64_t n = element_count(extents.span());
-  return n <= 64;
-}
+/// Small enough for differences, which ask the twin twice for each element.
+inline bool is_small(const shape& extents) { return element_count(extents.span()) <= 64; }
 
 inline void list_unary(sample_list& all, values what, tolerance allowed, bool smooth,
                        const settings& with = {}) {
@@ -110,7 +108,7 @@ struct binary_samples : plain_samples {
   }
   static std::vector<numbers> twin(const question& q) { return map2(q, &samples<Op>::of); }
 };
-/// A comparison: `of(x, y)` as a condition.
+/// A comparison, which has no gradient.
 template <class Op>
 struct comparison_samples : binary_samples<Op> {
   static constexpr bool smooth = false;

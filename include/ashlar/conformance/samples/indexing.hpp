@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <numeric>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include "ashlar/conformance/samples/reductions.hpp"
@@ -19,12 +19,6 @@
 namespace ashlar::conformance {
 
 namespace detail {
-
-/// Sums that stand in the elements of a result are rounded to their type after each addition;
-/// tolerances count roundings of the type that other sums are kept in.
-inline double stored(dtype type, double terms) {
-  return is_narrow_floating(type) ? terms * roundoff(type) / roundoff(dtype::float32) : terms;
-}
 
 /// How many places an axis has, and how far they are from each other in dense numbers.
 struct row {

@@ -3,9 +3,9 @@
 #include <array>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include "ashlar/conformance/samples/reductions.hpp"
@@ -180,17 +180,13 @@ struct samples<ops::embedding_backward> : plain_samples {
   using arguments = types<T, std::int32_t>;
   static std::tuple<std::int64_t> attributes(const settings& s) { return {s.integer[0]}; }
   static void list(sample_list& all) {
-    // Sums are kept in the table, in the type of its elements.
-    const double coarser = is_narrow_floating(all.type)
-                               ? detail::roundoff(all.type) / detail::roundoff(dtype::float32)
-                               : 1;
     for (const std::int64_t columns : {std::int64_t{1}, std::int64_t{5}, std::int64_t{129}}) {
       for (const shape& s : {shape{}, {0}, {2, 3, 2}}) {
         shape from = s;
         from.push_back(columns);
         all.add({.in = {{from}, {s, values::index, 5}},
                  .with = {.integer = {11}},
-                 .allowed = {12 * coarser, 24},
+                 .allowed = {detail::stored(all.type, 12), 24},
                  .gradient = columns <= 5});
       }
     }
@@ -259,7 +255,7 @@ struct samples<ops::rope> : plain_samples {
 
 namespace detail {
 
-/// `arguments`: which of x, x (twice: the gradient), (C), (C) there are.
+/// Arguments: `tensors` of x's shape (x, and a gradient before it), then `channels` of (C).
 inline void list_norm(sample_list& all, int tensors, int channels, bool backward) {
   for (const std::int64_t n :
        {std::int64_t{1}, std::int64_t{7}, std::int64_t{65}, std::int64_t{129}}) {

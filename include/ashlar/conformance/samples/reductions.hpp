@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <tuple>
 #include <type_traits>
 #include <vector>
@@ -43,7 +42,7 @@ inline shape left_shape(const shape& from, const shape& axes, bool keepdim) {
   }
   return to;
 }
-/// `fold(sum, x, i)` over the elements that meet in each result; `kept` broadcasts to `x`.
+/// `fold(sum, x)` over the elements that meet in each result; `kept` broadcasts to `x`.
 template <class Fold>
 numbers folded(const numbers& x, const shape& kept, double begin, const Fold& fold) {
   numbers y(kept, begin);
@@ -79,7 +78,6 @@ inline void list_reduction(sample_list& all, double terms, double size, bool smo
   all.add({.in = {{{2, 3}}}, .with = {.list = {1, -1}}, .refused = true});
 }
 
-template <class Op>
 struct reduction_samples : one_tensor {
   static std::tuple<shape, bool> attributes(const settings& s) { return {s.list, s.flag[0]}; }
 };
@@ -98,11 +96,16 @@ inline std::vector<numbers> extremum(const question& q, double sign) {
 inline numbers sums(const numbers& x, const shape& kept) {
   return folded(x, kept, 0, [](double sum, double v) { return sum + v; });
 }
+/// Sums that stand in the elements of a result are rounded to their type after each addition;
+/// tolerances count roundings of the type that other sums are kept in.
+inline double stored(dtype type, double terms) {
+  return is_narrow_floating(type) ? terms * roundoff(type) / roundoff(dtype::float32) : terms;
+}
 
 }  // namespace detail
 
 template <>
-struct samples<ops::sum> : detail::reduction_samples<ops::sum> {
+struct samples<ops::sum> : detail::reduction_samples {
   template <class T>
   static constexpr bool takes = Floating<T> || std::is_same_v<T, std::int64_t>;
   static void list(sample_list& all) { detail::list_reduction(all, 1, 2, true, true); }
@@ -111,7 +114,7 @@ struct samples<ops::sum> : detail::reduction_samples<ops::sum> {
   }
 };
 template <>
-struct samples<ops::mean> : detail::reduction_samples<ops::mean> {
+struct samples<ops::mean> : detail::reduction_samples {
   static void list(sample_list& all) { detail::list_reduction(all, 2, 2, true, true); }
   static std::vector<numbers> twin(const question& q) {
     numbers y = detail::sums(q.in[0], detail::kept_shape(q.in[0].extents, q.with.list));
@@ -122,17 +125,17 @@ struct samples<ops::mean> : detail::reduction_samples<ops::mean> {
   }
 };
 template <>
-struct samples<ops::max> : detail::reduction_samples<ops::max> {
+struct samples<ops::max> : detail::reduction_samples {
   static void list(sample_list& all) { detail::list_reduction(all, 0, 0, true, false); }
   static std::vector<numbers> twin(const question& q) { return detail::extremum(q, 1); }
 };
 template <>
-struct samples<ops::min> : detail::reduction_samples<ops::min> {
+struct samples<ops::min> : detail::reduction_samples {
   static void list(sample_list& all) { detail::list_reduction(all, 0, 0, true, false); }
   static std::vector<numbers> twin(const question& q) { return detail::extremum(q, -1); }
 };
 template <>
-struct samples<ops::argmax> : detail::reduction_samples<ops::argmax> {
+struct samples<ops::argmax> : detail::reduction_samples {
   static void list(sample_list& all) { detail::list_reduction(all, 0, 0, false, false); }
   /// The first of the largest; a NaN counts as the largest.
   static std::vector<numbers> twin(const question& q) {
@@ -188,8 +191,9 @@ struct samples<ops::sum_squares> : detail::one_tensor {
 
 namespace detail {
 
-/// Functions are off by a few places; a sum has as many terms as the axis, of at most `size`.
-inline void list_softmax(sample_list& all, bool backward, double size) {
+/// Functions are off by a few places; a sum has as many terms as the axis. `size`: of a result and
+/// what it is made of; with a gradient it grows with the axis.
+inline void list_softmax(sample_list& all, bool backward, double size = 0) {
   struct one {
     shape extents;
     std::int64_t axis;
@@ -202,11 +206,10 @@ inline void list_softmax(sample_list& all, bool backward, double size) {
             : static_cast<double>(o.extents[static_cast<int>(wrapped(o.axis, o.extents.rank()))]);
     sample s{.in = {{o.extents}},
              .with = {.integer = {o.axis}},
-             .allowed = {n + 16, size * (size > 8 ? 1.0 : 1.0)},
+             .allowed = {n + 16, backward ? 8 * (n + 1) : size},
              .gradient = is_small(o.extents)};
     if (backward) {
       s.in.push_back(s.in[0]);
-      s.allowed.magnitude = 8 * (n + 1);
     }
     all.add(s);
   }
@@ -246,7 +249,7 @@ inline numbers log_softmax_of(const numbers& x, const shape& axes) {
   }
   return y;
 }
-template <class Op, bool Two>
+template <bool Two>
 struct softmax_samples {
   template <class T>
   using arguments = std::conditional_t<Two, types<T, T>, types<T>>;
@@ -256,7 +259,7 @@ struct softmax_samples {
 }  // namespace detail
 
 template <>
-struct samples<ops::softmax> : detail::softmax_samples<ops::softmax, false> {
+struct samples<ops::softmax> : detail::softmax_samples<false> {
   static void list(sample_list& all) { detail::list_softmax(all, false, 1); }
   static std::vector<numbers> twin(const question& q) {
     numbers y = detail::log_softmax_of(q.in[0], detail::axis_of(q));
@@ -267,15 +270,15 @@ struct samples<ops::softmax> : detail::softmax_samples<ops::softmax, false> {
   }
 };
 template <>
-struct samples<ops::log_softmax> : detail::softmax_samples<ops::log_softmax, false> {
+struct samples<ops::log_softmax> : detail::softmax_samples<false> {
   static void list(sample_list& all) { detail::list_softmax(all, false, 8); }
   static std::vector<numbers> twin(const question& q) {
     return {detail::log_softmax_of(q.in[0], detail::axis_of(q))};
   }
 };
 template <>
-struct samples<ops::softmax_backward> : detail::softmax_samples<ops::softmax_backward, true> {
-  static void list(sample_list& all) { detail::list_softmax(all, true, 8); }
+struct samples<ops::softmax_backward> : detail::softmax_samples<true> {
+  static void list(sample_list& all) { detail::list_softmax(all, true); }
   static std::vector<numbers> twin(const question& q) {
     numbers y = q.in[0];
     const numbers& g = q.in[1];
@@ -291,9 +294,8 @@ struct samples<ops::softmax_backward> : detail::softmax_samples<ops::softmax_bac
   }
 };
 template <>
-struct samples<ops::log_softmax_backward>
-    : detail::softmax_samples<ops::log_softmax_backward, true> {
-  static void list(sample_list& all) { detail::list_softmax(all, true, 8); }
+struct samples<ops::log_softmax_backward> : detail::softmax_samples<true> {
+  static void list(sample_list& all) { detail::list_softmax(all, true); }
   static std::vector<numbers> twin(const question& q) {
     numbers y = q.in[0];
     const numbers& g = q.in[1];

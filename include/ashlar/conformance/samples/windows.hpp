@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <tuple>
 #include <type_traits>
 #include <vector>
 
+#include "ashlar/conformance/samples/creation.hpp"
 #include "ashlar/conformance/samples/indexing.hpp"
 #include "ashlar/ops/batch_norm.hpp"
 #include "ashlar/ops/conv.hpp"
@@ -51,6 +53,19 @@ inline shape last_two(const shape& s) { return {s[s.rank() - 2], s[s.rank() - 1]
 
 // Convolutions ------------------------------------------------------------------------------------
 
+namespace detail {
+
+struct conv_case {
+  shape x, weight, windows;
+  std::int64_t groups;
+};
+inline sample conv_sample(const conv_case& o) {
+  return {.in = {{o.x}, {o.weight}, {{o.weight[0]}}},
+          .with = {.list = o.windows, .integer = {o.groups}}};
+}
+
+}  // namespace detail
+
 /// With a bias, and `second` without one. The settings' first integer counts groups.
 template <>
 struct samples<ops::conv2d> {
@@ -66,10 +81,7 @@ struct samples<ops::conv2d> {
     return {detail::window_options_of(s), s.integer[0]};
   }
   static void list(sample_list& all) {
-    struct one {
-      shape x, weight, windows;
-      std::int64_t groups;
-    };
+    using one = detail::conv_case;
     for (const one& o : {one{{1, 1, 1, 1}, {1, 1, 1, 1}, {1, 1, 0, 0, 1, 1}, 1},
                          one{{2, 2, 3, 4}, {4, 1, 2, 2}, {1, 2, 1, 0, 1, 1}, 2},
                          one{{1, 3, 4, 5}, {5, 3, 1, 1}, {1, 1, 0, 0, 1, 1}, 1},
@@ -80,11 +92,9 @@ struct samples<ops::conv2d> {
                          one{{0, 3, 5, 5}, {4, 3, 3, 3}, {1, 1, 1, 1, 1, 1}, 1},
                          one{{2, 0, 5, 5}, {4, 0, 3, 3}, {1, 1, 1, 1, 1, 1}, 1}}) {
       const std::int64_t depth = o.weight[1] * o.weight[2] * o.weight[3];
-      const bool small = element_count(o.x.span()) <= 64 && element_count(o.weight.span()) <= 64;
-      sample s{.in = {{o.x}, {o.weight}, {{o.weight[0]}}},
-               .with = {.list = o.windows, .integer = {o.groups}},
-               .allowed = {static_cast<double>(depth) + 2, 4.0 * static_cast<double>(depth) + 2},
-               .gradient = small};
+      sample s = detail::conv_sample(o);
+      s.allowed = {static_cast<double>(depth) + 2, 4.0 * static_cast<double>(depth) + 2};
+      s.gradient = detail::is_small(o.x) && detail::is_small(o.weight);
       all.add(s);
       s.in.pop_back();
       s.second = true;
@@ -99,13 +109,14 @@ struct samples<ops::conv2d> {
                          one{{2, 3, 5, 5}, {4, 3, 3, 3}, {0, 1, 0, 0, 1, 1}, 1},
                          one{{2, 3, 5, 5}, {4, 3, 3, 3}, {1, 1, 0, -1, 1, 1}, 1},
                          one{{2, 3, 5, 5}, {4, 3, 3, 3}, {1, 1, 0, 0, 1, 0}, 1}}) {
-      all.add({.in = {{o.x}, {o.weight}, {{o.weight[0]}}},
-               .with = {.list = o.windows, .integer = {o.groups}},
-               .refused = true});
+      sample s = detail::conv_sample(o);
+      s.refused = true;
+      all.add(s);
     }
-    all.add({.in = {{{2, 3, 5, 5}}, {{4, 3, 3, 3}}, {{3}}},
-             .with = {.list = {1, 1, 0, 0, 1, 1}, .integer = {1}},
-             .refused = true});
+    sample s = detail::conv_sample({{2, 3, 5, 5}, {4, 3, 3, 3}, {1, 1, 0, 0, 1, 1}, 1});
+    s.in[2].extents = {3};  // a bias of another size
+    s.refused = true;
+    all.add(s);
   }
   static std::vector<numbers> twin(const question& q) {
     const numbers& x = q.in[0];
