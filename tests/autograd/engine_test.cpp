@@ -29,6 +29,22 @@ struct butterfly {
   };
 };
 
+/// Its derivative computes in another element type.
+struct narrowed {
+  static constexpr std::string_view name = "narrowed";
+  static constexpr std::array arguments{al::argument{"a"}};
+  static constexpr al::tensor_spec meta(const al::tensor_spec& a) {
+    return al::contiguous_like(a, a.type);
+  }
+  struct derivative {
+    static constexpr std::array needs{0u};
+    template <int I>
+    static auto vjp(const auto& g, const auto&) {
+      return al::cast<float>(g);
+    }
+  };
+};
+
 /// Functions of a pass that begins another one.
 struct nested {
   static constexpr std::string_view name = "nested";
@@ -61,6 +77,19 @@ struct al::kernel<butterfly, al::keys::backend<al::chip::host>> {
     }
   }
 };
+
+template <>
+struct al::kernel<narrowed, al::keys::backend<al::chip::host>> {
+  static void impl(al::context<al::chip::host>&, al::view<double> out, al::view<const double> a) {
+    al::chip::host_kernels::copy(out, a);
+  }
+};
+
+TEST_CASE("autograd/engine: a gradient has the element type of what it is the gradient of") {
+  const real x = leaf({1, 2});
+  al::backward(al::call<narrowed>(x), al::from_values<real>({2}, {0.5, -3}));
+  CHECK(values(al::gradient(x)) == std::vector<double>{0.5, -3});
+}
 
 TEST_CASE("autograd/engine: nodes run latest first, and leaves at once") {
   const real a = leaf({1});

@@ -57,6 +57,15 @@ TEST_CASE("autograd/hooks: node hooks see and replace what goes in and out") {
   CHECK(values(al::gradient(a)) == std::vector<double>{7});
   post.remove();
   al::gradient(a) = {};
+  const auto narrow = [](std::span<al::tensor_handle> g, auto...) {
+    g[0] = al::cast<float>(real(g[0]));
+  };
+  auto wrong = al::register_node_pre_hook(y, narrow);
+  CHECK_THROWS_AS(al::backward(y, one(), {.retain_graph = true}), al::argument_error);
+  wrong.remove();
+  wrong = al::register_node_post_hook(y, narrow);
+  CHECK_THROWS_AS(al::backward(y, one(), {.retain_graph = true}), al::argument_error);
+  wrong.remove();
   al::backward(y, one());
   CHECK(values(al::gradient(a)) == std::vector<double>{50});
 }

@@ -239,6 +239,11 @@ TEST_CASE("nn/dropout: other places in each call, none outside of training") {
   CHECK(drop(x).data() == x.data());
 }
 
+TEST_CASE("nn/conv: windows have places along both axes") {
+  CHECK_THROWS_AS((void)nn::conv2d<wide>::make(1, 1, {0, 3}), al::argument_error);
+  CHECK_THROWS_AS((void)nn::conv2d<wide>::make(1, 1, {3, 0}), al::argument_error);
+}
+
 TEST_CASE("nn/conv: a small convolutional net learns, with the right gradients") {
   auto net = started(conv_net<wide>::make(2, 3));
   CHECK(names_of(net) ==

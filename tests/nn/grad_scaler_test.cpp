@@ -108,6 +108,12 @@ TEST_CASE("nn/grad_scaler: unscale comes once per step, and a step once per upda
   CHECK_THROWS_AS(al::nn::grad_scaler({.growth = 1}), al::argument_error);
   CHECK_THROWS_AS(al::nn::grad_scaler({.backoff = 1}), al::argument_error);
   CHECK_THROWS_AS(al::nn::grad_scaler({.interval = 0}), al::argument_error);
+  for (const double factor : {0.0, -2.0, double{infinite}, double{not_a_number}}) {
+    CHECK_THROWS_AS(scaler.restore(factor, 0), al::argument_error);
+  }
+  CHECK_THROWS_AS(scaler.restore(2, -1), al::argument_error);
+  CHECK_THROWS_AS(scaler.restore(2, 2000), al::argument_error);  // would never grow again
+  CHECK(scaler.factor() == 2);
   al::nn::grad_scaler off({.enabled = false});
   CHECK(al::item(off.scale(al::full<real>({}, 3.0))) == 3);
   CHECK(off.step(optimizer, with_gradients({infinite}, {1}), 0.1));

@@ -290,6 +290,9 @@ TEST_CASE("ops/decompositions: losses, tables and layers") {
     check<ops::cross_entropy>({40, 4}, logits, targets, ignored);
     check<ops::cross_entropy_backward>({40, 2}, g, logits, targets, ignored);
   }
+  // A type that has no number for -100 or for some of the classes.
+  check<ops::cross_entropy_backward>({40, 2}, g, numbers({3, 300}, 2), ids<std::uint8_t>({3}, 7),
+                                     std::int64_t{-100});
   for (const al::shape& s : {al::shape{}, {0}, {2, 3}}) {
     const auto rows = ids<std::int32_t>(s, 5);
     check<ops::embedding>(exact, numbers({11, 3}, 1), rows);
@@ -329,6 +332,16 @@ TEST_CASE("ops/decompositions: attention, side by side and paged") {
       const auto y = al::scaled_dot_product_attention(q, k, v, causal, 0.3);
       check<ops::scaled_dot_product_attention_backward>({128, 64}, g, q, k, v, y, causal, 0.3);
     }
+  }
+  {  // Places are counted in numbers that know 297 from 296, also where scores do not.
+    using half = plain<al::bfloat16>;
+    const auto x = al::ones<half>({1, 1, 300, 1});
+    const auto g = al::zeros<half>({1, 1, 300, 1});
+    g.data()[296] = al::bfloat16(1.0F);
+    const auto dv = std::get<2>(
+        al::decomposition<ops::scaled_dot_product_attention_backward>{}(g, x, x, x, x, true, 1.0));
+    CHECK(static_cast<float>(dv.data()[296]) > 0.0F);
+    CHECK(static_cast<float>(dv.data()[297]) == 0.0F);
   }
   const auto key_cache = numbers({6, 2, 3, 4}, 1);
   auto value_cache = numbers({6, 2, 4, 3}, 2);

@@ -131,6 +131,9 @@ TEST_CASE("ops/gather: index_select copies places, one_hot marks them") {
   const auto y = al::one_hot<real>(ids, 3);
   CHECK(values(y) == std::vector<float>{1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0});
   CHECK(al::one_hot<real>(picks<std::int32_t>({0}, 3), 3).size() == 0);
+  // More classes than the ids can name: none of them comes back as another one.
+  const auto narrow = al::from_values<plain<std::uint8_t>>({1}, {3});
+  CHECK(al::item(al::sum(al::one_hot<real>(narrow, 300))) == 1.0F);
 }
 
 TEST_CASE("ops/sort: places are those of a stable sort with NaN last, in all forms") {

@@ -78,9 +78,7 @@ template <class Root>
                       "without a seed the root must have one element");
   }
   [[maybe_unused]] const auto there = beside(root);
-  Root seed = empty<Root>(ashlar::shape(root.shape()));
-  overwrite<ops::fill>(seed, 1.0);
-  return seed;
+  return filled<Root>(contiguous_spec(dtype_of<typename Root::value_type>, root.shape()), 1.0);
 }
 
 template <class Keys>

@@ -69,25 +69,18 @@ struct recomputed {
 /// Source: Training Deep Nets with Sublinear Memory Cost (Chen et al., 2016).
 template <class State, class F, class... In>
 auto checkpoint_with(State& state, F f, const In&... inputs) {
-  struct saved_input {
-    tensor_handle value;
-    std::uint32_t version;
-  };
   const auto part = std::make_shared<autograd::detail::recomputed>();
-  const auto versions = std::make_shared<std::vector<saved_input>>();
+  std::vector<autograd::detail::saved_tensor<tensor_handle>> versions;
   const auto note = [&]<class X>(const X& x) {
     if constexpr (Tensor<X>) {
-      versions->push_back({x, x.body()->root().version});
+      versions.emplace_back(x);
     }
   };
   (note(inputs), ...);
-  part->again = [f, versions, before = State(state), &state, inputs...]() mutable {
-    for (std::size_t i = 0; i < versions->size(); ++i) {
-      const std::uint32_t now = (*versions)[i].value.body()->root().version;
-      if (now != (*versions)[i].version) {
-        throw modified_in_place("checkpoint", "input " + std::to_string(i), (*versions)[i].version,
-                                now);
-      }
+  part->again = [f, versions = std::move(versions), before = State(state), &state,
+                 inputs...]() mutable {
+    for (std::size_t i = 0; i < versions.size(); ++i) {
+      static_cast<void>(versions[i].checked("checkpoint", "input " + std::to_string(i)));
     }
     struct restore {
       State& at;

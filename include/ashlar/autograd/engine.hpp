@@ -63,9 +63,10 @@ class sender {
 /// Passes may begin inside hooks and nodes of another pass, over whatever nodes; from a depth of
 /// `levels_per_thread` on in the next thread, so that no stack overflows. Several threads may walk
 /// one graph at once if they retain it.
-/// Throws: `shape_error` naming the node whose hook gave a gradient of another shape;
-/// `not_a_number` under anomaly mode; whatever a node or hook throws, the first of them with
-/// several threads. The graph stays usable, but for what nodes that ran have released.
+/// Throws: `shape_error` naming the node whose hook gave a gradient of another shape,
+/// `argument_error` where it has another element type; `not_a_number` under anomaly mode; whatever
+/// a node or hook throws, the first of them with several threads. The graph stays usable, but for
+/// what nodes that ran have released.
 class backward_pass {
  public:
   static constexpr std::uint32_t levels_per_thread = 32;

@@ -23,7 +23,7 @@ class function_context {
   /// Keeps a tensor, an argument, a result or another one, until the gradient has been computed.
   template <Tensor X>
   void save(const X& x) {
-    saved_.push_back({x, x.body()->root().version});
+    saved_.emplace_back(x);
   }
   /// The tensor of the `i`-th call of `save`, counted from 0.
   /// Throws: `modified_in_place` where it has been changed since; `not_recordable` where a backward
@@ -39,14 +39,13 @@ class function_context {
   void mark_non_differentiable(std::size_t k = 0) { fixed_ |= 1u << k; }
 
  private:
-  template <class F, class Result, std::size_t N>
+  template <class F, class Result, class Wanting>
   friend class autograd_function_node;
   template <class F, class... A>
   friend auto apply_function(F f, const A&... args);
 
-  struct entry {
-    tensor_handle value;
-    std::uint32_t version = 0;
+  struct entry : autograd::detail::saved_tensor<tensor_handle> {
+    using saved_tensor::saved_tensor;
     bool is_result = false;
     std::size_t result = 0;  ///< which one
   };
@@ -92,11 +91,7 @@ X function_context::saved(std::size_t i) const {
                              std::to_string(saved_.size()) + "; save it in forward");
   }
   const entry& e = saved_[i];
-  const std::uint32_t now = e.value.body()->root().version;
-  if (e.version != now) {
-    throw modified_in_place(name_, "tensor " + std::to_string(i), e.version, now);
-  }
-  const X x(e.value);
+  const X x(e.checked(name_, "tensor " + std::to_string(i)));
   if (e.is_result && grad_enabled()) {  // it comes from this function
     return autograd::detail::with_gradient(
         x, autograd::detail::output_node(ref<autograd::node>::share(node_), x, e.result, outputs_));
@@ -104,15 +99,16 @@ X function_context::saved(std::size_t i) const {
   return x;
 }
 
-/// The record of a call of `F` with `N` arguments that can want a gradient.
-template <class F, class Result, std::size_t N>
+/// The record of a call of `F`; `Wanting` is the tuple of its arguments that can want a gradient.
+template <class F, class Result, class Wanting>
 class autograd_function_node final
     : public autograd::typed_node<
           std::tuple_element_t<0, typename autograd::detail::results_of<Result>::type>> {
   using results = typename autograd::detail::results_of<Result>::type;
   static constexpr std::size_t outputs = std::tuple_size_v<results>;
   using first = std::tuple_element_t<0, results>;
-  using edges = std::array<ref<autograd::node>, N>;
+  static constexpr std::size_t count = std::tuple_size_v<Wanting>;
+  using edges = std::array<ref<autograd::node>, count>;
 
  public:
   autograd_function_node(const F& f, const function_context& c, const edges& to,
@@ -122,17 +118,13 @@ class autograd_function_node final
         context_(c),
         edges_(to),
         specs_(specs) {
-    std::uint64_t after = 0;
-    for (const ref<autograd::node>& n : edges_) {
-      after = std::max(after, n && !n->is_leaf() ? n->sequence : 0);
-    }
-    this->sequence = autograd::detail::next_sequence(after);
     this->next = std::span(edges_);
+    this->sequence = autograd::detail::next_sequence(this->next);
     context_.node_ = this;
   }
 
   void apply(autograd::sender& to, tensor_handle& cotangent) override {
-    for (std::size_t i = 0; i < N; ++i) {
+    for (std::size_t i = 0; i < count; ++i) {
       context_.wanted_[i] = to.wanted(i);
     }
     if constexpr (outputs == 1) {
@@ -151,27 +143,29 @@ class autograd_function_node final
   void destroy() noexcept override { this->destroy_as(this); }
 
  private:
+  template <std::size_t I, class Tuple>
+  using element = typename std::tuple_element_t<I, Tuple>::value_type;
+
   template <class G>
   void hand_on(autograd::sender& to, G gradients) {
-    constexpr bool fits = std::tuple_size_v<typename autograd::detail::results_of<G>::type> == N;
+    using all_types = typename autograd::detail::results_of<G>::type;
+    constexpr bool fits = std::tuple_size_v<all_types> == count;
     static_assert(fits,
                   "ashlar::apply_function: `backward` must return one gradient per argument that "
                   "can want one; return an empty handle where there is none");
     if constexpr (fits) {
       auto&& all = autograd::detail::results_of<G>::in(gradients);
       [&]<std::size_t... I>(std::index_sequence<I...>) {
+        static_assert((std::is_same_v<element<I, all_types>, element<I, Wanting>> && ...),
+                      "ashlar::apply_function: a gradient must have the element type of its "
+                      "argument; cast it in `backward`");
         ((to.wanted(I) ? to.send(I, std::move(std::get<I>(all))) : void()), ...);
-      }(std::make_index_sequence<N>{});
+      }(std::make_index_sequence<count>{});
     }
   }
   template <std::size_t K>
   auto whole(tensor_handle& part) const {
-    std::tuple_element_t<K, results> g(std::move(part));
-    if (!g) {  // no gradient came
-      g = empty<decltype(g)>(ashlar::shape(specs_[K].shape()));
-      autograd::detail::overwrite<ops::fill>(g, 0.0);
-    }
-    return g;
+    return autograd::detail::or_zeros<std::tuple_element_t<K, results>>(std::move(part), specs_[K]);
   }
 
   F function_;
@@ -206,7 +200,9 @@ auto apply_function(F f, const A&... args) {
   if (!grad_enabled() || !(autograd::detail::wants_gradient(args) || ...)) {
     return made;
   }
-  constexpr std::size_t n = (0 + ... + std::size_t{Recorded<A>});
+  using wanting = decltype(std::tuple_cat(
+      std::declval<std::conditional_t<Recorded<A>, std::tuple<A>, std::tuple<>>>()...));
+  constexpr std::size_t n = std::tuple_size_v<wanting>;
   std::array<ref<autograd::node>, n> edges;
   std::size_t place = 0;
   const auto add_edge = [&]<class X>(const X& x) {
@@ -251,7 +247,7 @@ auto apply_function(F f, const A&... args) {
           ++k;
         };
         (part(out), ...);
-        using node = autograd_function_node<F, result_type, n>;
+        using node = autograd_function_node<F, result_type, wanting>;
         const ref<autograd::node> whole = autograd::make_node<node>(
             f, context, edges, std::array<tensor_spec, outputs>{out.spec()...});
         autograd::detail::locate(*whole);

@@ -79,8 +79,9 @@ hook_handle register_post_accumulate_grad_hook(const Leaf& leaf, F f) {
       [f = std::move(f)](tensor_handle& g) mutable { f(Leaf(g)); });
 }
 
-/// Calls `f(cotangents)` before the operation that made `x` is undone; it may replace them. One
-/// handle, or one per result of the operation, empty where no gradient came.
+/// Calls `f(cotangents)` before the operation that made `x` is undone; it may replace them, by
+/// others of the same shape and element type. One handle, or one per result of the operation, empty
+/// where no gradient came.
 template <Recorded X>
 hook_handle register_node_pre_hook(const X& x, autograd::node::pre_hook f) {
   return autograd::detail::add_hook(autograd::node_of(x, "register_node_pre_hook").function(),

@@ -46,8 +46,8 @@ class look_node final : public typed_node<X> {
  public:
   look_node(const ref<node>& whole, const place_in& at)
       : typed_node<X>("view", at.part), whole_(whole), at_(at) {
-    this->sequence = next_sequence(whole->is_leaf() ? 0 : whole->sequence);
     this->next = std::span(&whole_, 1);
+    this->sequence = next_sequence(this->next);
   }
   void apply(sender& to, tensor_handle& cotangent) override {
     const X g(std::move(cotangent));
@@ -66,12 +66,8 @@ class write_node final : public typed_node<X> {
  public:
   write_node(const ref<node>& whole, const ref<node>& part, const place_in& at)
       : typed_node<X>("write", at.whole), edges_{whole, part}, at_(at) {
-    std::uint64_t after = 0;
-    for (const ref<node>& n : edges_) {
-      after = std::max(after, n && !n->is_leaf() ? n->sequence : 0);
-    }
-    this->sequence = next_sequence(after);
     this->next = std::span(edges_);
+    this->sequence = next_sequence(this->next);
   }
   void apply(sender& to, tensor_handle& cotangent) override {
     const X g(std::move(cotangent));
@@ -111,8 +107,7 @@ X with_part(const X* whole, const X* part, const place_in& at) {
   } else {
     tensor_spec s = at.whole;
     s.offset = 0;
-    y = allocate_tensor<X>(s);
-    overwrite<ops::fill>(y, 0.0);
+    y = filled<X>(s, 0.0);
   }
   tensor_spec once = at.part;  // with one place where several show the same element
   ashlar::shape distinct(at.part.shape());

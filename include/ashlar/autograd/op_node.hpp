@@ -20,11 +20,6 @@ namespace ashlar::autograd {
 namespace detail {
 
 struct unsaved {};
-template <class Tensor>
-struct saved_tensor {
-  Tensor value;
-  std::uint32_t version = 0;
-};
 
 template <class Op>
 inline constexpr unsigned all_needs = [] {
@@ -173,15 +168,11 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final
   template <class... Args>
   explicit op_node(const tensor_spec& output, const Args&... args)
       : base(Op::name, output), edges_{detail::edge_of(args)...} {
-    std::uint64_t after = 0;
     for (std::size_t i = 0; i < tensors; ++i) {
-      if (const node* n = edges_[i].get()) {
-        needs_ |= needs[i];
-        after = std::max(after, n->is_leaf() ? 0 : n->sequence);
-      }
+      needs_ |= edges_[i] ? needs[i] : 0;
     }
-    this->sequence = detail::next_sequence(after);
     this->next = std::span(edges_).template first<tensors>();
+    this->sequence = detail::next_sequence(this->next);
     (keep<I>(args), ...);
   }
 
@@ -215,14 +206,7 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final
     if constexpr (several) {
       send_all(to, cotangents(to));
     } else {
-      const Result g(std::move(cotangent));
-      if constexpr (requires(const op_node& saved, const std::array<bool, tensors>& wanted) {
-                      Op::derivative::vjp_all(g, saved, wanted);
-                    }) {
-        send_all(to, g);
-      } else {
-        (send<I>(to, g), ...);
-      }
+      send_all(to, Result(std::move(cotangent)));
     }
     if (packed_) [[unlikely]] {
       drop();
@@ -241,7 +225,7 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final
   [[nodiscard]] const auto& operator()(argument_tag<J>) const {
     constexpr auto at = static_cast<std::size_t>(J);
     if constexpr (Tensor<argument<at>>) {
-      return checked(std::get<at>(saved_), name_of_argument(at));
+      return std::get<at>(saved_).checked(Op::name, name_of_argument(at));
     } else {
       return std::get<at>(saved_);
     }
@@ -254,7 +238,7 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final
         return Result{output<K>(self)...};
       }(std::make_index_sequence<std::tuple_size_v<Result>>{});
     } else {
-      const Result& x = checked(result_, "result");
+      const Result& x = result_.checked(Op::name, "result");
       return grad_enabled() ? detail::with_gradient(x, self) : x;
     }
   }
@@ -288,8 +272,7 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final
     if (detail::here.packing != nullptr) [[unlikely]] {
       return pack(place, x);
     }
-    to.version = x.body()->root().version;
-    to.value = std::move(x);
+    to = detail::saved_tensor<T>(std::move(x));
   }
   template <class T>
   [[gnu::noinline]] void pack(std::size_t place, const T& x) {
@@ -321,23 +304,14 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final
   [[gnu::noinline]] void unpack() {
     each_saved([&]<class T>(std::size_t place, detail::saved_tensor<T>& s, const ref<node>& edge) {
       if (tensor_handle x = packed_->unpack(place)) {
-        s.value = detail::with_gradient(T(std::move(x)), edge);
-        s.version = s.value.body()->root().version;
+        s = detail::saved_tensor<T>(detail::with_gradient(T(std::move(x)), edge));
       }
     });
-  }
-  template <class T>
-  const T& checked(const detail::saved_tensor<T>& s, std::string_view which) const {
-    const std::uint32_t now = s.value.body()->root().version;
-    if (s.version != now) {
-      throw modified_in_place(Op::name, which, s.version, now);
-    }
-    return s.value;
   }
   template <std::size_t K>
   auto output(const ref<node>& self) const {
     using out = std::tuple_element_t<K, Result>;
-    const out& x = checked(std::get<K>(result_), "result");
+    const out& x = std::get<K>(result_).checked(Op::name, "result");
     if constexpr (FloatingTensor<out>) {
       if (grad_enabled()) {
         return detail::with_gradient(
@@ -356,34 +330,52 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final
   template <std::size_t K>
   auto whole(tensor_handle& part) const {
     using out = std::tuple_element_t<K, Result>;
-    out g(std::move(part));
     if constexpr (FloatingTensor<out>) {
-      if (!g) {
-        g = allocate_tensor<out>(
-            contiguous_spec(dtype_of<typename out::value_type>, shapes_[K].shape()));
-        detail::overwrite<ops::fill>(g, 0.0);
-      }
+      return detail::or_zeros<out>(std::move(part), shapes_[K]);
+    } else {
+      return out(std::move(part));
     }
-    return g;
+  }
+  /// A gradient has the element type of what it is the gradient of, also where a key's rule
+  /// (autocast) gave an operator on the way another one.
+  template <std::size_t J, class G>
+  ASHLAR_INLINE static tensor_handle in_type_of_argument(G gradient) {
+    using own = typename argument<J>::value_type;
+    if constexpr (std::is_same_v<own, typename G::value_type>) {
+      return gradient;
+    } else {
+      return gradient ? tensor_handle(call<ops::cast<own>>(gradient)) : tensor_handle{};
+    }
   }
   template <std::size_t J, class G>
   ASHLAR_INLINE void send(sender& to, const G& g) {
     if constexpr (J < tensors && FloatingTensor<argument<J>>) {
       if (to.wanted(J)) {
-        to.send(J, Op::derivative::template vjp<static_cast<int>(J)>(g, *this));
+        to.send(
+            J, in_type_of_argument<J>(Op::derivative::template vjp<static_cast<int>(J)>(g, *this)));
+      }
+    }
+  }
+  template <std::size_t J, class All>
+  void send_part_of(sender& to, All& all) {
+    if constexpr (J < tensors && FloatingTensor<argument<J>>) {
+      if (to.wanted(J)) {
+        to.send(J, in_type_of_argument<J>(std::get<J>(std::move(all))));
       }
     }
   }
   template <class G>
-  void send_all(sender& to, const G& g) {
-    std::array<bool, tensors> wanted{};
-    for (std::size_t i = 0; i < tensors; ++i) {
-      wanted[i] = to.wanted(i);
-    }
-    if constexpr (requires { Op::derivative::vjp_all(g, std::as_const(*this), wanted); }) {
+  ASHLAR_INLINE void send_all(sender& to, const G& g) {
+    if constexpr (requires(const op_node& saved, const std::array<bool, tensors>& wanted) {
+                    Op::derivative::vjp_all(g, saved, wanted);
+                  }) {
+      std::array<bool, tensors> wanted{};
+      for (std::size_t i = 0; i < tensors; ++i) {
+        wanted[i] = to.wanted(i);
+      }
       auto all = Op::derivative::vjp_all(g, std::as_const(*this), wanted);
       [&]<std::size_t... J>(std::index_sequence<J...>) {
-        ((J < tensors && wanted[J] ? to.send(J, std::get<J>(std::move(all))) : void()), ...);
+        (send_part_of<J>(to, all), ...);
       }(std::make_index_sequence<std::tuple_size_v<decltype(all)>>{});
     } else {
       (send<I>(to, g), ...);
@@ -407,7 +399,7 @@ template <class Result>
 class blocked_node final : public typed_node<Result> {
  public:
   blocked_node(std::string_view op, const tensor_spec& output) : typed_node<Result>(op, output) {
-    this->sequence = detail::next_sequence(0);
+    this->sequence = detail::next_sequence();
   }
   void apply(sender&, tensor_handle&) override {
     throw not_recordable(this->name, "has no derivative; leave it out of the loss or use no_grad");

@@ -2,17 +2,43 @@
 #pragma once
 #include <any>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "ashlar/autograd/errors.hpp"
 #include "ashlar/autograd/thread.hpp"
 #include "ashlar/core/tensor.hpp"
 
 namespace ashlar {
 
 namespace autograd {
+
+namespace detail {
+/// A tensor, and the version that its elements had when it was saved.
+template <class X>
+struct saved_tensor {
+  X value;
+  std::uint32_t version = 0;
+
+  saved_tensor() = default;
+  explicit saved_tensor(X x) : value(std::move(x)), version(value.body()->root().version) {}
+
+  /// The tensor, where nobody has written to it since.
+  /// Throws: `modified_in_place`.
+  [[nodiscard]] const X& checked(std::string_view op, std::string_view which) const {
+    const std::uint32_t now = value.body()->root().version;
+    if (version != now) [[unlikely]] {
+      throw modified_in_place(op, which, version, now);
+    }
+    return value;
+  }
+};
+}  // namespace detail
+
 /// What becomes of tensors that nodes save: `pack` makes something of one, `unpack` a tensor of the
 /// same type, shape and elements of that.
 struct saved_hooks : std::enable_shared_from_this<saved_hooks> {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
-#include <type_traits>
+#include <span>
 #include <utility>
 
 #include "ashlar/autograd/engine.hpp"
@@ -31,9 +32,28 @@ template <class T, class K>
   return tensor<T, K>(body_of<K>::alias(x.spec(), *x.body(), sizeof(T)));
 }
 
-/// Numbers nodes so that each comes after those that it leads to, also across threads.
-inline std::uint64_t next_sequence(std::uint64_t after) {
-  return here.clock = std::max(here.clock, after) + 1;
+/// The number of a new node: it comes after those that it leads to, also across threads.
+inline std::uint64_t next_sequence(std::span<const ref<node>> edges = {}) {
+  for (const ref<node>& n : edges) {
+    if (n && !n->is_leaf()) {
+      here.clock = std::max(here.clock, n->sequence);
+    }
+  }
+  return ++here.clock;
+}
+
+/// A new tensor outside the tape with `value` everywhere.
+template <class X>
+[[nodiscard]] X filled(const tensor_spec& s, double value) {
+  X x = allocate_tensor<X>(s);
+  overwrite<ops::fill>(x, value);
+  return x;
+}
+/// The cotangent of an output of shape `s`: zeros where none came.
+template <class X>
+[[nodiscard]] X or_zeros(tensor_handle cotangent, const tensor_spec& s) {
+  return cotangent ? X(std::move(cotangent))
+                   : filled<X>(contiguous_spec(dtype_of<typename X::value_type>, s.shape()), 0.0);
 }
 
 /// The element in place `i`, counted row by row, read from the chip.
@@ -95,8 +115,8 @@ class port_node final : public typed_node<Result> {
  public:
   port_node(const tensor_spec& output, const ref<node>& whole, std::size_t k, std::size_t outputs)
       : typed_node<Result>(whole->name, output), whole_(whole), k_(k), outputs_(outputs) {
-    this->sequence = detail::next_sequence(whole->sequence);
     this->next = std::span(&whole_, 1);
+    this->sequence = detail::next_sequence(this->next);
   }
   void apply(sender& to, tensor_handle& cotangent) override {
     to.send_part(k_, outputs_, std::move(cotangent));

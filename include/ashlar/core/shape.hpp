@@ -156,5 +156,9 @@ constexpr int wrap_axis(std::string_view op, std::int64_t axis, int rank) {
   }
   return static_cast<int>(wrapped);
 }
+/// The same where a tensor without dimensions is a row of one element: axis 0.
+constexpr int row_axis(std::string_view op, std::int64_t axis, int rank) {
+  return rank == 0 && (axis == 0 || axis == -1) ? 0 : wrap_axis(op, axis, rank);
+}
 
 }  // namespace ashlar

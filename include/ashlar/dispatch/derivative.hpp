@@ -11,7 +11,9 @@
 /// `saved(arg<J>)` and `saved(result)` give back what was saved; attributes are always saved.
 /// `saved.shape(arg<J>)` is the shape of a tensor argument that was saved or whose gradient is
 /// wanted (for `vjp<I>`, always its own).
-/// Broadcasting is undone by the receiver, promotion by the derivative of `cast`.
+/// The receiver undoes broadcasting, and casts to the element type of the argument where a key's
+/// rule (autocast) gave an operator of the vjp another one; promotion is undone by the derivative
+/// of `cast`.
 namespace ashlar {
 
 template <int I>

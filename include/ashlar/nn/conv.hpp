@@ -35,6 +35,8 @@ struct conv2d {
     detail::require_positive("conv2d", "the number of inputs", in);
     detail::require_positive("conv2d", "the number of outputs", out);
     detail::require_positive("conv2d", "the number of groups", parts);
+    detail::require_positive("conv2d", "the height of the window", window[0]);
+    detail::require_positive("conv2d", "the width of the window", window[1]);
     if (in % parts != 0 || out % parts != 0) {
       throw argument_error("ashlar::nn::conv2d", std::to_string(parts) +
                                                      " groups; they must divide inputs and "

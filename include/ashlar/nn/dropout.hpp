@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstdint>
-#include <type_traits>
 
 #include "ashlar/nn/module.hpp"
 #include "ashlar/ops/dropout.hpp"

@@ -46,8 +46,13 @@ class grad_scaler {
   /// Steps in a row that were taken since the factor last changed.
   [[nodiscard]] std::int64_t streak() const { return streak_; }
   /// Goes on where another scaler was.
+  /// Throws: `argument_error` for a factor that is not positive and finite, or a streak out of range.
   void restore(double factor, std::int64_t streak) {
-    factor_ = static_cast<float>(factor);
+    const auto restored = static_cast<float>(factor);
+    require("factor", factor, restored > 0 && std::isfinite(restored), "positive and finite");
+    require("streak", static_cast<double>(streak), streak >= 0 && streak < options_.interval,
+            "from 0 and below the interval");
+    factor_ = restored;
     streak_ = streak;
   }
 

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <string_view>
 #include <tuple>
-#include <utility>
 
 #include "ashlar/chip/host/attention.hpp"
 #include "ashlar/chip/host/attention_backward.hpp"
@@ -21,7 +20,6 @@
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/matmul.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
-#include "ashlar/ops/reduction.hpp"
 #include "ashlar/ops/softmax.hpp"
 #include "ashlar/ops/views.hpp"
 
@@ -52,6 +50,36 @@ constexpr void require_attention(std::string_view op, const tensor_spec& q, cons
 /// (B, H, T, Dh) whose elements stand as (B, T, H, Dh): heads join without a copy.
 constexpr tensor_spec heads_side_by_side(const tensor_spec& s, dtype type) {
   return geometry::transpose(contiguous_spec(type, shape{s[0], s[2], s[1], s[3]}.span()), 1, 2);
+}
+
+/// Queries whose heads share keys stand one after the other: (B, H, T, Dh) -> (B, Hkv, G T, Dh).
+auto grouped(const auto& q, std::int64_t kv_heads) {
+  const std::int64_t rows = kv_heads == 0 ? 0 : q.extent(1) / kv_heads * q.extent(2);
+  return call<reshape>(q, shape{q.extent(0), kv_heads, rows, q.extent(3)});
+}
+auto last_two_turned(const auto& x) {
+  return call<transpose>(x, std::int64_t{-2}, std::int64_t{-1});
+}
+
+/// The probabilities, (B, Hkv, G Tq, Tk); 0 where a query does not see a key.
+auto attention_weights(const auto& q, const auto& k, bool causal, double factor) {
+  const std::int64_t queries = q.extent(2);
+  const std::int64_t tokens = k.extent(2);
+  const auto scores =
+      call<scale>(call<matmul>(grouped(q, k.extent(1)), last_two_turned(k)), factor, 0.0);
+  if (!causal) {
+    return call<softmax>(scores, std::int64_t{-1});
+  }
+  const auto last = call<scale>(places(q, queries), 1.0, static_cast<double>(tokens - queries));
+  const auto sees = call<le>(places(q, tokens), call<unsqueeze>(last, std::int64_t{1}));
+  const std::int64_t heads = k.extent(1) == 0 ? 0 : q.extent(1) / k.extent(1);
+  const shape apart{q.extent(0), k.extent(1), heads, queries, tokens};
+  // Not -inf: a query that sees nothing would have no softmax, and no gradient of zeros.
+  const auto low = scalar_like(scores, -1e30);
+  const auto weights =
+      call<softmax>(call<where>(sees, call<reshape>(scores, apart), low), std::int64_t{-1});
+  return call<reshape>(call<where>(sees, weights, scalar_like(weights, 0.0)),
+                       shape(scores.shape()));
 }
 
 }  // namespace detail
@@ -104,58 +132,20 @@ struct scaled_dot_product_attention_backward {
 template <>
 struct decomposition<ops::scaled_dot_product_attention_backward> : detail::parts::from_prims {
   using parts = ops::operators<ops::arange, ops::fill, ops::matmul, ops::scale, ops::softmax,
-                               ops::where, ops::le, ops::ge, ops::cast<float>, ops::mul, ops::sub,
-                               ops::sum, ops::sum_to, ops::clone>;
+                               ops::softmax_backward, ops::where, ops::le, ops::clone>;
   template <class X>
   auto operator()(const X& g, const X& q, const X& k, const X& v, const X&, bool causal,
                   double factor) const {
-    constexpr std::int64_t last = -1;
-    constexpr std::int64_t before = -2;
-    // (B, Hkv, group, T, Dh): query heads beside the key head that they share.
-    const std::int64_t heads = k.extent(1);
-    const std::int64_t group = heads == 0 ? 1 : q.extent(1) / heads;
-    const auto grouped = [&](const X& x) {
-      return call<ops::reshape>(x, shape{x.extent(0), heads, group, x.extent(2), x.extent(3)});
-    };
-    const auto single = [&](const X& x) { return call<ops::unsqueeze>(x, std::int64_t{2}); };
-    const auto turned = [&](const X& x) { return call<ops::transpose>(x, before, last); };
-    const X gg = grouped(g);
-    const X qq = grouped(q);
-    const X kk = single(k);
-    const X vv = single(v);
-    X scores = call<ops::scale>(call<ops::matmul>(qq, turned(kk)), factor, 0.0);
-    X p;
-    if (causal) {
-      const auto [seen, some] = visible(q, q.extent(2), k.extent(2));
-      scores = call<ops::where>(seen, scores, ops::detail::scalar_like(q, -1e30));
-      p = call<ops::mul>(call<ops::softmax>(scores, last), some);
-    } else {
-      p = call<ops::softmax>(scores, last);
-    }
-    const X dp = call<ops::matmul>(gg, turned(vv));
-    const X away = call<ops::sub>(dp, ops::detail::row_sum(call<ops::mul>(p, dp), last));
-    const X ds = call<ops::scale>(call<ops::mul>(p, away), factor, 0.0);
-    const auto together = [&](const X& x) {  // the sum over the heads of a group
-      return call<ops::sum>(x, shape{2}, false);
-    };
-    return std::tuple{call<ops::reshape>(call<ops::matmul>(ds, kk), shape(q.shape())),
-                      together(call<ops::matmul>(turned(ds), qq)),
-                      together(call<ops::matmul>(turned(p), gg))};
-  }
-
- private:
-  /// Which keys a query sees, and as numbers: whether it sees any.
-  template <class X>
-  static auto visible(const X&, std::int64_t queries, std::int64_t keys) {
-    const auto count = [](const shape& s) {
-      X x = empty<X>(s);
-      op_function<ops::arange>{}.in_place(x, 0.0, 1.0);
-      return x;
-    };
-    const X limit = call<ops::scale>(count({queries, 1}), 1.0, static_cast<double>(keys - queries));
-    const auto seen = call<ops::le>(count({1, keys}), limit);
-    const X zero = ops::detail::scalar_like(limit, 0.0);
-    return std::pair{seen, call<ops::cast<typename X::value_type>>(call<ops::ge>(limit, zero))};
+    using ops::detail::last_two_turned;
+    const X gg = ops::detail::grouped(g, k.extent(1));
+    const X qq = ops::detail::grouped(q, k.extent(1));
+    const X p = ops::detail::attention_weights(q, k, causal, factor);
+    const X dp = call<ops::matmul>(gg, last_two_turned(v));
+    const X ds =
+        call<ops::scale>(call<ops::softmax_backward>(p, dp, std::int64_t{-1}), factor, 0.0);
+    return std::tuple{call<ops::reshape>(call<ops::matmul>(ds, k), shape(q.shape())),
+                      X(call<ops::matmul>(last_two_turned(ds), qq)),
+                      X(call<ops::matmul>(last_two_turned(p), gg))};
   }
 };
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <string_view>
 #include <tuple>
+#include <utility>
 
 #include "ashlar/dispatch.hpp"
 #include "ashlar/ops/arithmetic.hpp"

@@ -13,6 +13,7 @@
 #include "ashlar/ops/cat.hpp"
 #include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/elementwise.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/matmul.hpp"
 #include "ashlar/ops/reduction.hpp"  // gradients of broadcast operands are summed
@@ -52,31 +53,39 @@ inline void require_image(std::string_view op, const tensor_spec& x, const windo
   }
 }
 
-/// `x` with zeros on both sides of an axis.
+/// `pad(x, axis, places)` for both axes of the image, where there is a padding.
 template <class X>
-X with_zeros(const X& x, std::int64_t axis, std::int64_t places) {
-  if (places == 0) {
-    return x;
+X padded(X x, const window_options& o, const auto& pad) {
+  for (const std::int64_t axis : {2, 3}) {
+    if (const std::int64_t places = o.padding[static_cast<std::size_t>(axis - 2)]; places != 0) {
+      x = pad(x, axis, places);
+    }
   }
-  shape to(x.shape());
-  const std::int64_t n = to[static_cast<int>(axis)];
-  to[static_cast<int>(axis)] += 2 * places;
-  return call<slice_backward>(x, to, axis, places, places + n, std::int64_t{1});
+  return x;
 }
-/// `x` with what is less than anything on both sides of an axis.
+/// Zeros around the image.
 template <class X>
-X with_lowest(const X& x, std::int64_t axis, std::int64_t places) {
-  if (places == 0) {
-    return x;
-  }
+X with_zeros(const X& image, const window_options& o) {
+  return padded(image, o, [](const X& x, std::int64_t axis, std::int64_t places) {
+    shape to(x.shape());
+    const std::int64_t n = to[static_cast<int>(axis)];
+    to[static_cast<int>(axis)] += 2 * places;
+    return call<slice_backward>(x, to, axis, places, places + n, std::int64_t{1});
+  });
+}
+/// What is less than anything around the image.
+template <class X>
+X with_lowest(const X& image, const window_options& o) {
   using T = typename X::value_type;
-  shape to(x.shape());
-  to[static_cast<int>(axis)] = places;
   const double low = std::is_same_v<T, float8_e4m3> ? -448.0  // it has no infinity
                      : Floating<T>                  ? -std::numeric_limits<double>::infinity()
                                    : static_cast<double>(std::numeric_limits<T>::lowest());
-  const auto side = call<expand>(scalar_like(x, low), to);
-  return call<cat>(side, x, side, axis);
+  return padded(image, o, [low](const X& x, std::int64_t axis, std::int64_t places) {
+    shape to(x.shape());
+    to[static_cast<int>(axis)] = places;
+    const auto side = call<expand>(scalar_like(x, low), to);
+    return call<cat>(side, x, side, axis);
+  });
 }
 
 /// (.., H, W) -> (.., Ho, Wo, kh, kw): a view.
@@ -94,8 +103,7 @@ auto windows_of(const auto& x, const shape& size, const window_options& o) {
 ///         (B, O, Ho, Wo) with Ho = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1.
 /// Throws: `shape_error`, `argument_error`.
 /// Cost:   a copy of all windows, O(B C kh kw Ho Wo), none for 1 x 1 with stride 1; then one
-/// product
-///         for each image and group.
+///         product for each image and group.
 struct conv2d {
   static constexpr std::string_view name = "conv2d";
   static constexpr std::array arguments{argument{"self"}, argument{"weight"}, argument{"bias"}};
@@ -114,10 +122,9 @@ struct conv2d {
       }
       const std::int64_t inputs = weight.extent(1);
       const std::int64_t outputs = weight.extent(0) / groups;
-      const auto padded =
-          detail::with_zeros(detail::with_zeros(x, 2, o.padding[0]), 3, o.padding[1]);
+      const auto image = detail::with_zeros(x, o);
       const auto parts = call<reshape>(
-          padded, shape{x.extent(0), groups, inputs, padded.extent(2), padded.extent(3)});
+          image, shape{x.extent(0), groups, inputs, image.extent(2), image.extent(3)});
       // (B, G, C, Ho, Wo, kh, kw) -> (B, G, C kh kw, Ho Wo)
       const auto windows = detail::windows_of(parts, shape{weight.extent(2), weight.extent(3)}, o);
       const std::int64_t depth = inputs * weight.extent(2) * weight.extent(3);
@@ -195,10 +202,9 @@ struct max_pool2d {
                                                          "; it must be at most half of a window");
         }
       }
-      const X padded =
-          detail::with_lowest(detail::with_lowest(x, 2, o.padding[0]), 3, o.padding[1]);
-      const X y = detail::fold_windows(
-          padded, size, o, [](const X& a, const X& b) { return detail::first_largest(a, b); });
+      const X y =
+          detail::fold_windows(detail::with_lowest(x, o), size, o,
+                               [](const X& a, const X& b) { return detail::first_largest(a, b); });
       return size[0] * size[1] == 1 ? X(call<clone>(y)) : y;
     }
   };
@@ -215,9 +221,7 @@ struct avg_pool2d {
       detail::require_image(name, x.spec(), o);
       detail::require_window(name, size);
       const auto total = [&](const X& image) {
-        const X padded =
-            detail::with_zeros(detail::with_zeros(image, 2, o.padding[0]), 3, o.padding[1]);
-        return detail::fold_windows(padded, size, o,
+        return detail::fold_windows(detail::with_zeros(image, o), size, o,
                                     [](const X& a, const X& b) { return call<add>(a, b); });
       };
       const X sum = total(x);
@@ -259,8 +263,8 @@ inline constexpr struct max_pool2d_function : spelled_function<max_pool2d_functi
   }
 } max_pool2d;
 
-/// `avg_pool2d(x, size)`: windows side by side; `avg_pool2d(x, size, options, count_padding =
-/// true)`.
+/// `avg_pool2d(x, size)`: windows side by side;
+/// `avg_pool2d(x, size, options, count_padding = true)`.
 inline constexpr struct avg_pool2d_function : spelled_function<avg_pool2d_function> {
   static auto spell(auto to, const Tensor auto& x, const shape& size, const window_options& options,
                     bool count_padding = true) {

@@ -105,6 +105,15 @@ template <Tensor X>
   return x;
 }
 
+namespace ops::detail {
+/// 0, 1, ... as int64, on the chip of `x`.
+template <class X>
+[[nodiscard]] auto places(const X& x, std::int64_t count) {
+  [[maybe_unused]] const auto there = beside(x);
+  return ashlar::arange<tensor<std::int64_t, typename X::keys>>(count);
+}
+}  // namespace ops::detail
+
 /// The given elements in row-major order.
 ///
 /// Throws: `shape_error` where their number is not that of the shape.

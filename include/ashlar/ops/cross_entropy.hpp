@@ -14,6 +14,7 @@
 #include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/detail/from_prims.hpp"
+#include "ashlar/ops/elementwise.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
 #include "ashlar/ops/softmax.hpp"
@@ -69,22 +70,23 @@ struct cross_entropy_backward {
 template <>
 struct decomposition<ops::cross_entropy_backward> : detail::parts::from_prims {
   using parts = ops::operators<ops::arange, ops::fill, ops::eq, ops::ne, ops::cast<float>,
-                               ops::where, ops::mul, ops::sub, ops::div, ops::sum_to, ops::softmax>;
+                               ops::cast<std::int64_t>, ops::where, ops::mul, ops::sub, ops::div,
+                               ops::sum_to, ops::softmax>;
   auto operator()(const auto& g, const auto& logits, const auto& targets,
                   std::int64_t ignore_index) const {
     using T = typename std::remove_cvref_t<decltype(logits)>::value_type;
-    using I = std::remove_cvref_t<decltype(targets)>;
-    I classes = empty<I>({1, logits.extent(1)});
-    op_function<ops::arange>{}.in_place(classes, 0.0, 1.0);
-    const auto column = call<ops::unsqueeze>(targets, std::int64_t{1});
-    const auto ignored = ops::detail::scalar_like(targets, static_cast<double>(ignore_index));
-    const auto counts = call<ops::ne>(column, ignored);
+    using ops::detail::scalar_like;
+    // As int64: a narrow type may have no number for a class or for `ignore_index`.
+    const auto column =
+        call<ops::unsqueeze>(ops::detail::in_type<std::int64_t>(targets), std::int64_t{1});
+    const auto classes = ops::detail::places(targets, logits.extent(1));
+    const auto counts =
+        call<ops::ne>(column, scalar_like(column, static_cast<double>(ignore_index)));
     const auto share = call<ops::div>(g, call<ops::sum_to>(call<ops::cast<T>>(counts), shape{}));
     const auto hot = call<ops::cast<T>>(call<ops::eq>(column, classes));
     const auto away = call<ops::sub>(call<ops::softmax>(logits, std::int64_t{-1}), hot);
     // Not a product with 0: where nothing counts, the share is NaN.
-    return call<ops::where>(counts, call<ops::mul>(away, share),
-                            ops::detail::scalar_like(logits, 0.0));
+    return call<ops::where>(counts, call<ops::mul>(away, share), scalar_like(logits, 0.0));
   }
 };
 

@@ -3,15 +3,14 @@
 #include <array>
 #include <cstdint>
 #include <string_view>
-#include <type_traits>
 
 #include "ashlar/chip/host/detail/rows.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/dispatch.hpp"
 #include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/elementwise.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
-#include "ashlar/ops/softmax.hpp"
 #include "ashlar/tile/functions.hpp"
 
 /// Running sums.
@@ -26,7 +25,7 @@ struct cumsum {
   static constexpr std::string_view name = "cumsum";
   static constexpr std::array arguments{argument{"self"}};
   static constexpr tensor_spec meta(const tensor_spec& self, std::int64_t axis, bool) {
-    detail::softmax_axis(name, axis, self.rank);
+    row_axis(name, axis, self.rank);
     return contiguous_like(self, self.type);
   }
   struct precomputed {
@@ -35,7 +34,7 @@ struct cumsum {
   };
   static constexpr precomputed precompute(const tensor_spec& self, std::int64_t axis,
                                           bool from_end) {
-    return {detail::softmax_axis(name, axis, self.rank), from_end};
+    return {row_axis(name, axis, self.rank), from_end};
   }
   struct derivative {
     static constexpr std::array needs{0u};
@@ -76,11 +75,10 @@ struct kernel<ops::cumsum, keys::backend<chip::host>> {
 inline constexpr struct cumsum_function : spelled_function<cumsum_function> {
   template <Tensor X>
   static auto spell(auto to, const X& x, std::int64_t axis = -1, bool from_end = false) {
-    if constexpr (Floating<typename X::value_type> ||
-                  std::is_same_v<typename X::value_type, std::int64_t>) {
+    if constexpr (Floating<typename X::value_type>) {
       return to(op_function<ops::cumsum>{}, x, axis, from_end);
     } else {
-      return to(op_function<ops::cumsum>{}, call<ops::cast<std::int64_t>>(x), axis, from_end);
+      return to(op_function<ops::cumsum>{}, ops::detail::in_type<std::int64_t>(x), axis, from_end);
     }
   }
 } cumsum;

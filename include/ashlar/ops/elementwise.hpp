@@ -73,17 +73,6 @@ struct gradient_from_result {
   }
 };
 
-/// `y`, in the element type of `like`: a gradient has the type of what it is the gradient of, also
-/// where a key's rule (autocast) gave an operator on the way another one.
-template <class X, class Y>
-auto in_type_of(const X&, const Y& y) {
-  if constexpr (std::is_same_v<typename X::value_type, typename Y::value_type>) {
-    return y;
-  } else {
-    return call<cast<typename X::value_type>>(y);
-  }
-}
-
 /// The derivative of an `Op` that computes `g * slope(saved)`: it is linear in `g`, and
 /// `Op::bend(saved)` is the derivative of `slope`.
 template <class Op>
@@ -93,7 +82,7 @@ struct second_gradient {
   static auto vjp(const auto& h, const auto& saved) {
     const auto& at = saved(arg<0>);
     if constexpr (I == 0) {
-      return in_type_of(at, call<mul>(call<mul>(h, saved(arg<1>)), Op::bend(at)));
+      return call<mul>(call<mul>(h, saved(arg<1>)), Op::bend(at));
     } else {
       return call<Op>(at, h);
     }
@@ -107,6 +96,16 @@ template <class X>
   X one = empty<X>({});
   op_function<fill>{}.in_place(one, value);
   return one;
+}
+
+/// `x` itself where its elements are of type `T`, else a copy in that type.
+template <class T, class X>
+[[nodiscard]] auto in_type(const X& x) {
+  if constexpr (std::is_same_v<T, typename X::value_type>) {
+    return x;
+  } else {
+    return call<cast<T>>(x);
+  }
 }
 
 template <class Op>

@@ -4,13 +4,14 @@
 #include <concepts>
 #include <cstdint>
 #include <string_view>
-#include <type_traits>
 
 #include "ashlar/chip/host/gather.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/dispatch.hpp"
+#include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/elementwise.hpp"
 #include "ashlar/ops/embedding.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
@@ -182,8 +183,8 @@ inline constexpr struct index_select_function : spelled_function<index_select_fu
 /// that is no class.
 template <Tensor X>
 [[nodiscard]] X one_hot(const Tensor auto& ids, std::int64_t classes) {
-  using I = std::remove_cvref_t<decltype(ids)>;
-  return cast<typename X::value_type>(eq(unsqueeze(ids, -1), arange<I>(classes)));
+  return cast<typename X::value_type>(eq(unsqueeze(ops::detail::in_type<std::int64_t>(ids), -1),
+                                         ops::detail::places(ids, classes)));
 }
 
 }  // namespace ashlar

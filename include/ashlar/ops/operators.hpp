@@ -27,12 +27,8 @@ namespace detail {
 /// `a` in the element type that it has beside a number of type `S`.
 template <class S, Tensor A>
 auto beside_number(const A& a) {
-  constexpr dtype wide = promote_with_number<S>(dtype_of<typename A::value_type>);
-  if constexpr (wide == dtype_of<typename A::value_type>) {
-    return a;
-  } else {
-    return call<ops::cast<scalar_of<wide>>>(a);
-  }
+  return ops::detail::in_type<scalar_of<promote_with_number<S>(dtype_of<typename A::value_type>)>>(
+      a);
 }
 }  // namespace detail
 

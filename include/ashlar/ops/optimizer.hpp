@@ -40,15 +40,6 @@ template <class T, class K>
 tensor<T, key_set<typename backend_of<K>::key>> bare(const tensor<T, K>& x) {
   return tensor<T, key_set<typename backend_of<K>::key>>(static_cast<const tensor_handle&>(x));
 }
-/// `x` as elements of `T`: what is changed in place keeps its type.
-template <class T, class X>
-auto in_type(const X& x) {
-  if constexpr (std::is_same_v<T, typename X::value_type>) {
-    return x;
-  } else {
-    return call<cast<T>>(x);
-  }
-}
 inline void require_step(std::int64_t number) {
   if (number < 1) {
     throw argument_error("ashlar::adamw_step",

@@ -273,11 +273,10 @@ inline constexpr reduction_function<ops::argmax> argmax;
 inline constexpr struct sum_function : spelled_function<sum_function> {
   template <Tensor X>
   static auto spell(auto to, const X& x, const shape& axes = {}, bool keepdim = false) {
-    if constexpr (Floating<typename X::value_type> ||
-                  std::is_same_v<typename X::value_type, std::int64_t>) {
+    if constexpr (Floating<typename X::value_type>) {
       return to(op_function<ops::sum>{}, x, axes, keepdim);
     } else {
-      return to(op_function<ops::sum>{}, call<ops::cast<std::int64_t>>(x), axes, keepdim);
+      return to(op_function<ops::sum>{}, ops::detail::in_type<std::int64_t>(x), axes, keepdim);
     }
   }
   template <std::integral I>

@@ -20,15 +20,11 @@ namespace ops {
 
 namespace detail {
 
-constexpr int softmax_axis(std::string_view op, std::int64_t axis, int rank) {
-  return rank == 0 && (axis == 0 || axis == -1) ? 0 : wrap_axis(op, axis, rank);
-}
-
 template <class Op, class Backward>
 struct softmax_base {
   static constexpr std::array arguments{argument{"self"}};
   static constexpr tensor_spec meta(const tensor_spec& self, std::int64_t axis) {
-    softmax_axis(Op::name, axis, self.rank);
+    row_axis(Op::name, axis, self.rank);
     return contiguous_like(self, self.type);
   }
   struct derivative {
@@ -45,7 +41,7 @@ struct softmax_backward_base {
   static constexpr std::array arguments{argument{"result"}, argument{"gradient"}};
   static constexpr tensor_spec meta(const tensor_spec& result, const tensor_spec& gradient,
                                     std::int64_t axis) {
-    softmax_axis(Op::name, axis, result.rank);
+    row_axis(Op::name, axis, result.rank);
     if (!same_shape(result, gradient)) {
       throw shape_error(Op::name, result.shape(), gradient.shape(), "they must be the same");
     }
@@ -119,7 +115,7 @@ template <>
 struct kernel<ops::softmax, keys::backend<chip::host>> {
   template <Floating T>
   static void impl(context<chip::host>&, view<T> out, view<const T> self, std::int64_t axis) {
-    chip::host_kernels::softmax(out, self, ops::detail::softmax_axis("softmax", axis, self.rank()));
+    chip::host_kernels::softmax(out, self, row_axis("softmax", axis, self.rank()));
   }
 };
 template <>
@@ -127,16 +123,14 @@ struct kernel<ops::softmax_backward, keys::backend<chip::host>> {
   template <Floating T>
   static void impl(context<chip::host>&, view<T> out, view<const T> y, view<const T> g,
                    std::int64_t axis) {
-    chip::host_kernels::softmax_backward(
-        out, y, g, ops::detail::softmax_axis("softmax_backward", axis, y.rank()));
+    chip::host_kernels::softmax_backward(out, y, g, row_axis("softmax_backward", axis, y.rank()));
   }
 };
 template <>
 struct kernel<ops::log_softmax, keys::backend<chip::host>> {
   template <Floating T>
   static void impl(context<chip::host>&, view<T> out, view<const T> self, std::int64_t axis) {
-    chip::host_kernels::log_softmax(out, self,
-                                    ops::detail::softmax_axis("log_softmax", axis, self.rank()));
+    chip::host_kernels::log_softmax(out, self, row_axis("log_softmax", axis, self.rank()));
   }
 };
 template <>
@@ -144,8 +138,8 @@ struct kernel<ops::log_softmax_backward, keys::backend<chip::host>> {
   template <Floating T>
   static void impl(context<chip::host>&, view<T> out, view<const T> y, view<const T> g,
                    std::int64_t axis) {
-    chip::host_kernels::log_softmax_backward(
-        out, y, g, ops::detail::softmax_axis("log_softmax_backward", axis, y.rank()));
+    chip::host_kernels::log_softmax_backward(out, y, g,
+                                             row_axis("log_softmax_backward", axis, y.rank()));
   }
 };
 

@@ -12,7 +12,6 @@
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/gather.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
-#include "ashlar/ops/softmax.hpp"
 
 /// The order of elements along an axis.
 namespace ashlar {
@@ -29,7 +28,7 @@ struct argsort {
   static constexpr dtype result_type = dtype::int64;
   static constexpr tensor_spec meta(const tensor_spec& self, std::int64_t axis, bool,
                                     std::int64_t count) {
-    const int a = detail::softmax_axis(name, axis, self.rank);
+    const int a = row_axis(name, axis, self.rank);
     const std::int64_t n = self.rank == 0 ? 1 : self[a];
     if (count < 0 || count > n || (self.rank == 0 && count != 1)) {
       throw argument_error("ashlar::argsort", std::to_string(count) + " places of " +
@@ -47,7 +46,7 @@ struct argsort {
   };
   static constexpr precomputed precompute(const tensor_spec& self, std::int64_t axis,
                                           bool descending, std::int64_t) {
-    return {detail::softmax_axis(name, axis, self.rank), descending};
+    return {row_axis(name, axis, self.rank), descending};
   }
 };
 
@@ -67,7 +66,7 @@ inline constexpr struct argsort_function : spelled_function<argsort_function> {
   static auto spell(auto to, const Tensor auto& x, std::int64_t axis = -1,
                     bool descending = false) {
     ops::detail::require_defined("argsort", x);
-    const int a = ops::detail::softmax_axis("argsort", axis, x.rank());
+    const int a = row_axis("argsort", axis, x.rank());
     return to(op_function<ops::argsort>{}, x, axis, descending,
               x.rank() == 0 ? std::int64_t{1} : x.extent(a));
   }

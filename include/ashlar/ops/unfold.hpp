@@ -22,10 +22,9 @@ namespace ops {
 
 /// All windows of `size` places, `dilation` apart, that begin every `step` places of an axis.
 ///
-/// Shapes: `self`: (.., n, ..); the result: (.., (n - dilation (size - 1) - 1) / step + 1, ..,
-/// size):
-///         the axis counts windows, a new last one stands for their places. A view: windows that
-///         overlap share elements.
+/// Shapes: `self`: (.., n, ..); the result: (.., count, .., size) with
+///         count = (n - dilation (size - 1) - 1) / step + 1: the axis counts windows, a new last
+///         one stands for their places. A view: windows that overlap share elements.
 /// Throws: `argument_error` for a window that does not fit, or numbers below 1.
 struct unfold : detail::view_base {
   static constexpr std::string_view name = "unfold";

@@ -8,6 +8,8 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <span>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -49,6 +51,26 @@ inline void sender::send_part(std::size_t k, std::size_t outputs, tensor_handle 
 inline std::vector<tensor_handle> sender::take_parts() {
   return std::move(pass_->slot_of(*from_).extra().parts);
 }
+
+namespace detail {
+/// Calls hooks of `n` that may replace some gradients; hooks of nodes do not know their types.
+///
+/// Throws: `argument_error` where one is of another element type afterwards.
+template <class Call>
+void replace_in(const node& n, std::span<tensor_handle> gradients, const Call& call) {
+  const std::vector<tensor_handle> before(gradients.begin(), gradients.end());
+  call();
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const tensor_handle& after = gradients[i];
+    if (before[i] && after && before[i].spec().type != after.spec().type) {
+      throw argument_error("ashlar::backward",
+                           "a hook of " + std::string(n.name) + " replaced a gradient of " +
+                               std::string(name_of(before[i].spec().type)) + " by one of " +
+                               std::string(name_of(after.spec().type)) + "; cast it in the hook");
+    }
+  }
+}
+}  // namespace detail
 
 inline void backward_pass::call_hooks(const hook_list<node::hook>& list, tensor_handle& x) {
   if (const auto held = list.list) {
@@ -101,9 +123,11 @@ inline bool backward_pass::visit(node& n, node::slot& s, tensor_handle& cotangen
   if (h != nullptr) {
     const auto lock = one_hook();
     if (const auto held = h->pre.list) {
-      for (const auto& [id, f] : *held) {
-        f(cotangents);
-      }
+      detail::replace_in(n, cotangents, [&] {
+        for (const auto& [id, f] : *held) {
+          f(cotangents);
+        }
+      });
     }
   }
   const bool post = h != nullptr && h->post.list;
@@ -138,9 +162,11 @@ inline bool backward_pass::visit(node& n, node::slot& s, tensor_handle& cotangen
     const auto lock = one_hook();
     call_hooks(h->accumulated, cotangent);
     if (const auto held = h->post.list; held && post) {
-      for (const auto& [id, f] : *held) {
-        f(to.sent_, seen);
-      }
+      detail::replace_in(n, to.sent_, [&] {
+        for (const auto& [id, f] : *held) {
+          f(to.sent_, seen);
+        }
+      });
     }
   }
   if (!something && &n.function() != &n) {

@@ -5,14 +5,13 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <type_traits>
 
 #include "ashlar/chip/host/copy.hpp"
+#include "ashlar/chip/host/detail/indices.hpp"
 #include "ashlar/chip/host/detail/lanes.hpp"
 #include "ashlar/chip/host/detail/nest.hpp"
 #include "ashlar/chip/host/detail/threads.hpp"
-#include "ashlar/core/error.hpp"
 #include "ashlar/core/view.hpp"
 
 namespace ashlar::chip::host_kernels {
@@ -30,22 +29,6 @@ inline loop_nest<2> id_nest(const tensor_spec& ids, const tensor_spec& rows) {
   return nest;
 }
 
-template <class Index>
-void check_ids(const loop_nest<2>& nest, const Index* ids, std::int64_t count) {
-  const std::int64_t step = nest.inner_stride()[0];
-  std::int64_t number = 0;
-  for_each_run(nest, 0, nest.size, [&](const auto& at, std::int64_t n) {
-    for (std::int64_t i = 0; i < n; ++i, ++number) {
-      const auto id = static_cast<std::int64_t>(ids[at[0] + i * step]);
-      if (id < 0 || id >= count) {
-        throw argument_error("ashlar::embedding", "id " + std::to_string(id) + " at place " +
-                                                      std::to_string(number) + "; the table has " +
-                                                      std::to_string(count) + " rows");
-      }
-    }
-  });
-}
-
 }  // namespace detail
 
 /// Row `ids[...]` of `weight` for each id.
@@ -59,7 +42,7 @@ void embedding(view<T> out, view<W> weight, view<I> ids) {
   const auto nest = detail::id_nest(*ids.spec, *out.spec);
   const Index* const id = ids.data;
   const T* const table = weight.data;
-  detail::check_ids(nest, id, weight.extent(0));
+  detail::check_indices("embedding", nest, id, weight.extent(0));
   const std::int64_t columns = weight.extent(1);
   const std::int64_t out_step = out.stride(-1);
   const auto& step = nest.inner_stride();
@@ -92,7 +75,7 @@ void embedding_backward(view<T> dweight, view<G> g, view<I> ids) {
   const T* const grad = g.data;
   const std::int64_t vocabulary = dweight.extent(0);
   const std::int64_t columns = dweight.extent(1);
-  detail::check_ids(nest, id, vocabulary);
+  detail::check_indices("embedding_backward", nest, id, vocabulary);
   const std::int64_t g_step = g.stride(-1);
   const std::int64_t d_step = dweight.stride(1);
   const auto& step = nest.inner_stride();

@@ -5,15 +5,13 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <string>
-#include <string_view>
 #include <type_traits>
 #include <vector>
 
 #include "ashlar/chip/host/copy.hpp"
+#include "ashlar/chip/host/detail/indices.hpp"
 #include "ashlar/chip/host/detail/nest.hpp"
 #include "ashlar/chip/host/detail/threads.hpp"
-#include "ashlar/core/error.hpp"
 #include "ashlar/core/view.hpp"
 #include "ashlar/tile/functions.hpp"
 
@@ -34,24 +32,6 @@ inline loop_nest<3> index_nest(const tensor_spec& index, const tensor_spec& besi
   }
   nest.close();
   return nest;
-}
-
-/// Throws: `argument_error` for the first index out of 0 .. n.
-template <class Index>
-void check_indices(std::string_view op, const loop_nest<3>& nest, const Index* index,
-                   std::int64_t n) {
-  const std::int64_t step = nest.inner_stride()[0];
-  std::int64_t number = 0;
-  for_each_run(nest, 0, nest.size, [&](const auto& at, std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i, ++number) {
-      const auto id = static_cast<std::int64_t>(index[at[0] + i * step]);
-      if (id < 0 || id >= n) {
-        throw argument_error("ashlar::" + std::string(op),
-                             "index " + std::to_string(id) + " at place " + std::to_string(number) +
-                                 "; the axis has " + std::to_string(n) + " places");
-      }
-    }
-  });
 }
 
 }  // namespace detail

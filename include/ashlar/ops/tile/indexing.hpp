@@ -2,6 +2,7 @@
 #pragma once
 #include <concepts>
 #include <cstdint>
+#include <tuple>
 #include <type_traits>
 
 #include "ashlar/core/ceil_div.hpp"
@@ -157,21 +158,13 @@ struct tile_kernel<ops::scatter, C> {
     if (index.size() == 0) {
       return;
     }
-    const int a = how.axis;
-    const tensor_spec specs[3] = {with_last(*index.spec, a), with_last(*source.spec, a),
-                                  with_last(*out.spec, a)};
-    each_four_axes(
-        [&](const auto& v) {
-          const auto& e = v[0].extents;
-          const tile::grid rows{e[2], e[1], e[0]};
-          if (how.accumulate) {
-            run_tiles<ops::programs::scatter<T, I, true>>(on, rows, v[0], v[1], v[2]);
-          } else {
-            run_tiles<ops::programs::scatter<T, I, false>>(on, rows, v[0], v[1], v[2]);
-          }
-        },
-        view<const I>{index.data, &specs[0]}, view<const T>{source.data, &specs[1]},
-        view<T>{out.data, &specs[2]});
+    if (how.accumulate) {
+      run_rows<ops::programs::scatter<T, I, true>>(on, how.axis, std::tuple<>(), index, source,
+                                                   out);
+    } else {
+      run_rows<ops::programs::scatter<T, I, false>>(on, how.axis, std::tuple<>(), index, source,
+                                                    out);
+    }
   }
 };
 

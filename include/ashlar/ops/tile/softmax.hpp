@@ -104,7 +104,7 @@ struct softmax_by_tiles {
   template <Floating T, class C>
   static void impl(context<C>& on, view<T> out, view<const T> self, std::int64_t axis) {
     run_rows<programs::softmax<T, Log, fold_block<C>>>(
-        on, softmax_axis("softmax", axis, self.rank()), std::tuple<>(), out, self);
+        on, row_axis("softmax", axis, self.rank()), std::tuple<>(), out, self);
   }
 };
 template <bool Log>
@@ -113,7 +113,7 @@ struct softmax_backward_by_tiles {
   static void impl(context<C>& on, view<T> out, view<const T> y, view<const T> g,
                    std::int64_t axis) {
     run_rows<programs::softmax_backward<T, Log, fold_block<C>>>(
-        on, softmax_axis("softmax_backward", axis, y.rank()), std::tuple<>(), out, y, g);
+        on, row_axis("softmax_backward", axis, y.rank()), std::tuple<>(), out, y, g);
   }
 };
 
