@@ -23,6 +23,7 @@ namespace keys {
 template <class Chip>
 struct backend;
 struct autograd;
+struct capture;
 }  // namespace keys
 
 /// The operators that other rooms call by name: promotion and the tape need them.

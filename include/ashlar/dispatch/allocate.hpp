@@ -56,6 +56,13 @@ template <class Result>
   constexpr std::size_t element = sizeof(typename Result::value_type);
   constexpr std::size_t inline_bytes = 256;
 
+  if constexpr (detail::can_withhold<typename Result::keys>) {
+    if (detail::withheld(typename Result::keys{})) {
+      Result x(body::make(spec));
+      x.body()->spec.type = dtype_of<typename Result::value_type>;
+      return x;
+    }
+  }
   const std::size_t bytes = static_cast<std::size_t>(detail::reach(spec)) * element;
   if constexpr (memory::HostAddressable<chip_memory> && !HasQueues<chip>) {
     if (bytes <= inline_bytes) [[likely]] {

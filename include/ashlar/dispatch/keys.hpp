@@ -56,7 +56,8 @@ struct element_list {};
 /// keys of a set have the same one; backends have 0.
 /// Optional: `state`, kept in every tensor that carries the key; `element<Op>(dtype)`, a rule for
 /// the element type in which calls happen; `excludable`, see `excluding`; `records`, see
-/// `RecordingKey`.
+/// `RecordingKey`; `withholds()`, whether tensors that are made now get no elements, and with it
+/// `require_elements(op)` in the state, called before elements are read.
 template <class K>
 concept Key = requires {
   { K::priority } -> std::convertible_to<int>;
@@ -216,6 +217,34 @@ struct backend_of<key_set<First, K...>> {
 };
 template <class Keys>
 using chip_of = typename backend_of<Keys>::key::chip;
+
+namespace detail {
+/// Whether a key of the set keeps elements from new tensors.
+template <class... K>
+[[nodiscard]] bool withheld(key_set<K...>) {
+  const auto asked = []<class Key>(std::type_identity<Key>) {
+    if constexpr (requires { Key::withholds(); }) {
+      return Key::withholds();
+    }
+    return false;
+  };
+  return (asked(std::type_identity<K>{}) || ...);
+}
+template <class Set>
+inline constexpr bool can_withhold = false;
+template <class... K>
+inline constexpr bool can_withhold<key_set<K...>> = (requires { K::withholds(); } || ...);
+/// Where `x` has no elements to read, a key of it says so.
+template <class T, class... K>
+void require_elements(std::string_view op, const tensor<T, key_set<K...>>& x) {
+  const auto ask = [&]<class Key>(std::type_identity<Key>) {
+    if constexpr (requires { Key::withholds(); }) {
+      x.template state<Key>().require_elements(op);
+    }
+  };
+  (ask(std::type_identity<K>{}), ...);
+}
+}  // namespace detail
 
 namespace detail {
 template <class K>

@@ -21,7 +21,9 @@ inline constinit thread_local call_site site;
 
 template <class... A>
 concept CallsRecorded =
-    (contains<typename argument_traits<std::remove_cv_t<A>>::keys, keys::autograd> || ...);
+    ((contains<typename argument_traits<std::remove_cv_t<A>>::keys, keys::autograd> ||
+      contains<typename argument_traits<std::remove_cv_t<A>>::keys, keys::capture>) ||
+     ...);
 
 /// For as long as it lives, calls of `A...` stand at `at`, unless they are parts of another one.
 ///

@@ -156,6 +156,7 @@ template <Tensor X>
 [[nodiscard]] std::vector<typename X::value_type> to_vector(const X& x) {
   using T = typename X::value_type;
   ops::detail::require_defined("to_vector", x);
+  detail::require_elements("to_vector", x);
   const auto count = static_cast<std::size_t>(x.size());
   if constexpr (std::is_same_v<T, bool>) {  // whose vector has no elements to write to
     const auto elements = std::make_unique<bool[]>(count);
@@ -172,6 +173,7 @@ template <Tensor X>
 template <Tensor X>
 [[nodiscard]] typename X::value_type item(const X& x) {
   ops::detail::require_defined("item", x);
+  detail::require_elements("item", x);
   if (x.size() != 1) {
     throw argument_error(
         "ashlar::item", "a tensor of shape " + to_string(x.shape()) + "; it must have one element");
@@ -197,6 +199,7 @@ template <class Chip, Tensor X>
   using T = typename X::value_type;
   using from = chip_of<typename X::keys>;
   ops::detail::require_defined("to", x);
+  detail::require_elements("to", x);
   const on_device<Chip> there(ordinal);
   auto moved = empty<moved_to<Chip, X>>(shape(x.shape()));
   if constexpr (

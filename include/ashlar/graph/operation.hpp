@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "ashlar/core/tensor.hpp"
+#include "ashlar/dispatch/op.hpp"
+#include "ashlar/graph/attribute.hpp"
+
+/// What a node of a graph does, once types are forgotten.
+namespace ashlar::graph {
+
+/// A value by its place in `graph::values`.
+using value_id = std::int32_t;
+inline constexpr value_id no_value = -1;
+
+class recorder;
+
+/// Address that stands for an operator, whatever the element types of a call.
+template <class Op>
+inline constexpr char op_id = 0;
+
+/// One operator on arguments of certain types, or a kernel that a pass has made.
+///
+/// Capture makes one per operator, form and argument types, as a constant; passes make others and
+/// share them.
+class operation {
+ public:
+  operation(const operation&) = delete;
+  operation& operator=(const operation&) = delete;
+
+  /// What it is called in text: the operator's name, `add`, or that of a kernel.
+  std::string_view name;
+  /// `&op_id<Op>`; null for what is no operator of the library.
+  const void* id = nullptr;
+  ashlar::form form = ashlar::form::functional;
+  /// Of each tensor argument; `result_types` of each result. Element types, in order.
+  std::span<const dtype> argument_types, result_types;
+  /// What attributes it takes, in order.
+  std::span<const attribute::kind> attribute_kinds;
+  bool view = false;         ///< the result looks at the first argument's elements
+  bool elementwise = false;  ///< result element i depends on the arguments' elements i only
+  /// It writes to arguments, bit `i` for the tensor argument `i`: order matters, nobody drops it.
+  std::uint32_t writes = 0;
+
+  /// Computes. `out` has a place for each result and is filled.
+  ///
+  /// Requires: arguments of `argument_types`, on the chip that the operation was made for.
+  virtual void run(std::span<const tensor_handle> in, std::span<const attribute> attributes,
+                   std::span<tensor_handle> out) const = 0;
+  /// The specs of the results. Throws: what the operator's `meta` throws.
+  [[nodiscard]] virtual std::vector<tensor_spec> meta(
+      std::span<const tensor_spec> in, std::span<const attribute> attributes) const = 0;
+  /// Whether `take_apart` can say the operation in others.
+  [[nodiscard]] virtual bool has_parts() const { return false; }
+  /// Calls the parts of the operation on what stands for `in`, so that `to` writes them down.
+  /// Returns: the values of the results. Requires: `has_parts()`, and `to` is the thread's.
+  [[nodiscard]] virtual std::vector<value_id> take_apart(
+      recorder& to, std::span<const value_id> in, std::span<const attribute> attributes) const {
+    static_cast<void>(to);
+    static_cast<void>(in);
+    static_cast<void>(attributes);
+    return {};
+  }
+
+ protected:
+  constexpr operation() = default;
+  ~operation() = default;
+};
+
+using operation_ref = std::shared_ptr<const operation>;
+
+/// An operation that lives as long as the program, as a reference that counts nothing.
+[[nodiscard]] inline operation_ref refer_to(const operation& constant) {
+  return {std::shared_ptr<const void>(), &constant};
+}
+
+}  // namespace ashlar::graph

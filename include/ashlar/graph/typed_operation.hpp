@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ashlar/dispatch.hpp"
+#include "ashlar/graph/operation.hpp"
+#include "ashlar/graph/recorder.hpp"
+
+/// Operations that come from calls by type: the same kernels, behind forgotten types.
+namespace ashlar::graph::detail {
+
+using ashlar::detail::spec_of;
+
+/// Whether a form's arguments fit the operator's `meta`; of `out=` the first is the output.
+template <class Op, form F, class... A>
+inline constexpr bool says_meta = requires(const A&... args) { Op::meta(spec_of(args)...); };
+template <class Op, class Out, class... A>
+inline constexpr bool says_meta<Op, form::out, Out, A...> =
+    requires(const A&... args) { Op::meta(spec_of(args)...); };
+template <class Op, form F, class... A>
+concept SaysMeta = says_meta<Op, F, A...>;
+
+template <class... A>
+inline constexpr std::size_t tensors_of = (std::size_t{0} + ... + std::size_t{Tensor<A>});
+
+/// The element types of the tensors among `A`, in order.
+template <class... A>
+constexpr auto types_of() {
+  std::array<dtype, tensors_of<A...>> types{};
+  std::size_t i = 0;
+  const auto add = [&]<class X>(std::type_identity<X>) {
+    if constexpr (Tensor<X>) {
+      types[i++] = element_type<X>;
+    }
+  };
+  (add(std::type_identity<A>{}), ...);
+  return types;
+}
+template <class T>
+consteval attribute::kind kind_of_attribute() {
+  if constexpr (std::is_same_v<T, bool>) {
+    return attribute::kind::boolean;
+  } else if constexpr (std::is_integral_v<T> || std::is_enum_v<T>) {
+    return attribute::kind::integer;
+  } else if constexpr (std::is_floating_point_v<T>) {
+    return attribute::kind::real;
+  } else if constexpr (std::is_same_v<T, shape>) {
+    return attribute::kind::extents;
+  } else {
+    return attribute::kind::own;
+  }
+}
+template <class... A>
+constexpr auto kinds_of() {
+  std::array<attribute::kind, sizeof...(A) - tensors_of<A...>> kinds{};
+  std::size_t i = 0;
+  const auto add = [&]<class X>(std::type_identity<X>) {
+    if constexpr (!Tensor<X>) {
+      kinds[i++] = kind_of_attribute<X>();
+    }
+  };
+  (add(std::type_identity<A>{}), ...);
+  return kinds;
+}
+
+template <class R>
+struct results {
+  static constexpr std::array<dtype, 0> types{};
+};
+template <Tensor R>
+struct results<R> {
+  static constexpr std::array types{element_type<R>};
+};
+template <class... R>
+struct results<std::tuple<R...>> {
+  static constexpr std::array types{element_type<R>...};
+};
+
+/// What is left of a call at the key that captures: `Step` goes on below it. `A` are the arguments,
+/// without const.
+template <class Step, class... A>
+class typed_operation final : public operation {
+  using op = typename Step::op;
+  static constexpr ashlar::form kind = Step::kind;
+  static constexpr auto arguments = types_of<A...>();
+  static constexpr auto kinds = kinds_of<A...>();
+  using result =
+      std::conditional_t<kind == form::functional, typename Step::template result<A...>, void>;
+
+ public:
+  static const typed_operation instance;
+
+  constexpr typed_operation() {
+    name = ashlar::detail::name_of<op>();
+    id = &op_id<op>;
+    form = kind;
+    argument_types = arguments;
+    result_types = results<result>::types;
+    attribute_kinds = kinds;
+    view = View<op>;
+    elementwise = Elementwise<op>;
+    if constexpr (!Structured<op>) {
+      writes = (1u << arguments.size()) - 1u;  // nobody says which
+    } else {
+      writes = kind == form::functional ? 0u : 1u;
+    }
+  }
+
+  void run(std::span<const tensor_handle> in, std::span<const attribute> attributes,
+           std::span<tensor_handle> out) const override {
+    std::tuple<A...> all = typed(in, attributes);
+    std::apply(
+        [&](auto&... args) {
+          if constexpr (ashlar::detail::has_devices<typename Step::keys>) {
+            using chip = chip_of<typename Step::keys>;
+            const on_device<chip> there(ashlar::detail::ordinal_of_call<chip>(name, args...));
+            go(out, args...);
+          } else {
+            go(out, args...);
+          }
+        },
+        all);
+  }
+
+  [[nodiscard]] std::vector<tensor_spec> meta(
+      std::span<const tensor_spec> in, std::span<const attribute> attributes) const override {
+    std::vector<tensor_spec> specs;
+    if constexpr (!std::is_void_v<result>) {
+      const auto made = call_meta(in, attributes, std::index_sequence_for<A...>{});
+      if constexpr (Tensor<result>) {
+        specs.push_back(made);
+      } else {
+        specs.assign(made.begin(), made.end());
+      }
+      for (std::size_t i = 0; i < specs.size(); ++i) {
+        specs[i].type = result_types[i];
+      }
+    }
+    return specs;
+  }
+
+  [[nodiscard]] bool has_parts() const override { return parts; }
+  [[nodiscard]] std::vector<value_id> take_apart(
+      recorder& to, std::span<const value_id> in,
+      std::span<const attribute> attributes) const override {
+    std::vector<value_id> made;
+    if constexpr (parts) {
+      std::size_t tensors = 0;
+      std::size_t others = 0;
+      const auto take = [&]<class X>(std::type_identity<X>) {
+        if constexpr (Tensor<X>) {
+          return to.template stand_in<capturable<X>>(in[tensors++]);
+        } else {
+          return attributes[others++].template as<X>();
+        }
+      };
+      const std::tuple all{take(std::type_identity<A>{})...};  // braces: from left to right
+      const auto keep = [&](const auto& r) {
+        if constexpr (Tensor<std::remove_cvref_t<decltype(r)>>) {
+          made.push_back(to.value_of(r));
+        } else {
+          std::apply([&](const auto&... each) { (made.push_back(to.value_of(each)), ...); }, r);
+        }
+      };
+      if constexpr (exists<decomposition<op>>) {
+        keep(std::apply(decomposition<op>{}, all));
+      } else {
+        keep(std::apply(typename op::composite{}, all));
+      }
+    }
+    return made;
+  }
+
+ private:
+  static constexpr bool parts =
+      Structured<op> && kind == form::functional && (exists<decomposition<op>> || Composite<op>);
+
+  static std::tuple<A...> typed(std::span<const tensor_handle> in,
+                                std::span<const attribute> attributes) {
+    std::size_t tensors = 0;
+    std::size_t others = 0;
+    const auto take = [&]<class X>(std::type_identity<X>) {
+      if constexpr (Tensor<X>) {
+        return X(in[tensors++]);
+      } else {
+        return attributes[others++].template as<X>();
+      }
+    };
+    return std::tuple<A...>{take(std::type_identity<A>{})...};  // braces: from left to right
+  }
+  static void go(std::span<tensor_handle> out, auto&... args) {
+    constexpr Step next;
+    if constexpr (std::is_void_v<result>) {
+      next(args...);
+    } else if constexpr (Tensor<result>) {
+      out[0] = next(std::as_const(args)...);
+    } else {
+      [&]<std::size_t... I>(auto&& made, std::index_sequence<I...>) {
+        ((out[I] = std::get<I>(made)), ...);
+      }(next(std::as_const(args)...), std::make_index_sequence<std::tuple_size_v<result>>{});
+    }
+  }
+  template <std::size_t... I>
+  static auto call_meta(std::span<const tensor_spec> in, std::span<const attribute> attributes,
+                        std::index_sequence<I...>) {
+    std::size_t tensors = 0;
+    std::size_t others = 0;
+    const auto take = [&]<class X>(std::type_identity<X>) {
+      if constexpr (Tensor<X>) {
+        return in[tensors++];
+      } else {
+        return attributes[others++].template as<X>();
+      }
+    };
+    const auto all = std::tuple{take(std::type_identity<A>{})...};
+    return op::meta(std::get<I>(all)...);
+  }
+};
+template <class Step, class... A>
+constinit const typed_operation<Step, A...> typed_operation<Step, A...>::instance{};
+
+}  // namespace ashlar::graph::detail
