@@ -19,6 +19,8 @@ using value_id = std::int32_t;
 inline constexpr value_id no_value = -1;
 
 class recorder;
+class operation;
+using operation_ref = std::shared_ptr<const operation>;
 
 /// Address that stands for an operator, whatever the element types of a call.
 template <class Op>
@@ -66,13 +68,19 @@ class operation {
     static_cast<void>(attributes);
     return {};
   }
+  /// Of a form that writes to its first argument: the functional form. Null where there is none.
+  [[nodiscard]] virtual operation_ref functional() const { return {}; }
+  /// `clone` of a tensor of the type of the first result, or of the first argument where there is
+  /// no result. Null where the chip has no such kernel, and for what is no operator.
+  [[nodiscard]] virtual operation_ref cloning() const { return {}; }
+  /// `copy.in_place` between two tensors of that type. Null as `cloning`, and where the operation
+  /// writes to nothing.
+  [[nodiscard]] virtual operation_ref copying() const { return {}; }
 
  protected:
   constexpr operation() = default;
   ~operation() = default;
 };
-
-using operation_ref = std::shared_ptr<const operation>;
 
 /// An operation that lives as long as the program, as a reference that counts nothing.
 [[nodiscard]] inline operation_ref refer_to(const operation& constant) {

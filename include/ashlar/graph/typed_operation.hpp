@@ -12,6 +12,7 @@
 #include "ashlar/dispatch.hpp"
 #include "ashlar/graph/operation.hpp"
 #include "ashlar/graph/recorder.hpp"
+#include "ashlar/ops/copy.hpp"
 
 /// Operations that come from calls by type: the same kernels, behind forgotten types.
 namespace ashlar::graph::detail {
@@ -81,6 +82,43 @@ struct results<R> {
 template <class... R>
 struct results<std::tuple<R...>> {
   static constexpr std::array types{element_type<R>...};
+};
+
+/// Other calls at the same place in the keys as `Step`.
+template <class Step>
+struct beside_step;
+template <class Op, form F, class Full, class Remaining>
+struct beside_step<step<Op, F, Full, Remaining>> {
+  using functional = step<Op, ashlar::form::functional, Full, Remaining>;
+  template <class Other, form G, class X>
+  using other = step<Other, G, typename X::keys, Remaining>;
+};
+/// Whether the chip can copy tensors of type `X`.
+template <class X>
+inline constexpr bool copies =
+    rule<ops::clone, typename backend_of<typename X::keys>::key>() != found::missing &&
+    rule<ops::copy, typename backend_of<typename X::keys>::key>() != found::missing &&
+    ashlar::detail::takes<ops::clone, typename X::keys, X>() &&
+    ashlar::detail::takes<ops::copy, typename X::keys, X, X>();
+
+/// The first result that is a tensor, else the first argument that is one, else void.
+template <class R, class... A>
+struct first_tensor {
+  using type = void;
+};
+template <class R, class First, class... A>
+struct first_tensor<R, First, A...> {
+  using type = typename decltype([] {
+    if constexpr (Tensor<R>) {
+      return std::type_identity<R>{};
+    } else if constexpr (requires { std::tuple_size<R>::value; }) {
+      return std::type_identity<std::tuple_element_t<0, R>>{};
+    } else if constexpr (Tensor<First>) {
+      return std::type_identity<First>{};
+    } else {
+      return first_tensor<void, A...>{};
+    }
+  }())::type;
 };
 
 /// What is left of a call at the key that captures: `Step` goes on below it. `A` are the arguments,
@@ -178,7 +216,41 @@ class typed_operation final : public operation {
     return made;
   }
 
+  [[nodiscard]] operation_ref functional() const override {
+    if constexpr (Structured<op> && kind == ashlar::form::in_place) {
+      return refer_to(typed_operation<typename beside_step<Step>::functional, A...>::instance);
+    } else if constexpr (Structured<op> && kind == ashlar::form::out) {
+      return []<class Out, class... In>(std::type_identity<std::tuple<Out, In...>>) {
+        return refer_to(typed_operation<typename beside_step<Step>::functional, In...>::instance);
+      }(std::type_identity<std::tuple<A...>>{});
+    } else {
+      return {};
+    }
+  }
+  [[nodiscard]] operation_ref cloning() const override {
+    if constexpr (!std::is_void_v<like>) {
+      if constexpr (copies<like>) {
+        return refer_to(typed_operation<typename beside_step<Step>::template other<
+                                            ops::clone, ashlar::form::functional, like>,
+                                        like>::instance);
+      }
+    }
+    return {};
+  }
+  [[nodiscard]] operation_ref copying() const override {
+    if constexpr (!std::is_void_v<like> && kind != ashlar::form::functional) {
+      if constexpr (copies<like>) {
+        return refer_to(
+            typed_operation<
+                typename beside_step<Step>::template other<ops::copy, ashlar::form::in_place, like>,
+                like, like>::instance);
+      }
+    }
+    return {};
+  }
+
  private:
+  using like = typename first_tensor<result, A...>::type;
   static constexpr bool parts =
       Structured<op> && kind == form::functional && (exists<decomposition<op>> || Composite<op>);
 
