@@ -64,16 +64,16 @@ TEST_CASE("graph/print: the table names users and the user's lines") {
 }
 
 TEST_CASE("graph/print: numbers read back to the same bits, whatever they are") {
-  CHECK(graph::to_string(graph::attribute(2.0)) == "2.0");
-  CHECK(graph::to_string(graph::attribute(-0.0)) == "-0.0");
-  CHECK(graph::to_string(graph::attribute(1e300)) == "1e+300");
-  CHECK(graph::to_string(graph::attribute(0.1)) == "0.1");
-  CHECK(graph::to_string(graph::attribute(-std::numeric_limits<double>::infinity())) == "-inf");
-  CHECK(graph::to_string(graph::attribute(std::nan(""))) == "nan");
-  CHECK(graph::to_string(graph::attribute(std::int64_t{-3})) == "-3");
-  CHECK(graph::to_string(graph::attribute(true)) == "true");
-  CHECK(graph::to_string(graph::attribute(al::shape{2, 0})) == "[2, 0]");
-  CHECK(graph::to_string(graph::attribute(std::string("mine"))) == "own");
+  CHECK(graph::text_of(graph::attribute(2.0)) == "2.0");
+  CHECK(graph::text_of(graph::attribute(-0.0)) == "-0.0");
+  CHECK(graph::text_of(graph::attribute(1e300)) == "1e+300");
+  CHECK(graph::text_of(graph::attribute(0.1)) == "0.1");
+  CHECK(graph::text_of(graph::attribute(-std::numeric_limits<double>::infinity())) == "-inf");
+  CHECK(graph::text_of(graph::attribute(std::nan(""))) == "nan");
+  CHECK(graph::text_of(graph::attribute(std::int64_t{-3})) == "-3");
+  CHECK(graph::text_of(graph::attribute(true)) == "true");
+  CHECK(graph::text_of(graph::attribute(al::shape{2, 0})) == "[2, 0]");
+  CHECK(graph::text_of(graph::attribute(std::string("mine"))) == "own");
 }
 
 TEST_CASE("graph/print: names are told apart, and broken graphs are shown, too") {

@@ -92,6 +92,9 @@ inline std::string quoted(std::string_view text) {
 /// Whether an operation's name stands in the text without quotes: `add`, `my_lib::add`.
 inline bool is_word(std::string_view name) {
   const auto letter = [](char c) { return stands_in_name(c) && c != '.'; };
+  if (name == "return" || name == "placeholder" || name == "parameter" || name == "constant") {
+    return false;  // they begin other lines
+  }
   bool starts = true;
   for (std::size_t i = 0; i < name.size(); ++i) {
     if (!starts && name.substr(i, 2) == "::") {
@@ -144,7 +147,7 @@ constexpr std::string_view name_of(form f) {
 
 /// `7`, `0.5`, `true`, `[2, 3]`; `own` for a value of the operator's own type. Numbers read back to
 /// the same bits.
-[[nodiscard]] inline std::string to_string(const attribute& a) {
+[[nodiscard]] inline std::string text_of(const attribute& a) {
   switch (a.what()) {
     case attribute::kind::integer:
       return std::to_string(a.as<std::int64_t>());
@@ -164,7 +167,7 @@ constexpr std::string_view name_of(form f) {
 }
 
 /// `f32[5, 7]`, and what differs from elements row by row: `strides [1, 5] offset 2`.
-[[nodiscard]] inline std::string to_string(const tensor_spec& s) {
+[[nodiscard]] inline std::string text_of(const tensor_spec& s) {
   std::string text(tile::short_name_of(s.type));
   text += ashlar::to_string(s.shape());
   if (!s.contiguous) {
@@ -177,7 +180,7 @@ constexpr std::string_view name_of(form f) {
 }
 
 /// `add`, `scale.in_place`; a name that is no word stands in quotes.
-[[nodiscard]] inline std::string to_string(const operation& op) {
+[[nodiscard]] inline std::string text_of(const operation& op) {
   std::string text = detail::is_word(op.name) ? std::string(op.name) : detail::quoted(op.name);
   if (op.form != form::functional) {
     text.append(1, '.').append(name_of(op.form));
@@ -200,14 +203,14 @@ inline std::string arguments_text(const node& n, const spelling& s, std::string_
     text.append(text.empty() ? "" : ", ").append(before).append(name_in(s, v));
   }
   for (const attribute& a : n.attributes) {
-    text.append(text.empty() ? "" : ", ").append(to_string(a));
+    text.append(text.empty() ? "" : ", ").append(text_of(a));
   }
   return text;
 }
 
 /// What a node does: its kind, or the operation that it calls.
 inline std::string target_of(const node& n) {
-  return n.kind == node_kind::call ? (n.op ? to_string(*n.op) : "?") : std::string(name_of(n.kind));
+  return n.kind == node_kind::call ? (n.op ? text_of(*n.op) : "?") : std::string(name_of(n.kind));
 }
 
 inline std::string line_of(const graph& g, std::size_t i, const spelling& s) {
@@ -217,7 +220,7 @@ inline std::string line_of(const graph& g, std::size_t i, const spelling& s) {
   for (const value_id v : n.out) {
     text.append(text.empty() ? "%" : ", %").append(name_in(s, v));
     results.append(results.empty() ? " : " : ", ");
-    results += v >= 0 && static_cast<std::size_t>(v) < g.values.size() ? to_string(g.spec(v)) : "?";
+    results += v >= 0 && static_cast<std::size_t>(v) < g.values.size() ? text_of(g.spec(v)) : "?";
   }
   text.append(text.empty() ? "" : " = ").append(target_of(n));
   if (n.kind != node_kind::call && !n.name.empty() && n.name != s.nodes[i]) {
@@ -280,7 +283,7 @@ inline std::string outputs_text(const graph& g, const spelling& s, std::string_v
     std::string specs;
     for (const value_id v : n.out) {
       specs.append(specs.empty() ? "" : ", ");
-      specs += v >= 0 && static_cast<std::size_t>(v) < g.values.size() ? to_string(g.spec(v)) : "?";
+      specs += v >= 0 && static_cast<std::size_t>(v) < g.values.size() ? text_of(g.spec(v)) : "?";
     }
     rows.push_back({std::string(name_of(n.kind)), s.nodes[i],
                     n.kind == node_kind::call ? detail::target_of(n) : n.name,
