@@ -40,6 +40,8 @@ class operation {
   /// `&op_id<Op>`; null for what is no operator of the library.
   const void* id = nullptr;
   ashlar::form form = ashlar::form::functional;
+  /// The name of the chip that it was made for; empty where it runs on any.
+  std::string_view chip;
   /// Of each tensor argument; `result_types` of each result. Element types, in order.
   std::span<const dtype> argument_types, result_types;
   /// What attributes it takes, in order.

@@ -139,6 +139,9 @@ class typed_operation final : public operation {
     name = ashlar::detail::name_of<op>();
     id = &op_id<op>;
     form = kind;
+    if constexpr (backend_of<typename Step::keys>::is_one) {
+      chip = chip_of<typename Step::keys>::description.name;
+    }
     argument_types = arguments;
     result_types = results<result>::types;
     attribute_kinds = kinds;
@@ -157,8 +160,8 @@ class typed_operation final : public operation {
     std::apply(
         [&](auto&... args) {
           if constexpr (ashlar::detail::has_devices<typename Step::keys>) {
-            using chip = chip_of<typename Step::keys>;
-            const on_device<chip> there(ashlar::detail::ordinal_of_call<chip>(name, args...));
+            using where = chip_of<typename Step::keys>;
+            const on_device<where> there(ashlar::detail::ordinal_of_call<where>(name, args...));
             go(out, args...);
           } else {
             go(out, args...);
