@@ -50,6 +50,7 @@ class operation {
   bool elementwise = false;  ///< result element i depends on the arguments' elements i only
   /// It writes to arguments, bit `i` for the tensor argument `i`: order matters, nobody drops it.
   std::uint32_t writes = 0;
+  bool launches = false;  ///< `place` and `launch` are there: results can be made beforehand
 
   /// Computes. `out` has a place for each result and is filled.
   ///
@@ -59,6 +60,24 @@ class operation {
   /// The specs of the results. Throws: what the operator's `meta` throws.
   [[nodiscard]] virtual std::vector<tensor_spec> meta(
       std::span<const tensor_spec> in, std::span<const attribute> attributes) const = 0;
+  /// A tensor of the type of result `r` that looks at `at` and owns nothing; where `at` is null it
+  /// has elements of its own. Requires: `launches`.
+  [[nodiscard]] virtual tensor_handle place(std::size_t r, const tensor_spec& s,
+                                            std::byte* at) const {
+    static_cast<void>(r);
+    static_cast<void>(s);
+    static_cast<void>(at);
+    return {};
+  }
+  /// As `run` into results that are there: the kernel and nothing else. Where the operation has no
+  /// results it writes to its first argument. Requires: `launches`; results as `meta` says, apart
+  /// from the arguments.
+  virtual void launch(std::span<const tensor_handle> in, std::span<const attribute> attributes,
+                      std::span<const tensor_handle> out) const {
+    static_cast<void>(in);
+    static_cast<void>(attributes);
+    static_cast<void>(out);
+  }
   /// Whether `take_apart` can say the operation in others.
   [[nodiscard]] virtual bool has_parts() const { return false; }
   /// Calls the parts of the operation on what stands for `in`, so that `to` writes them down.

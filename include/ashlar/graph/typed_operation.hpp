@@ -121,6 +121,32 @@ struct first_tensor<R, First, A...> {
   }())::type;
 };
 
+/// The kernel that a step comes to without a key in between, if it can be called on its own; void.
+template <class Step>
+struct kernel_below {
+  using type = void;
+};
+template <class Op, form F, class Full, class Rest>
+  requires(Structured<Op> && (F == form::functional || (F == form::in_place && Elementwise<Op>)))
+struct kernel_below<step<Op, F, Full, Rest>> {
+  using here = resolution<Op, Rest>;
+  using type = typename decltype([] {
+    if constexpr (BackendKey<typename here::key> &&
+                  (here::how == found::direct || here::how == found::tile ||
+                   here::how == found::decomposition)) {
+      using run = ashlar::detail::backend_kernel<Op, typename here::key, here::how>;
+      // In place, one that cannot take every output may need a proxy.
+      if constexpr (F == form::functional || !ashlar::detail::takes_some_outputs<run>) {
+        return std::type_identity<run>{};
+      } else {
+        return std::type_identity<void>{};
+      }
+    } else {
+      return std::type_identity<void>{};
+    }
+  }())::type;
+};
+
 /// What is left of a call at the key that captures: `Step` goes on below it. `A` are the arguments,
 /// without const.
 template <class Step, class... A>
@@ -147,6 +173,7 @@ class typed_operation final : public operation {
     attribute_kinds = kinds;
     view = View<op>;
     elementwise = Elementwise<op>;
+    launches = can_launch;
     if constexpr (!Structured<op>) {
       writes = (1u << arguments.size()) - 1u;  // nobody says which
     } else {
@@ -185,6 +212,48 @@ class typed_operation final : public operation {
       }
     }
     return specs;
+  }
+
+  [[nodiscard]] tensor_handle place(std::size_t r, const tensor_spec& s,
+                                    std::byte* at) const override {
+    tensor_handle made;
+    if constexpr (can_launch && kind == ashlar::form::functional) {
+      const auto one = [&]<class R>(std::type_identity<R>) {
+        auto& ctx = context<chip_of<typename R::keys>>::current();
+        if (at == nullptr) {
+          made = allocate_tensor<R>(ctx, s);
+          return;
+        }
+        auto* const body = body_of<typename R::keys>::make(s);
+        made = R(body);
+        body->data = at;
+        body->bytes = static_cast<std::size_t>(ashlar::detail::reach(s)) * size_of(s.type);
+        ashlar::detail::place(ctx, *body);
+      };
+      if constexpr (Tensor<result>) {
+        static_cast<void>(r);
+        one(std::type_identity<result>{});
+      } else {
+        [&]<std::size_t... I>(std::index_sequence<I...>) {
+          ((I == r ? one(std::type_identity<std::tuple_element_t<I, result>>{}) : void()), ...);
+        }(std::make_index_sequence<std::tuple_size_v<result>>{});
+      }
+    }
+    return made;
+  }
+  void launch([[maybe_unused]] std::span<const tensor_handle> in,
+              [[maybe_unused]] std::span<const attribute> attributes,
+              [[maybe_unused]] std::span<const tensor_handle> out) const override {
+    if constexpr (can_launch) {
+      using chip = chip_of<typename Step::keys>;
+      [[maybe_unused]] const tensor_handle& to = out.empty() ? in[0] : out[0];
+      if constexpr (ashlar::detail::has_devices<typename Step::keys>) {
+        const on_device<chip> there(to.ordinal());
+        launch_on(context<chip>::current(), in, attributes, out);
+      } else {
+        launch_on(context<chip>::current(), in, attributes, out);
+      }
+    }
   }
 
   [[nodiscard]] bool has_parts() const override { return parts; }
@@ -256,6 +325,53 @@ class typed_operation final : public operation {
   using like = typename first_tensor<result, A...>::type;
   static constexpr bool parts =
       Structured<op> && kind == form::functional && (exists<decomposition<op>> || Composite<op>);
+  using kernel = typename kernel_below<Step>::type;
+  static constexpr bool can_launch = !std::is_void_v<kernel>;
+
+  template <class T>
+  static ashlar::view<T> look(const tensor_handle& x) {
+    return {reinterpret_cast<T*>(x.bytes()), &x.spec()};
+  }
+  template <class C>
+  static void launch_on(context<C>& ctx, std::span<const tensor_handle> in,
+                        std::span<const attribute> attributes, std::span<const tensor_handle> out) {
+    const ashlar::detail::launching<C> here(ctx, op::name);
+    if constexpr (HasQueues<C>) {
+      for (const tensor_handle& x : kind == ashlar::form::functional ? out : in.first(1)) {
+        ashlar::detail::order_use<true>(ctx, x);
+      }
+      for (const tensor_handle& x : in) {
+        ashlar::detail::order_use<false>(ctx, x);
+      }
+    }
+    std::size_t tensors = 0;
+    std::size_t others = 0;
+    const auto take = [&]<class X>(std::type_identity<X>) {
+      if constexpr (Tensor<X>) {
+        return look<const typename X::value_type>(in[tensors++]);
+      } else {
+        return attributes[others++].template as<X>();
+      }
+    };
+    const std::tuple all{take(std::type_identity<A>{})...};  // braces: from left to right
+    std::apply(
+        [&](const auto&... args) {
+          if constexpr (kind == ashlar::form::in_place) {
+            using self = std::tuple_element_t<0, std::tuple<A...>>;
+            kernel::impl(ctx, look<typename self::value_type>(in[0]), args...);
+            ++in[0].body()->root().version;
+          } else if constexpr (Tensor<result>) {
+            kernel::impl(ctx, look<typename result::value_type>(out[0]), args...);
+          } else {
+            [&]<std::size_t... I>(std::index_sequence<I...>) {
+              kernel::impl(ctx,
+                           look<typename std::tuple_element_t<I, result>::value_type>(out[I])...,
+                           args...);
+            }(std::make_index_sequence<std::tuple_size_v<result>>{});
+          }
+        },
+        all);
+  }
 
   static std::tuple<A...> typed(std::span<const tensor_handle> in,
                                 std::span<const attribute> attributes) {
