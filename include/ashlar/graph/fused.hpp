@@ -108,14 +108,26 @@ class fused_kernel final : public operation {
     argument_types = argument_types_;
     result_types = result_types_;
     elementwise = !calls_.by_rows;
+    id = &op_id<fused_kernel>;
+  }
+
+  /// The kernel that an operation is; null where it is another one.
+  [[nodiscard]] static const fused_kernel* from(const operation& op) {
+    return op.id == &op_id<fused_kernel> ? static_cast<const fused_kernel*>(&op) : nullptr;
   }
 
   [[nodiscard]] const fused_calls& calls() const { return calls_; }
-  /// The program for arguments of these specs; none where the calls run one by one.
+  /// The program for arguments of these specs; none where the calls run one by one or there are no
+  /// elements.
   [[nodiscard]] std::optional<tile::program> program(std::span<const tensor_spec> in) const {
     const std::lock_guard hold(mutex_);
     const plan& p = plan_for(in);
     return p.code ? std::optional(p.code->program()) : std::nullopt;
+  }
+  /// Why the calls run one by one for arguments of these specs; empty where they do not.
+  [[nodiscard]] std::string obstacle(std::span<const tensor_spec> in) const {
+    const std::lock_guard hold(mutex_);
+    return plan_for(in).obstacle;
   }
 
   void run(std::span<const tensor_handle> in, std::span<const attribute>,
@@ -156,6 +168,7 @@ class fused_kernel final : public operation {
     detail::tile_blocks blocks{};
     tile::grid grid{};
     std::vector<tile::argument> arguments{};
+    std::string obstacle{};  ///< why there is no program
     bool empty = false;
     bool proven = false;  ///< it has run once
   };
@@ -216,6 +229,7 @@ class fused_kernel final : public operation {
                  walked[-1] > detail::longest_row<C>(static_cast<int>(in.size()),
                                                      static_cast<int>(p.out.size())))) {
       p.empty = false;  // a sum of nothing is something
+      p.obstacle = "rows of " + std::to_string(walked[-1]) + " elements do not fit into a tile";
       return p;
     }
     if (p.empty) {
@@ -230,26 +244,24 @@ class fused_kernel final : public operation {
           k < in.size() ? argument_types_[k] : result_types_[k - in.size()];
       p.arguments.back().writable = k >= in.size();
     }
-    p.code = code_for(p.blocks);
+    try {
+      p.code = code_for(p.blocks);
+    } catch (const error& e) {
+      p.obstacle = e.what();
+    }
     return p;
   }
 
-  /// Programs are shared by plans whose tiles are alike. Null where the chip has no such program.
+  /// Programs are shared by plans whose tiles are alike.
   std::shared_ptr<const chip::executable<C>> code_for(const detail::tile_blocks& blocks) const {
     for (const auto& [known, code] : programs_) {
       if (known == blocks) {
         return code;
       }
     }
-    std::shared_ptr<const chip::executable<C>> code;
-    try {
-      code = std::make_shared<const chip::executable<C>>(
-          detail::write_program(calls_.body, name, blocks));
-    } catch (const error&) {
-      code = nullptr;
-    }
-    programs_.emplace_back(blocks, code);
-    return code;
+    programs_.emplace_back(blocks, std::make_shared<const chip::executable<C>>(
+                                       detail::write_program(calls_.body, name, blocks)));
+    return programs_.back().second;
   }
 
   void run_here(std::span<const tensor_handle> in, std::span<tensor_handle> out) const {
@@ -280,7 +292,7 @@ class fused_kernel final : public operation {
         launch(on, p, in, out);
         p.proven = true;
         return;
-      } catch (const error&) {
+      } catch (const error& e) {
         // Tiles that do not fit into a chip's scratchpad are known where the program is compiled.
         const std::int64_t elements =
             std::int64_t{p.blocks.rows} * p.blocks.columns / 2;
@@ -293,6 +305,7 @@ class fused_kernel final : public operation {
           continue;
         }
         p.code = nullptr;
+        p.obstacle = e.what();
         return run_calls(in, out);
       }
     }
