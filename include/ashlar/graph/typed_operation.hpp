@@ -12,6 +12,7 @@
 #include "ashlar/dispatch.hpp"
 #include "ashlar/graph/operation.hpp"
 #include "ashlar/graph/recorder.hpp"
+#include "ashlar/graph/tile_form.hpp"
 #include "ashlar/ops/copy.hpp"
 
 /// Operations that come from calls by type: the same kernels, behind forgotten types.
@@ -288,6 +289,28 @@ class typed_operation final : public operation {
     return made;
   }
 
+  [[nodiscard]] tile_part part(std::span<const tensor_spec> in,
+                               std::span<const attribute> attributes) const override {
+    if constexpr (in_tiles) {
+      return tile_form<op>::part(in, attributes);
+    } else {
+      return {};
+    }
+  }
+  [[nodiscard]] traced emit(std::span<const traced> in,
+                            std::span<const attribute> attributes) const override {
+    if constexpr (in_tiles) {
+      constexpr dtype type = ashlar::detail::call_type<op, A...>(key_set<>{});
+      constexpr std::uint32_t fixed = []<std::size_t... I>(std::index_sequence<I...>) {
+        return ((ashlar::detail::is_fixed<op, I>() ? 1u << I : 0u) | ... | 0u);
+      }(std::make_index_sequence<arguments.size()>{});
+      const auto ready = ready_for(in, type, fixed);
+      return finished(tile_form<op>::template emit<kinds.size()>(ready, attributes), in,
+                      result_types[0], elementwise);
+    } else {
+      return in[0];
+    }
+  }
   [[nodiscard]] operation_ref functional() const override {
     if constexpr (Structured<op> && kind == ashlar::form::in_place) {
       return refer_to(typed_operation<typename beside_step<Step>::functional, A...>::instance);
@@ -323,6 +346,7 @@ class typed_operation final : public operation {
 
  private:
   using like = typename first_tensor<result, A...>::type;
+  static constexpr bool in_tiles = kind == form::functional && tile_form<op>::exists;
   static constexpr bool parts =
       Structured<op> && kind == form::functional && (exists<decomposition<op>> || Composite<op>);
   using kernel = typename kernel_below<Step>::type;
