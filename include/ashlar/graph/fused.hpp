@@ -25,10 +25,10 @@ namespace ashlar::graph {
 
 /// What a fused kernel is made of.
 struct fused_calls {
-  graph body;                 ///< placeholders, then calls; its outputs are the kernel's
-  bool by_rows = false;       ///< calls work on whole rows, the last axis
-  std::int32_t domain = 0;    ///< a value of the body that has the shape that is walked
-  std::vector<bool> lost{};   ///< of each output: it has lost the last axis
+  graph body;                ///< placeholders, then calls; its outputs are the kernel's
+  bool by_rows = false;      ///< calls work on whole rows, the last axis
+  std::int32_t domain = 0;   ///< a value of the body that has the shape that is walked
+  std::vector<bool> lost{};  ///< of each output: it has lost the last axis
 };
 
 namespace detail {
@@ -225,9 +225,9 @@ class fused_kernel final : public operation {
     }
     p.empty = walked.size == 0;
     const bool rows = calls_.by_rows;
-    if (rows && (walked[-1] == 0 ||
-                 walked[-1] > detail::longest_row<C>(static_cast<int>(in.size()),
-                                                     static_cast<int>(p.out.size())))) {
+    if (rows &&
+        (walked[-1] == 0 || walked[-1] > detail::longest_row<C>(static_cast<int>(in.size()),
+                                                                static_cast<int>(p.out.size())))) {
       p.empty = false;  // a sum of nothing is something
       p.obstacle = "rows of " + std::to_string(walked[-1]) + " elements do not fit into a tile";
       return p;
@@ -294,8 +294,7 @@ class fused_kernel final : public operation {
         return;
       } catch (const error& e) {
         // Tiles that do not fit into a chip's scratchpad are known where the program is compiled.
-        const std::int64_t elements =
-            std::int64_t{p.blocks.rows} * p.blocks.columns / 2;
+        const std::int64_t elements = std::int64_t{p.blocks.rows} * p.blocks.columns / 2;
         if (p.proven || elements < 16) {
           throw;
         }

@@ -64,8 +64,8 @@ class fuser {
     std::vector<std::int32_t> unit(n);  // a node's place among the units: that of its group's last
     for (std::size_t i = 0; i < n; ++i) {
       const std::int32_t at = group_of(i);
-      unit[i] = at < 0 ? static_cast<std::int32_t>(i)
-                       : members_[static_cast<std::size_t>(at)].back();
+      unit[i] =
+          at < 0 ? static_cast<std::int32_t>(i) : members_[static_cast<std::size_t>(at)].back();
     }
     std::vector<std::set<std::int32_t>> after(n);
     std::vector<int> waits(n, 0);
@@ -188,8 +188,8 @@ class fuser {
     for (const value_id v : n.in) {
       const dtype element = g_.spec(v).type;
       const int parameter = b.add_parameter({element, 0, false});
-      const tile::value_id one =
-          b.emit({.op = tile::opcode::load, .index = parameter, .type = tile::scalar_type(element)});
+      const tile::value_id one = b.emit(
+          {.op = tile::opcode::load, .index = parameter, .type = tile::scalar_type(element)});
       in.push_back({&b, b.broadcast(one, tile::tile_type(element, {2, 16}))});
     }
     const int before = b.so_far().size;
@@ -217,7 +217,8 @@ class fuser {
     const numbers& first = members_[static_cast<std::size_t>(a)];
     const numbers& second = members_[static_cast<std::size_t>(b)];
     std::merge(first.begin(), first.end(), second.begin(), second.end(), std::back_inserter(both));
-    if (era_[static_cast<std::size_t>(both.front())] != era_[static_cast<std::size_t>(both.back())]) {
+    if (era_[static_cast<std::size_t>(both.front())] !=
+        era_[static_cast<std::size_t>(both.back())]) {
       return;
     }
     const shape* walked = meeting(a, b);
