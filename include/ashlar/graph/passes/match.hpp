@@ -74,11 +74,10 @@ class matcher {
     if (pattern.maker(pattern.outputs[0]).kind != node_kind::call) {
       throw pattern_error("its output is no call; a pattern has at least one");
     }
-    const effects within(pattern);
     for (const node& n : pattern.nodes) {
-      if (n.kind == node_kind::call && n.op->writes != 0 && n.op->functional()) {
-        throw pattern_error(std::string(n.op->name) +
-                            " writes to its argument; use functional calls");
+      if (n.kind == node_kind::call && n.op->writes != 0) {
+        throw pattern_error("it writes to its arguments (" + std::string(n.op->name) +
+                            "); use functional calls");
       }
     }
   }

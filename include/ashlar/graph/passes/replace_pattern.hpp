@@ -14,6 +14,7 @@
 #include "ashlar/core/error.hpp"
 #include "ashlar/graph/capture.hpp"
 #include "ashlar/graph/graph.hpp"
+#include "ashlar/graph/passes/functionalise.hpp"
 #include "ashlar/graph/passes/match.hpp"
 #include "ashlar/graph/passes/propagate.hpp"
 #include "ashlar/graph/recorder.hpp"
@@ -49,7 +50,7 @@ graph capture_on(const F& f, const std::vector<tensor_spec>& specs, const A&... 
   const std::tuple<decltype(argument(examples))...> arguments{argument(examples)...};
   const auto result = std::apply(f, arguments);
   each_tensor(result, [&](const auto& x) { g.outputs.push_back(to.value_of(x)); });
-  return g;
+  return is_functional(g) ? g : functionalise(g);
 }
 
 /// The parameter or constant of `g` with the tensor of `n`, or `no_value`.
@@ -86,7 +87,8 @@ inline value_id insert(graph& to, const graph& part, const std::vector<value_id>
 ///
 /// Both are ordinary functions of the same tensors, `[](const auto& x, const auto& y) {...}`, and
 /// are captured on tensors like `examples` (no elements are read; arguments that are no tensors go
-/// in as they are). Matches are those of `find_matches`, for the shapes of each: extents among the
+/// in as they are). Writes within them become functional calls, as `functionalise` makes them of
+/// the graph. Matches are those of `find_matches`, for the shapes of each: extents among the
 /// attributes are worked out again by capturing `pattern` and `replacement` on the values found.
 /// Parameters that `replacement` uses become the graph's.
 /// Requires: examples on the chip of the graph, of the element types to be found.
