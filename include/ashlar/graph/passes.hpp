@@ -13,3 +13,4 @@
 #include "ashlar/graph/passes/reorder.hpp"
 #include "ashlar/graph/passes/replace_pattern.hpp"
 #include "ashlar/graph/passes/simplify.hpp"
+#include "ashlar/graph/passes/split_joint.hpp"

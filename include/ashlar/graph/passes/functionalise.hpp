@@ -177,7 +177,7 @@ class functionaliser {
   void finish() {
     for (std::size_t b = 0; b < now_.size(); ++b) {
       const auto v = static_cast<value_id>(b);
-      if (now_[b] != no_value && of_.outside(v)) {
+      if (now_[b] != no_value && of_.outside(v) && g_.spec(v).size > 0) {
         to_.call(tools_[b]->copying(), {copy_(v), now_[b]});
         now_[b] = no_value;
         put_back_.push_back(v);
