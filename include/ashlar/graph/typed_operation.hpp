@@ -13,7 +13,7 @@
 #include "ashlar/graph/operation.hpp"
 #include "ashlar/graph/recorder.hpp"
 #include "ashlar/graph/tile_form.hpp"
-#include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/decompositions.hpp"
 
 /// Operations that come from calls by type: the same kernels, behind forgotten types.
 namespace ashlar::graph::detail {
