@@ -5,6 +5,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
@@ -29,7 +30,8 @@ class halves final : public graph::operation {
   static constexpr std::array types{ashlar::dtype::float32, ashlar::dtype::float32};
 
  public:
-  halves() {
+  explicit halves(std::string_view on = {}) {
+    chip = on;
     name = "cut \"in\" two";
     argument_types = std::span(types).first(1);
     result_types = types;

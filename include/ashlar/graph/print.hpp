@@ -44,9 +44,10 @@ constexpr bool stands_in_name(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
          c == '.';
 }
-/// What cannot stand in a name of the text becomes `_`.
+/// What cannot stand in a name of the text becomes `_`, and nothing at its end.
 inline std::string plain_name(std::string_view text) {
-  std::string name(text);
+  const auto stands = std::find_if(text.rbegin(), text.rend(), stands_in_name);
+  std::string name(text.substr(0, static_cast<std::size_t>(text.rend() - stands)));
   std::replace_if(
       name.begin(), name.end(), [](char c) { return !stands_in_name(c); }, '_');
   return name;
@@ -133,9 +134,14 @@ constexpr std::string_view name_of(form f) {
   s.values.assign(g.values.size(), "?");  // of a broken graph: nobody makes it
   detail::names_taken taken;
   for (const node& n : g.nodes) {
-    std::string base = n.kind == node_kind::call && n.op ? std::string(n.op->name) : n.name;
-    base = detail::plain_name(base.empty() ? name_of(n.kind) : base);
-    s.nodes.push_back(taken.claim(std::move(base)));
+    std::string_view base = n.name;
+    if (n.op) {
+      base = n.op->name;
+      const std::size_t scope = base.rfind("::");
+      base.remove_prefix(scope != base.npos && detail::is_word(base) ? scope + 2 : 0);
+    }
+    std::string name = detail::plain_name(base);
+    s.nodes.push_back(taken.claim(name.empty() ? std::string(name_of(n.kind)) : std::move(name)));
     for (std::size_t r = 0; r < n.out.size(); ++r) {
       const auto v = static_cast<std::size_t>(n.out[r]);
       if (v < s.values.size()) {
