@@ -49,13 +49,17 @@ std::int64_t tile_elements(int inputs, int outputs) {
     return 4096;  // what is between calls stays in the first cache, strip by strip
   }
 }
-/// The longest rows that one tile holds.
+/// The longest rows that one tile may hold; whether a chip's scratchpad has room for what a kernel
+/// needs of them is known when it is compiled.
 template <class C>
-std::int64_t longest_row(int inputs, int outputs) {
+constexpr std::int64_t longest_row() {
+  constexpr std::int64_t most = std::int64_t{1} << 14;
   if constexpr (RunsTiles<C>) {
-    return tile_elements<C>(inputs, outputs);
+    constexpr std::int64_t tiles = 16;  // at the same time, of four bytes
+    return std::min(most,
+                    static_cast<std::int64_t>(C::description.scratchpad_bytes) / (4 * tiles));
   } else {
-    return 16384;
+    return most;
   }
 }
 
@@ -249,27 +253,35 @@ class fused_kernel final : public operation {
       p.cuts.emplace(calls_.body, specs, shape(walked.shape()), rows, most);
       return p;
     }
-    if (rows && (walked[-1] == 0 ||
-                 walked[-1] > detail::longest_row<C>(static_cast<int>(in.size()),
-                                                     static_cast<int>(p.out.size())))) {
+    if (rows && (walked[-1] == 0 || walked[-1] > detail::longest_row<C>())) {
       p.obstacle = "rows of " + std::to_string(walked[-1]) + " elements do not fit into a tile";
       return p;
     }
     p.layout.emplace(all, shape(walked.shape()), rows);
-    p.blocks = p.layout->blocks(elements, rows);
-    p.grid = p.layout->grid(p.blocks);
-    for (std::size_t k = 0; k < all.size(); ++k) {
-      p.arguments.push_back(p.layout->argument(k, p.blocks));
-      p.arguments.back().element =
-          k < in.size() ? argument_types_[k] : result_types_[k - in.size()];
-      p.arguments.back().writable = k >= in.size();
+    while (true) {
+      p.blocks = p.layout->blocks(elements, rows);
+      p.grid = p.layout->grid(p.blocks);
+      p.arguments.clear();
+      for (std::size_t k = 0; k < all.size(); ++k) {
+        p.arguments.push_back(p.layout->argument(k, p.blocks));
+        p.arguments.back().element =
+            k < in.size() ? argument_types_[k] : result_types_[k - in.size()];
+        p.arguments.back().writable = k >= in.size();
+      }
+      try {
+        p.code = code_for(p.blocks);
+        p.obstacle.clear();
+        return p;
+      } catch (const error& e) {
+        p.obstacle = e.what();
+        // It may be that the tiles do not fit into a scratchpad: smaller ones.
+        elements = std::min<std::int64_t>(std::int64_t{p.blocks.rows} * p.blocks.columns,
+                                          elements) / 2;
+        if (elements < 16 || (rows && p.blocks.rows == 1)) {
+          return p;
+        }
+      }
     }
-    try {
-      p.code = code_for(p.blocks);
-    } catch (const error& e) {
-      p.obstacle = e.what();
-    }
-    return p;
   }
 
   /// Programs are shared by plans whose tiles are alike.
@@ -318,9 +330,8 @@ class fused_kernel final : public operation {
         p.proven = true;
         return;
       } catch (const error& e) {
-        // Tiles that do not fit into a chip's scratchpad are known where the program is compiled.
-        const std::int64_t elements =
-            std::int64_t{p.blocks.rows} * p.blocks.columns / 2;
+        // A chip that compiles where it launches says here that tiles do not fit.
+        const std::int64_t elements = std::int64_t{p.blocks.rows} * p.blocks.columns / 2;
         if (p.proven || elements < 16) {
           throw;
         }

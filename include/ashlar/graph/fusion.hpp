@@ -431,7 +431,7 @@ template <class C>
       return any;
     }
   }();
-  const detail::fuser found(g, options, fold, detail::longest_row<C>(4, 2),
+  const detail::fuser found(g, options, fold, detail::longest_row<C>(),
                             !RunsTiles<C> && options.host_blocks);
   graph made;
   copier to(g, made);
