@@ -76,7 +76,7 @@ inline std::string differing_from(const outcome& wanted, const chip::npu_descrip
                                   const tile::program& p, std::uint64_t seed,
                                   codegen::compile_options options = {}) {
   tile_test::random_launch launch(p, seed);
-  options.one_dma = codegen::reads_what_it_writes(p);
+  options.one_dma = ashlar::tile::reads_what_it_writes(p);
   const codegen::compiled c = codegen::compile(d, p, options);
   std::ostringstream out;
   codegen::launch(c, launch.size, launch.arguments(), {.timeline = false}, &out);

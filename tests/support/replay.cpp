@@ -181,7 +181,7 @@ void record(const tile::program& code, const tile::grid& size,
   std::vector<range> ranges(arguments.size());
   std::vector<std::size_t> order;
   for (std::size_t k = 0; k < arguments.size(); ++k) {
-    const auto [first, last] = chip::npu_codegen::detail::reach_of(arguments[k]);
+    const auto [first, last] = tile::reach_of(arguments[k]);
     ranges[k] = {first, last};
     if (arguments[k].rank >= 0) {
       order.push_back(k);

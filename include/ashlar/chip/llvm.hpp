@@ -9,6 +9,7 @@
 #include "ashlar/chip/llvm/module.hpp"
 #include "ashlar/chip/llvm/native.hpp"
 #include "ashlar/chip/llvm/target.hpp"
+#include "ashlar/chip/llvm/tools.hpp"
 #include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/program.hpp"
 
@@ -36,8 +37,14 @@ struct runs<Target, true> {
     template <class Context>
     static void run(Context&, const tile::program& program, const tile::grid& grid,
                     std::span<const tile::argument> arguments) {
-      run_compiled(program, Target, grid, arguments);
+      native_program(program, Target)(grid, arguments);
     }
+    /// Compiles the program; what comes back runs it.
+    ///
+    /// Throws: `llvm_tool_error` without clang 14 to 19; `llvm_unsupported`.
+    static native_program compile(const tile::program& program) { return {program, Target}; }
+    /// Whether there is a clang.
+    static bool available() { return !find_tool("clang").empty(); }
   };
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include "ashlar/core/tensor.hpp"
 #include "ashlar/dispatch/op.hpp"
 #include "ashlar/graph/attribute.hpp"
+#include "ashlar/graph/traced.hpp"
 
 /// What a node of a graph does, once types are forgotten.
 namespace ashlar::graph {
@@ -19,6 +21,20 @@ using value_id = std::int32_t;
 inline constexpr value_id no_value = -1;
 
 class recorder;
+class operation;
+using operation_ref = std::shared_ptr<const operation>;
+
+/// What an operation is in a tile program, where rows lie along the last axis.
+struct tile_part {
+  enum class kind : std::uint8_t { none, elementwise, row };
+
+  kind what = kind::none;
+  /// It adds up rows. Its kernels do so in the program's order for rows of up to `same_up_to`
+  /// elements, and of up to `chip::blocks_of<C>::fold` on a chip that runs tile programs.
+  bool sums = false;
+  bool drops_axis = false;  ///< what is one number for each row has no last axis; else extent 1
+  std::int64_t same_up_to = std::numeric_limits<std::int64_t>::max();
+};
 
 /// Address that stands for an operator, whatever the element types of a call.
 template <class Op>
@@ -38,6 +54,8 @@ class operation {
   /// `&op_id<Op>`; null for what is no operator of the library.
   const void* id = nullptr;
   ashlar::form form = ashlar::form::functional;
+  /// The name of the chip that it was made for; empty where it runs on any.
+  std::string_view chip;
   /// Of each tensor argument; `result_types` of each result. Element types, in order.
   std::span<const dtype> argument_types, result_types;
   /// What attributes it takes, in order.
@@ -85,13 +103,33 @@ class operation {
     static_cast<void>(attributes);
     return {};
   }
+  /// Of a form that writes to its first argument: the functional form. Null where there is none.
+  [[nodiscard]] virtual operation_ref functional() const { return {}; }
+  /// `clone` of a tensor of the type of the first result, or of the first argument where there is
+  /// no result. Null where the chip has no such kernel, and for what is no operator.
+  [[nodiscard]] virtual operation_ref cloning() const { return {}; }
+  /// `copy.in_place` between two tensors of that type. Null as `cloning`, and where the operation
+  /// writes to nothing.
+  [[nodiscard]] virtual operation_ref copying() const { return {}; }
+  /// What the operation is in a tile program, for arguments of these specs.
+  [[nodiscard]] virtual tile_part part(std::span<const tensor_spec> in,
+                                       std::span<const attribute> attributes) const {
+    static_cast<void>(in);
+    static_cast<void>(attributes);
+    return {};
+  }
+  /// Appends to a program what the operation computes of tiles (rows, columns), with the bits of
+  /// its kernels where `part` says so. Requires: it has a part.
+  [[nodiscard]] virtual traced emit(std::span<const traced> in,
+                                    std::span<const attribute> attributes) const {
+    static_cast<void>(attributes);
+    return in[0];
+  }
 
  protected:
   constexpr operation() = default;
   ~operation() = default;
 };
-
-using operation_ref = std::shared_ptr<const operation>;
 
 /// An operation that lives as long as the program, as a reference that counts nothing.
 [[nodiscard]] inline operation_ref refer_to(const operation& constant) {

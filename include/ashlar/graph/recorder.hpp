@@ -96,6 +96,7 @@ class blank final : public operation {
 
   constexpr blank() {
     name = "blank";
+    chip = chip_of<typename X::keys>::description.name;
     result_types = types;
     attribute_kinds = kinds;
   }

@@ -12,6 +12,8 @@
 #include "ashlar/dispatch.hpp"
 #include "ashlar/graph/operation.hpp"
 #include "ashlar/graph/recorder.hpp"
+#include "ashlar/graph/tile_form.hpp"
+#include "ashlar/ops/copy.hpp"
 
 /// Operations that come from calls by type: the same kernels, behind forgotten types.
 namespace ashlar::graph::detail {
@@ -83,6 +85,43 @@ struct results<std::tuple<R...>> {
   static constexpr std::array types{element_type<R>...};
 };
 
+/// Other calls at the same place in the keys as `Step`.
+template <class Step>
+struct beside_step;
+template <class Op, form F, class Full, class Remaining>
+struct beside_step<step<Op, F, Full, Remaining>> {
+  using functional = step<Op, ashlar::form::functional, Full, Remaining>;
+  template <class Other, form G, class X>
+  using other = step<Other, G, typename X::keys, Remaining>;
+};
+/// Whether the chip can copy tensors of type `X`.
+template <class X>
+inline constexpr bool copies =
+    rule<ops::clone, typename backend_of<typename X::keys>::key>() != found::missing &&
+    rule<ops::copy, typename backend_of<typename X::keys>::key>() != found::missing &&
+    ashlar::detail::takes<ops::clone, typename X::keys, X>() &&
+    ashlar::detail::takes<ops::copy, typename X::keys, X, X>();
+
+/// The first result that is a tensor, else the first argument that is one, else void.
+template <class R, class... A>
+struct first_tensor {
+  using type = void;
+};
+template <class R, class First, class... A>
+struct first_tensor<R, First, A...> {
+  using type = typename decltype([] {
+    if constexpr (Tensor<R>) {
+      return std::type_identity<R>{};
+    } else if constexpr (requires { std::tuple_size<R>::value; }) {
+      return std::type_identity<std::tuple_element_t<0, R>>{};
+    } else if constexpr (Tensor<First>) {
+      return std::type_identity<First>{};
+    } else {
+      return first_tensor<void, A...>{};
+    }
+  }())::type;
+};
+
 /// The kernel that a step comes to without a key in between, if it can be called on its own; void.
 template <class Step>
 struct kernel_below {
@@ -127,6 +166,9 @@ class typed_operation final : public operation {
     name = ashlar::detail::name_of<op>();
     id = &op_id<op>;
     form = kind;
+    if constexpr (backend_of<typename Step::keys>::is_one) {
+      chip = chip_of<typename Step::keys>::description.name;
+    }
     argument_types = arguments;
     result_types = results<result>::types;
     attribute_kinds = kinds;
@@ -146,8 +188,8 @@ class typed_operation final : public operation {
     std::apply(
         [&](auto&... args) {
           if constexpr (ashlar::detail::has_devices<typename Step::keys>) {
-            using chip = chip_of<typename Step::keys>;
-            const on_device<chip> there(ashlar::detail::ordinal_of_call<chip>(name, args...));
+            using where = chip_of<typename Step::keys>;
+            const on_device<where> there(ashlar::detail::ordinal_of_call<where>(name, args...));
             go(out, args...);
           } else {
             go(out, args...);
@@ -247,7 +289,64 @@ class typed_operation final : public operation {
     return made;
   }
 
+  [[nodiscard]] tile_part part(std::span<const tensor_spec> in,
+                               std::span<const attribute> attributes) const override {
+    if constexpr (in_tiles) {
+      return tile_form<op>::part(in, attributes);
+    } else {
+      return {};
+    }
+  }
+  [[nodiscard]] traced emit(std::span<const traced> in,
+                            std::span<const attribute> attributes) const override {
+    if constexpr (in_tiles) {
+      constexpr dtype type = ashlar::detail::call_type<op, A...>(key_set<>{});
+      constexpr std::uint32_t fixed = []<std::size_t... I>(std::index_sequence<I...>) {
+        return ((ashlar::detail::is_fixed<op, I>() ? 1u << I : 0u) | ... | 0u);
+      }(std::make_index_sequence<arguments.size()>{});
+      const auto ready = ready_for(in, type, fixed);
+      return finished(tile_form<op>::template emit<kinds.size()>(ready, attributes), in,
+                      result_types[0], elementwise);
+    } else {
+      return in[0];
+    }
+  }
+  [[nodiscard]] operation_ref functional() const override {
+    if constexpr (Structured<op> && kind == ashlar::form::in_place) {
+      return refer_to(typed_operation<typename beside_step<Step>::functional, A...>::instance);
+    } else if constexpr (Structured<op> && kind == ashlar::form::out) {
+      return []<class Out, class... In>(std::type_identity<std::tuple<Out, In...>>) {
+        return refer_to(typed_operation<typename beside_step<Step>::functional, In...>::instance);
+      }(std::type_identity<std::tuple<A...>>{});
+    } else {
+      return {};
+    }
+  }
+  [[nodiscard]] operation_ref cloning() const override {
+    if constexpr (!std::is_void_v<like>) {
+      if constexpr (copies<like>) {
+        return refer_to(typed_operation<typename beside_step<Step>::template other<
+                                            ops::clone, ashlar::form::functional, like>,
+                                        like>::instance);
+      }
+    }
+    return {};
+  }
+  [[nodiscard]] operation_ref copying() const override {
+    if constexpr (!std::is_void_v<like> && kind != ashlar::form::functional) {
+      if constexpr (copies<like>) {
+        return refer_to(
+            typed_operation<
+                typename beside_step<Step>::template other<ops::copy, ashlar::form::in_place, like>,
+                like, like>::instance);
+      }
+    }
+    return {};
+  }
+
  private:
+  using like = typename first_tensor<result, A...>::type;
+  static constexpr bool in_tiles = kind == form::functional && tile_form<op>::exists;
   static constexpr bool parts =
       Structured<op> && kind == form::functional && (exists<decomposition<op>> || Composite<op>);
   using kernel = typename kernel_below<Step>::type;

@@ -189,19 +189,30 @@ inline const native_library& compiled(const tile::program& p, const llvm_target&
   return made.library;
 }
 
-/// Compiles a program where it has not been yet, and runs it.
-///
-/// Throws: `launch_error`; `execution_error`, which names an instruction of `p`, not of what the
-///         passes made of it.
-inline void run_compiled(const tile::program& p, const llvm_target& target, const tile::grid& grid,
-                         std::span<const tile::argument> arguments) {
-  const native_library& library = compiled(p, target);
-  try {
-    library.run(0, grid, arguments);
-  } catch (const tile::execution_error& e) {
-    throw tile::execution_error(e.reason, tile::written_place(library.program(0), e.instruction, p),
-                                e.place, e.number);
+/// A program that has been compiled.
+class native_program {
+ public:
+  /// Compiles it where it has not been yet.
+  native_program(const tile::program& p, const llvm_target& target)
+      : written_(p), library_(&compiled(p, target)) {}
+
+  [[nodiscard]] const tile::program& program() const { return written_; }
+
+  /// Throws: `launch_error`; `execution_error`, which names an instruction of `program()`, not of
+  ///         what the passes made of it.
+  void operator()(const tile::grid& grid, std::span<const tile::argument> arguments) const {
+    try {
+      library_->run(0, grid, arguments);
+    } catch (const tile::execution_error& e) {
+      throw tile::execution_error(
+          e.reason, tile::written_place(library_->program(0), e.instruction, written_), e.place,
+          e.number);
+    }
   }
-}
+
+ private:
+  tile::program written_;
+  const native_library* library_;
+};
 
 }  // namespace ashlar::chip::llvm_codegen

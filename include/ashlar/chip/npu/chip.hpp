@@ -61,8 +61,20 @@ struct npu {
     template <class Context>
     static void run(Context&, const tile::program& program, const tile::grid& grid,
                     std::span<const tile::argument> arguments) {
-      static npu_codegen::program_cache cache(D);
-      npu_codegen::run(cache, program, grid, arguments);
+      npu_codegen::run(cache(), program, grid, arguments);
+    }
+    /// Compiles the program; what comes back runs it. Where its arguments share memory, it is
+    /// compiled once more, with one DMA engine, when it is launched so for the first time.
+    ///
+    /// Throws: `npu_codegen::unsupported`, `npu_codegen::out_of_scratchpad`.
+    static npu_codegen::cached_program compile(const tile::program& program) {
+      return {cache(), program};
+    }
+
+   private:
+    static npu_codegen::program_cache& cache() {
+      static npu_codegen::program_cache all(D);
+      return all;
     }
   };
 

@@ -278,8 +278,7 @@ inline std::vector<access> accesses(const tile::program& p,
   std::vector<access> all;
   for (int k = 0; k < p.parameter_count; ++k) {
     if (p.parameter_at(k).is_view()) {
-      const auto [first, last] =
-          npu_codegen::detail::reach_of(arguments[static_cast<std::size_t>(k)]);
+      const auto [first, last] = tile::reach_of(arguments[static_cast<std::size_t>(k)]);
       all.push_back({first, last, p.parameter_at(k).written});
     }
   }

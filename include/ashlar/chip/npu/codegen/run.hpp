@@ -19,65 +19,10 @@
 #include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/detail/interpreter.hpp"
 #include "ashlar/tile/program.hpp"
+#include "ashlar/tile/sharing.hpp"
 
 /// Launches: a compiled tile program on the simulator.
 namespace ashlar::chip::npu_codegen {
-
-namespace detail {
-
-/// The bytes that a view reaches, from the first to behind the last.
-inline std::pair<std::int64_t, std::int64_t> reach_of(const tile::argument& a) {
-  const auto size = static_cast<std::int64_t>(ashlar::size_of(a.element));
-  auto first = static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(a.data));
-  std::int64_t last = first + size;
-  for (std::size_t axis = 0; axis < static_cast<std::size_t>(std::max(a.rank, 0)); ++axis) {
-    if (a.extents[axis] == 0) {
-      return {0, 0};
-    }
-    const std::int64_t step = (a.extents[axis] - 1) * a.strides[axis] * size;
-    (step < 0 ? first : last) += step;
-  }
-  return {first, last};
-}
-
-}  // namespace detail
-
-/// Whether a view that the program writes shares memory with another one.
-inline bool shares_memory(const tile::program& p, std::span<const tile::argument> arguments) {
-  for (int k = 0; k < p.parameter_count; ++k) {
-    for (int j = 0; j < p.parameter_count; ++j) {
-      if (j == k || !p.parameter_at(k).written || !p.parameter_at(j).is_view()) {
-        continue;
-      }
-      const auto mine = detail::reach_of(arguments[static_cast<std::size_t>(k)]);
-      const auto theirs = detail::reach_of(arguments[static_cast<std::size_t>(j)]);
-      if (mine.first < theirs.second && theirs.first < mine.second) {
-        return true;
-      }
-    }
-  }
-  return false;
-}
-
-/// Whether a view is both read and written, so that transfers have to keep their order.
-inline bool reads_what_it_writes(const tile::program& p) {
-  std::vector<bool> read(static_cast<std::size_t>(p.parameter_count));
-  std::vector<bool> written(read.size());
-  for (int i = 0; i < p.size; ++i) {
-    const tile::opcode op = p.at(i).op;
-    if (tile::reads(op)) {
-      read[static_cast<std::size_t>(p.at(i).index)] = true;
-    } else if (tile::writes(op)) {
-      written[static_cast<std::size_t>(p.at(i).index)] = true;
-    }
-  }
-  for (std::size_t k = 0; k < read.size(); ++k) {
-    if (read[k] && written[k]) {
-      return true;
-    }
-  }
-  return false;
-}
 
 namespace detail {
 
@@ -137,7 +82,7 @@ inline isa::run_report launch(const compiled& c, const tile::grid& size,
   }
   std::vector<isa::region> memory;
   for (const tile::argument& a : arguments) {
-    const auto [first, last] = detail::reach_of(a);
+    const auto [first, last] = tile::reach_of(a);
     if (a.rank >= 0 && last > first) {
       memory.push_back(
           {first,
@@ -195,7 +140,7 @@ class program_cache {
 inline const compiled& prepare(program_cache& cache, const tile::program& p,
                                std::span<const tile::argument> arguments) {
   tile::expect_matching(p, arguments);
-  return cache.find(p, reads_what_it_writes(p) || shares_memory(p, arguments));
+  return cache.find(p, tile::reads_what_it_writes(p) || tile::shares_memory(p, arguments));
 }
 
 /// Compiles where it has to, and runs: what `codegen::run` of the chip does. Programs print to
@@ -204,5 +149,21 @@ inline isa::run_report run(program_cache& cache, const tile::program& p, const t
                            std::span<const tile::argument> arguments) {
   return launch(prepare(cache, p, arguments), size, arguments, {.timeline = false}, &std::cerr);
 }
+
+/// A program that a cache keeps compiled.
+class cached_program {
+ public:
+  cached_program(program_cache& cache, const tile::program& p) : cache_(&cache), program_(p) {
+    cache.find(p, tile::reads_what_it_writes(p));
+  }
+  [[nodiscard]] const tile::program& program() const { return program_; }
+  void operator()(const tile::grid& size, std::span<const tile::argument> arguments) const {
+    run(*cache_, program_, size, arguments);
+  }
+
+ private:
+  program_cache* cache_;
+  tile::program program_;
+};
 
 }  // namespace ashlar::chip::npu_codegen
