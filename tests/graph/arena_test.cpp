@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "ashlar/graph/capture.hpp"
-#include "ashlar/graph/planned.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/matmul.hpp"
@@ -17,6 +16,7 @@
 #include "ashlar/ops/reduction.hpp"
 #include "ashlar/ops/softmax.hpp"
 #include "ashlar/ops/views.hpp"
+#include "graph/arena_check.hpp"
 
 namespace al = ashlar;
 namespace graph = ashlar::graph;
@@ -37,49 +37,6 @@ constexpr auto busy = [](const auto& x) {
   return std::tuple(al::sum(e), al::slice(al::add(d, a), 1, 0, 2), d);
 };
 
-/// Which nodes need the elements of each value, told anew: by following views from the last node.
-bool apart(const graph::graph& g, const graph::memory_plan& p) {
-  const auto bytes = [&](graph::value_id v) {
-    return g.spec(v).size * static_cast<std::int64_t>(al::size_of(g.spec(v).type));
-  };
-  // holder[b]: who is in byte b of the arena
-  std::vector<graph::value_id> holder(static_cast<std::size_t>(p.layout.bytes), graph::no_value);
-  const auto base = [&](graph::value_id v) {
-    while (g.maker(v).kind == graph::node_kind::call && g.maker(v).op->view) {
-      v = g.maker(v).in[0];
-    }
-    return v;
-  };
-  const auto holds = [&](graph::value_id v) {
-    const graph::value_id b = base(v);
-    const std::int64_t at = p.offset_of(b);
-    if (at == graph::memory_plan::outside) {
-      return true;
-    }
-    for (std::int64_t i = 0; i < bytes(b); ++i) {
-      if (holder[static_cast<std::size_t>(at + i)] != b) {
-        return false;
-      }
-    }
-    return true;
-  };
-  for (const graph::node& n : g.nodes) {
-    for (const graph::value_id v : n.out) {
-      if (base(v) == v && p.offset_of(v) != graph::memory_plan::outside) {
-        for (std::int64_t i = 0; i < bytes(v); ++i) {
-          holder[static_cast<std::size_t>(p.offset_of(v) + i)] = v;
-        }
-      }
-    }
-    for (const graph::value_id v : n.in) {  // after the results were written: they lie apart
-      if (!holds(v)) {
-        return false;
-      }
-    }
-  }
-  return true;
-}
-
 }  // namespace
 
 TEST_CASE("graph/arena: whoever reads a value finds it whole, and arenas come near the bound") {
@@ -91,7 +48,7 @@ TEST_CASE("graph/arena: whoever reads a value finds it whole, and arenas come ne
             : graph::capture(busy, x);
     for (const std::int64_t alignment : {1, 64, 512}) {
       const graph::memory_plan p = plan_memory(g, {.alignment = alignment});
-      CHECK(apart(g, p));
+      CHECK(arena_test::apart(g, p));
       CHECK(p.layout.bytes >= p.layout.bound);
       CHECK(p.layout.bound == al::plan::peak_live(p.lifetimes));
       for (const std::int64_t at : p.layout.offsets) {
@@ -115,7 +72,7 @@ TEST_CASE("graph/arena: what belongs to others is outside, unless a plan is for 
     CHECK(p.offset_of(v) == graph::memory_plan::outside);
   }
   const graph::memory_plan whole = plan_memory(g, {.with_ends = true});
-  CHECK(apart(g, whole));
+  CHECK(arena_test::apart(g, whole));
   for (const graph::value_id v : g.outputs) {
     CHECK(whole.offset_of(v) != graph::memory_plan::outside);
   }
