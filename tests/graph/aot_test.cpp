@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "ashlar/graph/aot.hpp"
+
 #include <dlfcn.h>
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -12,7 +15,6 @@
 
 #include "ashlar/chip/llvm/tools.hpp"
 #include "ashlar/chip/source/portable.hpp"
-#include "ashlar/graph/aot.hpp"
 #include "ashlar/graph/capture.hpp"
 #include "ashlar/ops/activation.hpp"
 #include "ashlar/ops/arithmetic.hpp"
@@ -46,9 +48,9 @@ class loaded {
   loaded(const std::string& compiler, const graph::written_source& s) : source_(s) {
     const tools::temporary_folder folder;
     tools::write_file(folder / "model.cpp", s.text);
-    std::vector<std::string> command{compiler,  "-std=c++20",         "-O1",     "-ffp-contract=off",
-                                     "-Wall",   "-Wextra",            "-Werror", "-fPIC",
-                                     "-shared", folder / "model.cpp", "-o",      folder / "model.so"};
+    std::vector<std::string> command{
+        compiler,  "-std=c++20", "-O1",     "-ffp-contract=off",  "-Wall", "-Wextra",
+        "-Werror", "-fPIC",      "-shared", folder / "model.cpp", "-o",    folder / "model.so"};
     if (al::simd::fused_madd) {
       command.emplace_back("-march=native");
     }
@@ -65,7 +67,7 @@ class loaded {
     REQUIRE(there);
   }
 
-  void operator()(std::vector<const void*> in, std::vector<void*> out) const {
+  int operator()(std::vector<const void*> in, std::vector<void*> out) const {
     std::vector<void*> parameters;
     for (const al::tensor_handle& p : source_.parameters) {
       parameters.push_back(p.body()->root().data);
@@ -73,12 +75,13 @@ class loaded {
     const auto size = static_cast<std::size_t>(source_.arena_bytes) + 64;
     void* const arena = ::operator new(size, std::align_val_t{64});
     std::fill_n(static_cast<unsigned char*>(arena), size, 0xab);  // nothing in it counts
-    function_(in.data(), out.data(), parameters.data(), arena);
+    const int broken = function_(in.data(), out.data(), parameters.data(), arena);
     ::operator delete(arena, std::align_val_t{64});
+    return broken;
   }
 
  private:
-  using function = void (*)(const void* const*, void* const*, void* const*, void*);
+  using function = int (*)(const void* const*, void* const*, void* const*, void*);
   graph::written_source source_;
   std::unique_ptr<void, close_library> library_{};
   function function_ = nullptr;
@@ -110,9 +113,9 @@ struct block {
       return al::transpose(al::reshape(al::narrow(all, -1, 24 * part, 24), {2, 7, 3, 8}), 1, 2);
     };
     const auto mixed = al::scaled_dot_product_attention(heads(0), heads(1), heads(2), true);
-    const auto y =
-        al::add(x, al::linear(al::reshape(al::transpose(mixed, 1, 2), {2, 7, 24}), out));
-    const auto z = al::add(y, al::linear(al::silu(al::linear(al::rms_norm(y, gain, 1e-5), up)), down));
+    const auto y = al::add(x, al::linear(al::reshape(al::transpose(mixed, 1, 2), {2, 7, 24}), out));
+    const auto z =
+        al::add(y, al::linear(al::silu(al::linear(al::rms_norm(y, gain, 1e-5), up)), down));
     return std::tuple(z, al::softmax(z), al::narrow(z, 1, 6, 1));
   }
 };
@@ -135,9 +138,8 @@ TEST_CASE("graph/aot: a model in one source file, which compiles alone and has t
     for (std::size_t a = 0; a < s.lifetimes.size(); ++a) {
       for (std::size_t b = 0; b < a; ++b) {
         if (al::plan::meet(s.lifetimes[a], s.lifetimes[b])) {
-          const bool apart =
-              s.arena.offsets[a] + s.lifetimes[a].bytes <= s.arena.offsets[b] ||
-              s.arena.offsets[b] + s.lifetimes[b].bytes <= s.arena.offsets[a];
+          const bool apart = s.arena.offsets[a] + s.lifetimes[a].bytes <= s.arena.offsets[b] ||
+                             s.arena.offsets[b] + s.lifetimes[b].bytes <= s.arena.offsets[a];
           CHECK(apart);
         }
       }
@@ -147,10 +149,13 @@ TEST_CASE("graph/aot: a model in one source file, which compiles alone and has t
       const loaded model(compiler, s);
       for (int time = 0; time < 2; ++time) {
         std::vector<float> a(2 * 7 * 24), b(2 * 7 * 24), c(2 * 24);
-        model({numbers.data()}, {a.data(), b.data(), c.data()});
+        CHECK(model({numbers.data()}, {a.data(), b.data(), c.data()}) == 0);
         CHECK(a == al::to_vector(y));
         CHECK(b == al::to_vector(p));
         CHECK(c == al::to_vector(last));
+        std::vector<std::int32_t> wrong = numbers;
+        wrong[3] = 50;
+        CHECK(model({wrong.data()}, {a.data(), b.data(), c.data()}) == 1);
       }
     }
   }
@@ -163,7 +168,7 @@ TEST_CASE("graph/aot: outputs that are arguments, parameters or one another; a g
   const graph::written_source s = graph::write_source(graph::capture(f, x));
   const loaded model(compilers().at(0), s);
   std::vector<float> in = al::to_vector(x), a(3), b(3), c(3), d(3);
-  model({in.data()}, {a.data(), b.data(), c.data(), d.data()});
+  CHECK(model({in.data()}, {a.data(), b.data(), c.data(), d.data()}) == 0);
   CHECK(a == in);
   CHECK(b == al::to_vector(al::neg(w)));
   CHECK(c == in);
@@ -174,5 +179,5 @@ TEST_CASE("graph/aot: outputs that are arguments, parameters or one another; a g
       graph::write_source(graph::capture(none, al::zeros<real>({0, 4})));
   CHECK(empty.launches == 0);
   const loaded nothing(compilers().at(0), empty);
-  nothing({nullptr}, {nullptr});
+  CHECK(nothing({nullptr}, {nullptr}) == 0);
 }

@@ -54,9 +54,11 @@ struct aot_options {
 /// A source file, and what its caller has to give it.
 ///
 /// ```
-/// extern "C" void model(const void* const* in, void* const* out, void* const* parameters,
-///                       void* arena);
+/// extern "C" int model(const void* const* in, void* const* out, void* const* parameters,
+///                      void* arena);
 /// ```
+/// It returns 0, or 1 where a requirement of an operator does not hold: an index out of range. One
+/// call at a time.
 /// `in` and `out` are dense and in the graph's order; `arena` has `arena_bytes` bytes at a multiple
 /// of 64, and nothing in it is kept between calls.
 struct written_source {
@@ -124,16 +126,17 @@ class source_writer {
     made.text = chip::source::emit(functions);
     made.text += embedded_;
     made.text += "\nextern \"C\" const long long " + options_.name + "_arena_bytes;\n";
-    made.text += "extern \"C\" const long long " + options_.name + "_arena_bytes = " +
-                 std::to_string(made.arena_bytes) + ";\n\n";
-    made.text += "extern \"C\" void " + options_.name +
-                 "(const void* const* in, void* const* out, void* const* parameters, void* arena);\n"
-                 "extern \"C\" void " +
-                 options_.name +
-                 "(const void* const* in, void* const* out, void* const* parameters, void* arena) {\n"
-                 "  static_cast<void>(in);\n  static_cast<void>(out);\n"
-                 "  static_cast<void>(parameters);\n  static_cast<void>(arena);\n" +
-                 calls + "}\n";
+    made.text += "extern \"C\" const long long " + options_.name +
+                 "_arena_bytes = " + std::to_string(made.arena_bytes) + ";\n\n";
+    made.text +=
+        "extern \"C\" int " + options_.name +
+        "(const void* const* in, void* const* out, void* const* parameters, void* arena);\n"
+        "extern \"C\" int " +
+        options_.name +
+        "(const void* const* in, void* const* out, void* const* parameters, void* arena) {\n"
+        "  static_cast<void>(in);\n  static_cast<void>(out);\n"
+        "  static_cast<void>(parameters);\n  static_cast<void>(arena);\n" +
+        calls + "  return broken.exchange(0) != 0 ? 1 : 0;\n}\n";
     made.launches = log_.launches.size();
     made.kernels = log_.programs.size();
     return made;
@@ -155,8 +158,9 @@ class source_writer {
     std::vector<tensor_handle> at(g.values.size());
     for (const node& n : g.nodes) {
       if (n.kind == node_kind::placeholder) {
-        tensor_handle x = detail::allocate(context<chip::portable>::current(),
-                                           contiguous_like(g.spec(n.out[0]), g.spec(n.out[0]).type));
+        tensor_handle x =
+            detail::allocate(context<chip::portable>::current(),
+                             contiguous_like(g.spec(n.out[0]), g.spec(n.out[0]).type));
         note(x, {place::input, inputs_++, 0});
         at[static_cast<std::size_t>(n.out[0])] = std::move(x);
         continue;
@@ -179,8 +183,9 @@ class source_writer {
       kept_.push_back(x);
     }
     if (log_.copied) {
-      throw source_error("", "a call reads elements on the host or brings some to the chip; what it "
-                             "does may depend on them, and no launch says it");
+      throw source_error("",
+                         "a call reads elements on the host or brings some to the chip; what it "
+                         "does may depend on them, and no launch says it");
     }
   }
   void run(const node& n, std::vector<tensor_handle>& at) {
@@ -197,8 +202,9 @@ class source_writer {
       at[static_cast<std::size_t>(n.out[r])] = std::move(out[r]);
     }
     if (log_.launches.size() == before && elements && !n.op->view && n.op->name != "blank") {
-      throw source_error(n.op->name, "it launches no tile program on chip::portable; give it one, or "
-                                     "decompose it");
+      throw source_error(n.op->name,
+                         "it launches no tile program on chip::portable; give it one, or "
+                         "decompose it");
     }
   }
   void note(const tensor_handle& x, region r) {
@@ -228,8 +234,9 @@ class source_writer {
       case dtype::int64:
         return copied(std::type_identity<std::int64_t>());
       default:
-        throw source_error("", "an output that is an argument, a view or another output is copied, "
-                               "and only float, double, int32 and int64 are; return a result");
+        throw source_error("",
+                           "an output that is an argument, a view or another output is copied, "
+                           "and only float, double, int32 and int64 are; return a result");
     }
   }
 

@@ -434,6 +434,8 @@ class writer : text_of {
         return loop(i);
       case opcode::branch:
         return branch(i);
+      case opcode::require:
+        return require(i);
       default:
         break;
     }
@@ -441,6 +443,15 @@ class writer : text_of {
       refuse(i);
     }
     scalar(i, expression(i, [&](int k) { return name(p_.operand(i, k)); }));
+  }
+
+  void require(int i) {
+    const int v = p_.operand(i, 0);
+    open("for (i64 i = 0; i < " + std::to_string(type(v).size()) + "; ++i)");
+    open("if (!" + element_of(v, "i") + ")");
+    line("broken = " + std::to_string(p_.at(i).index + 1) + ";");
+    close();
+    close();
   }
 
   // --- regions -----------------------------------------------------------------------------------
@@ -659,11 +670,12 @@ struct function {
 /// Each is `extern "C" void name(const tile_argument* a, int64_t g0, int64_t g1, int64_t g2)`, and
 /// `tile_argument` is {data, extents[4], strides[4], bits} as in `tile::argument`. It runs every
 /// program of the grid, by OpenMP where the compiler has that switched on. Arguments are not
-/// checked. Compiled with `flags`, results have the bits of the host's, but for `log` and the `erf`
-/// of doubles, which are the C library's.
-/// Throws: `program_error`; `unsupported` for what has no source: scatters and atomics, float8,
+/// checked; a `require` that does not hold is left in the file's `broken`. Compiled with `flags`,
+/// results have the bits of the host's, but for `log` and the `erf` of doubles, which are the C
+/// library's. Throws: `program_error`; `unsupported` for what has no source: scatters and atomics,
+/// float8,
 ///         casts that do not round to nearest, `repeat`, `random_bits`, `dot_scaled`, `print`,
-///         `require`, `unpack_nibbles`.
+///         `unpack_nibbles`.
 inline std::string emit(std::span<const function> functions) {
   std::string text = "// Written by ashlar::chip::source. Compile with " + std::string(flags) +
                      " -march=...\n" + std::string(prelude);

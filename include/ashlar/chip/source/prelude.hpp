@@ -11,6 +11,7 @@ namespace ashlar::chip::source {
 inline constexpr std::string_view flags = "-std=c++20 -ffp-contract=off -O3 -fno-math-errno";
 
 inline constexpr std::string_view prelude = R"cpp(
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -19,6 +20,7 @@ inline constexpr std::string_view prelude = R"cpp(
 
 #if defined(__clang__)
 #pragma clang diagnostic ignored "-Wpass-failed"
+#pragma clang diagnostic ignored "-Wunused-function"
 #endif
 
   /// A view (data, extents, strides in elements), or the bits of a scalar.
@@ -32,6 +34,8 @@ inline constexpr std::string_view prelude = R"cpp(
   namespace {
 
   using i64 = std::int64_t;
+  /// One more than the number of a `require` that did not hold; 0 where all did.
+  [[maybe_unused]] std::atomic<i64> broken{0};
 
   template <class To, class From>
   inline To as_bits(From x) {
