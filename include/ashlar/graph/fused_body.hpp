@@ -57,8 +57,8 @@ inline tile::program write_program(const graph& body, std::string_view name,
   std::vector<tile::value_id> place;
   if (at.axes == 4) {
     const tile::value_id outer = id(2);
-    const tile::value_id second = b.emit(
-        {.op = tile::opcode::extent, .index = inputs, .value = 1, .type = tile::index_type});
+    const tile::value_id second =
+        b.emit({.op = tile::opcode::extent, .index = inputs, .value = 1, .type = tile::index_type});
     place.push_back(b.binary(tile::opcode::div, outer, second));
     place.push_back(b.binary(tile::opcode::rem, outer, second));
   }
@@ -165,8 +165,8 @@ struct tile_layout {
   [[nodiscard]] tile_blocks blocks(std::int64_t elements, bool keep_last) const {
     tile_blocks b;
     b.axes = extents.size() > 2 ? 4 : 2;
-    b.columns =
-        static_cast<std::int32_t>(keep_last ? columns() : std::min<std::int64_t>(columns(), elements));
+    b.columns = static_cast<std::int32_t>(keep_last ? columns()
+                                                    : std::min<std::int64_t>(columns(), elements));
     b.rows = static_cast<std::int32_t>(
         std::clamp<std::int64_t>(elements / std::max<std::int64_t>(b.columns, 1), 1, rows()));
     for (const auto& s : strides) {

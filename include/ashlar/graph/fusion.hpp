@@ -78,8 +78,8 @@ class fuser {
     std::vector<std::int32_t> unit(n);  // a node's place among the units: that of its group's last
     for (std::size_t i = 0; i < n; ++i) {
       const std::int32_t at = group_of(i);
-      unit[i] = at < 0 ? static_cast<std::int32_t>(i)
-                       : members_[static_cast<std::size_t>(at)].back();
+      unit[i] =
+          at < 0 ? static_cast<std::int32_t>(i) : members_[static_cast<std::size_t>(at)].back();
     }
     std::vector<std::set<std::int32_t>> after(n);
     std::vector<int> waits(n, 0);
@@ -211,8 +211,8 @@ class fuser {
     for (const value_id v : n.in) {
       const dtype element = g_.spec(v).type;
       const int parameter = b.add_parameter({element, 0, false});
-      const tile::value_id one =
-          b.emit({.op = tile::opcode::load, .index = parameter, .type = tile::scalar_type(element)});
+      const tile::value_id one = b.emit(
+          {.op = tile::opcode::load, .index = parameter, .type = tile::scalar_type(element)});
       in.push_back({&b, b.broadcast(one, tile::tile_type(element, {2, 16}))});
     }
     const int before = b.so_far().size;
@@ -240,7 +240,8 @@ class fuser {
     const numbers& first = members_[static_cast<std::size_t>(a)];
     const numbers& second = members_[static_cast<std::size_t>(b)];
     std::merge(first.begin(), first.end(), second.begin(), second.end(), std::back_inserter(both));
-    if (era_[static_cast<std::size_t>(both.front())] != era_[static_cast<std::size_t>(both.back())]) {
+    if (era_[static_cast<std::size_t>(both.front())] !=
+        era_[static_cast<std::size_t>(both.back())]) {
       return;
     }
     const shape* walked = meeting(a, b);
@@ -254,8 +255,9 @@ class fuser {
     std::vector<value_id> in;
     std::vector<value_id> out;
     arguments_of(both, in, out);
-    if ((!blocks_ && (cost > options_.most_instructions ||
-                      in.size() + out.size() > static_cast<std::size_t>(options_.most_arguments))) ||
+    if ((!blocks_ &&
+         (cost > options_.most_instructions ||
+          in.size() + out.size() > static_cast<std::size_t>(options_.most_arguments))) ||
         !uses_fit(both) || leads_back(both)) {
       return;
     }
@@ -275,11 +277,11 @@ class fuser {
       return &x;
     }
     if (blocks_) {  // rows of any lengths, as many
-      const bool alike = x.rank() == y.rank() && x.rank() > 0 &&
-                         same_shape(x.span().first(x.span().size() - 1),
-                                    y.span().first(y.span().size() - 1)) &&
-                         (walks_rows(members_[static_cast<std::size_t>(a)]) ||
-                          walks_rows(members_[static_cast<std::size_t>(b)]));
+      const bool alike =
+          x.rank() == y.rank() && x.rank() > 0 &&
+          same_shape(x.span().first(x.span().size() - 1), y.span().first(y.span().size() - 1)) &&
+          (walks_rows(members_[static_cast<std::size_t>(a)]) ||
+           walks_rows(members_[static_cast<std::size_t>(b)]));
       return alike ? &x : nullptr;
     }
     const auto numbers_of = [&](const shape& few, std::int32_t rows) {

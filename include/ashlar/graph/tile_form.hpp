@@ -181,8 +181,7 @@ template <>
 struct tile_form<ops::layer_norm> : detail::norm_form {
   template <std::size_t>
   static traced emit(std::span<const traced> x, std::span<const attribute> attributes) {
-    const traced centred =
-        x[0] - fold_rows(tile::opcode::add, x[0]) / detail::row_length(x[0]);
+    const traced centred = x[0] - fold_rows(tile::opcode::add, x[0]) / detail::row_length(x[0]);
     return centred * detail::inverse_root(centred, attributes[0].as<double>()) * x[1] + x[2];
   }
 };
