@@ -2,6 +2,8 @@
 #include "ashlar/ops/attention.hpp"
 
 #include <cmath>
+#include <cstdint>
+#include <tuple>
 #include <vector>
 
 #include "ashlar/ops/paged_attention.hpp"
@@ -67,6 +69,27 @@ TEST_CASE("ops/attention: values equal the naive twin's and stand as (B, T, H, D
   const auto q = numbers<plain<float>>({1, 2, 3, 16}, 1);
   check_same(al::scaled_dot_product_attention(q, q, q),
              al::scaled_dot_product_attention(q, q, q, false, 0.25));
+}
+
+TEST_CASE("ops/attention: bfloat16 is the float result, rounded once") {
+  using low = al::bfloat16;
+  const auto narrow = [](const auto& x) { return al::cast<low>(x); };
+  const auto wide = [](const auto& x) { return al::cast<float>(x); };
+  for (const std::int64_t tokens : {0, 1, 5, 19}) {
+    const auto q = narrow(numbers<plain<float>>({2, 4, tokens, 7}, 1));
+    const auto k = scattered(narrow(numbers<plain<float>>({2, 2, tokens, 7}, 2)));
+    const auto v = narrow(numbers<plain<float>>({2, 2, tokens, 7}, 3));
+    const auto g = narrow(numbers<plain<float>>({2, 4, tokens, 7}, 4));
+    const auto y = al::scaled_dot_product_attention(q, k, v, true, 0.3);
+    CHECK(al::transpose(y, 1, 2).contiguous());
+    check_same(y, narrow(al::scaled_dot_product_attention(wide(q), wide(k), wide(v), true, 0.3)));
+    using backward = al::ops::scaled_dot_product_attention_backward;
+    const auto mine = al::call<backward>(g, q, k, v, y, true, 0.3);
+    const auto same = al::call<backward>(wide(g), wide(q), wide(k), wide(v), wide(y), true, 0.3);
+    check_same(std::get<0>(mine), narrow(std::get<0>(same)));
+    check_same(std::get<1>(mine), narrow(std::get<1>(same)));
+    check_same(std::get<2>(mine), narrow(std::get<2>(same)));
+  }
 }
 
 TEST_CASE("ops/attention: shapes that do not fit are refused") {

@@ -31,7 +31,8 @@ inline constexpr bool is_subset<key_set<K...>, B> = (contains<B, K> && ...);
 /// What a key keeps in every tensor that carries it: the key's nested `state`, if it has one.
 ///
 /// A state may have `added_to(tensor_body& root)`, called where the key comes to elements that were
-/// made without it.
+/// made without it, and `left(tensor_body&)`, called where a tensor without elements is to do
+/// without the key: it brings elements or throws.
 template <class Key>
 struct key_state {};
 template <class Key>
@@ -48,6 +49,7 @@ struct tensor_body;
 struct body_type {
   void* (*state)(tensor_body&, const char* key) noexcept;
   void (*destroy)(tensor_body&) noexcept;
+  void (*left)(tensor_body&);  ///< null where no key has a word
 };
 
 /// Elements on some chip and how to walk them. Handles share it; a view's body leads to its base.
@@ -109,6 +111,10 @@ struct body_of<key_set<Keys...>> final : tensor_body, key_state<Keys>... {
   }
   /// Another look at `of`'s elements, with the states of the keys that both have.
   static body_of* alias(const tensor_spec& s, tensor_body& of, std::size_t element_bytes) {
+    if (of.data == nullptr && of.type->left != nullptr && runtime_type.left == nullptr)
+        [[unlikely]] {
+      of.type->left(of);
+    }
     body_of* b = make(s);
     b->base = ref<tensor_body>::share(&of.root());
     b->ordinal = of.ordinal;
@@ -138,6 +144,17 @@ struct body_of<key_set<Keys...>> final : tensor_body, key_state<Keys>... {
      ...);
     return found;
   }
+  template <class Key>
+  static constexpr bool has_a_word = requires(key_state<Key>& s, tensor_body& b) { s.left(b); };
+  static void leave(tensor_body& b) {
+    const auto one = [&]<class Key>(key_state<Key>& s) {
+      if constexpr (has_a_word<Key>) {
+        s.left(b);
+      }
+    };
+    (one.template operator()<Keys>(static_cast<body_of&>(b)), ...);
+  }
+  static constexpr auto left() { return (has_a_word<Keys> || ...) ? &leave : nullptr; }
   static void destroy(tensor_body& b) noexcept {
     const std::size_t block = b.block_bytes;
     static_cast<body_of&>(b).~body_of();
@@ -145,7 +162,7 @@ struct body_of<key_set<Keys...>> final : tensor_body, key_state<Keys>... {
   }
 };
 template <class... Keys>
-inline constexpr body_type body_of<key_set<Keys...>>::runtime_type{&find, &destroy};
+inline constexpr body_type body_of<key_set<Keys...>>::runtime_type{&find, &destroy, left()};
 
 /// What a tensor is once its element type and keys are forgotten.
 class tensor_handle {

@@ -57,7 +57,7 @@ struct element_list {};
 /// Optional: `state`, kept in every tensor that carries the key; `element<Op>(dtype)`, a rule for
 /// the element type in which calls happen; `excludable`, see `excluding`; `records`, see
 /// `RecordingKey`; `withholds()`, whether tensors that are made now get no elements, and with it
-/// `require_elements(op)` in the state, called before elements are read.
+/// `require_elements(op, x)` in the state, called before elements are read.
 template <class K>
 concept Key = requires {
   { K::priority } -> std::convertible_to<int>;
@@ -239,7 +239,7 @@ template <class T, class... K>
 void require_elements(std::string_view op, const tensor<T, key_set<K...>>& x) {
   const auto ask = [&]<class Key>(std::type_identity<Key>) {
     if constexpr (requires { Key::withholds(); }) {
-      x.template state<Key>().require_elements(op);
+      x.template state<Key>().require_elements(op, x);
     }
   };
   (ask(std::type_identity<K>{}), ...);

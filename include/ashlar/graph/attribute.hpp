@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <bit>
 #include <concepts>
 #include <cstdint>
 #include <memory>
@@ -32,8 +33,8 @@ struct attribute_error final : error {
 
 /// A number, a truth, a list of extents, or a value of the operator's own type.
 ///
-/// Two of an operator's own type are equal where they are one object, or the type has `==` and says
-/// so.
+/// Real numbers are equal where their bits are: 0 is not -0. Two of an operator's own type are
+/// equal where they are one object, or the type has `==` and says so.
 class attribute {
  public:
   enum class kind : std::uint8_t { integer, real, boolean, extents, own };
@@ -75,7 +76,13 @@ class attribute {
     }
   }
 
-  friend bool operator==(const attribute&, const attribute&) = default;
+  friend bool operator==(const attribute& a, const attribute& b) {
+    const double* const x = std::get_if<double>(&a.value_);
+    const double* const y = std::get_if<double>(&b.value_);
+    return x != nullptr && y != nullptr
+               ? std::bit_cast<std::uint64_t>(*x) == std::bit_cast<std::uint64_t>(*y)
+               : a.value_ == b.value_;
+  }
 
  private:
   template <class T>

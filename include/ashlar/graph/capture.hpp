@@ -53,6 +53,7 @@ auto write_down(recorder& to, A&... args) -> typename Step::template result<A...
       return [&](const auto& self, const auto&...) {
         R x(body_of<typename R::keys>::alias(to.target().spec(made[0]), *self.body(),
                                              sizeof(typename R::value_type)));
+        x.body()->data = nullptr;  // of a parameter, too: what was written down comes first
         to.mark(x, made[0]);
         return x;
       }(args...);

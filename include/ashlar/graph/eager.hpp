@@ -27,6 +27,29 @@ struct guard_error final : error {
   }
 };
 
+namespace detail {
+
+/// The argument for a placeholder. Throws: `guard_error` where it is not like the placeholder.
+inline const tensor_handle& argument(const graph& g, const node& n,
+                                     std::span<const tensor_handle> arguments, std::size_t place) {
+  if (place >= arguments.size()) {
+    throw guard_error("argument " + n.name + " is missing");
+  }
+  const tensor_handle& x = arguments[place];
+  const tensor_spec& wanted = g.spec(n.out[0]);
+  if (!x) {
+    throw guard_error("argument " + n.name + " is no tensor");
+  }
+  if (x.spec().type != wanted.type || !same_shape(x.spec(), wanted)) {
+    throw guard_error(n.name + " is " + std::string(name_of(wanted.type)) +
+                      to_string(wanted.shape()) + ", not " + std::string(name_of(x.spec().type)) +
+                      to_string(x.shape()));
+  }
+  return x;
+}
+
+}  // namespace detail
+
 /// A graph that can be called: tensors in the order of the placeholders, results in the order of
 /// the outputs. Not to be called from two threads at once.
 class interpreted {
@@ -64,7 +87,7 @@ class interpreted {
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       const node& n = graph_.nodes[i];
       if (n.kind == node_kind::placeholder) {
-        at[static_cast<std::size_t>(n.out[0])] = argument(n, arguments, next++);
+        at[static_cast<std::size_t>(n.out[0])] = detail::argument(graph_, n, arguments, next++);
       } else if (n.kind != node_kind::call) {
         at[static_cast<std::size_t>(n.out[0])] = n.data;
       } else {
@@ -100,25 +123,6 @@ class interpreted {
   }
 
  private:
-  [[nodiscard]] const tensor_handle& argument(const node& n,
-                                              std::span<const tensor_handle> arguments,
-                                              std::size_t place) const {
-    if (place >= arguments.size()) {
-      throw guard_error("argument " + n.name + " is missing");
-    }
-    const tensor_handle& x = arguments[place];
-    const tensor_spec& wanted = graph_.spec(n.out[0]);
-    if (!x) {
-      throw guard_error("argument " + n.name + " is no tensor");
-    }
-    if (x.spec().type != wanted.type || !same_shape(x.spec(), wanted)) {
-      throw guard_error(n.name + " is " + std::string(name_of(wanted.type)) +
-                        to_string(wanted.shape()) + ", not " + std::string(name_of(x.spec().type)) +
-                        to_string(x.shape()));
-    }
-    return x;
-  }
-
   graph graph_;
   std::vector<std::vector<value_id>> dies_after_;
 };

@@ -21,6 +21,8 @@ using value_id = std::int32_t;
 inline constexpr value_id no_value = -1;
 
 class recorder;
+class operation;
+using operation_ref = std::shared_ptr<const operation>;
 
 /// What an operation is in a tile program, where rows lie along the last axis.
 struct tile_part {
@@ -52,6 +54,8 @@ class operation {
   /// `&op_id<Op>`; null for what is no operator of the library.
   const void* id = nullptr;
   ashlar::form form = ashlar::form::functional;
+  /// The name of the chip that it was made for; empty where it runs on any.
+  std::string_view chip;
   /// Of each tensor argument; `result_types` of each result. Element types, in order.
   std::span<const dtype> argument_types, result_types;
   /// What attributes it takes, in order.
@@ -60,6 +64,7 @@ class operation {
   bool elementwise = false;  ///< result element i depends on the arguments' elements i only
   /// It writes to arguments, bit `i` for the tensor argument `i`: order matters, nobody drops it.
   std::uint32_t writes = 0;
+  bool launches = false;  ///< `place` and `launch` are there: results can be made beforehand
 
   /// Computes. `out` has a place for each result and is filled.
   ///
@@ -69,6 +74,24 @@ class operation {
   /// The specs of the results. Throws: what the operator's `meta` throws.
   [[nodiscard]] virtual std::vector<tensor_spec> meta(
       std::span<const tensor_spec> in, std::span<const attribute> attributes) const = 0;
+  /// A tensor of the type of result `r` that looks at `at` and owns nothing; where `at` is null it
+  /// has elements of its own. Requires: `launches`.
+  [[nodiscard]] virtual tensor_handle place(std::size_t r, const tensor_spec& s,
+                                            std::byte* at) const {
+    static_cast<void>(r);
+    static_cast<void>(s);
+    static_cast<void>(at);
+    return {};
+  }
+  /// As `run` into results that are there: the kernel and nothing else. Where the operation has no
+  /// results it writes to its first argument. Requires: `launches`; results as `meta` says, apart
+  /// from the arguments.
+  virtual void launch(std::span<const tensor_handle> in, std::span<const attribute> attributes,
+                      std::span<const tensor_handle> out) const {
+    static_cast<void>(in);
+    static_cast<void>(attributes);
+    static_cast<void>(out);
+  }
   /// Whether `take_apart` can say the operation in others.
   [[nodiscard]] virtual bool has_parts() const { return false; }
   /// Calls the parts of the operation on what stands for `in`, so that `to` writes them down.
@@ -80,6 +103,14 @@ class operation {
     static_cast<void>(attributes);
     return {};
   }
+  /// Of a form that writes to its first argument: the functional form. Null where there is none.
+  [[nodiscard]] virtual operation_ref functional() const { return {}; }
+  /// `clone` of a tensor of the type of the first result, or of the first argument where there is
+  /// no result. Null where the chip has no such kernel, and for what is no operator.
+  [[nodiscard]] virtual operation_ref cloning() const { return {}; }
+  /// `copy.in_place` between two tensors of that type. Null as `cloning`, and where the operation
+  /// writes to nothing.
+  [[nodiscard]] virtual operation_ref copying() const { return {}; }
   /// What the operation is in a tile program, for arguments of these specs.
   [[nodiscard]] virtual tile_part part(std::span<const tensor_spec> in,
                                        std::span<const attribute> attributes) const {
@@ -99,8 +130,6 @@ class operation {
   constexpr operation() = default;
   ~operation() = default;
 };
-
-using operation_ref = std::shared_ptr<const operation>;
 
 /// An operation that lives as long as the program, as a reference that counts nothing.
 [[nodiscard]] inline operation_ref refer_to(const operation& constant) {

@@ -58,16 +58,20 @@ struct capture {
     std::uint64_t capture = 0;  ///< its number; 0: the tensor has elements
     graph::value_id value = graph::no_value;
 
-    /// Throws: `graph::capture_error` for a tensor of a capture.
-    void require_elements(std::string_view op) const {
-      if (capture != 0) {
-        throw graph::capture_error(
-            op,
-            "the elements of a captured tensor are not there to be read; return it, or break "
-            "the function in two here",
-            detail::site.at);
+    /// Throws: `graph::capture_error` for a tensor of a capture that is not breakable.
+    void require_elements(std::string_view op, const tensor_handle& x) const {
+      if (capture != 0 || (x.bytes() == nullptr && x.size() > 0)) {
+        demand(op, *x.body());
       }
     }
+    void left(tensor_body& b) const {
+      if (capture != 0) {
+        demand("a tensor without keys::capture", b);
+      }
+    }
+
+   private:
+    static void demand(std::string_view op, tensor_body& b);
   };
   static bool withholds();  // whether this thread captures
 };
@@ -92,6 +96,7 @@ class blank final : public operation {
 
   constexpr blank() {
     name = "blank";
+    chip = chip_of<typename X::keys>::description.name;
     result_types = types;
     attribute_kinds = kinds;
   }
@@ -112,11 +117,26 @@ constinit const blank<X> blank<X>::instance{};
 /// one hears.
 class recorder {
  public:
-  explicit recorder(graph& to)
-      : to_(&to), before_(std::exchange(active(), this)), site_(detail_site().wanted) {
-    static constinit std::atomic<std::uint64_t> captures{0};
-    number_ = ++captures;
+  /// Who is told of stand-ins, and may have elements for them.
+  struct listener {
+    /// From now on `x` stands for `v`.
+    virtual void stands_for(const tensor_handle& x, value_id v) = 0;
+    /// Whether a tensor with elements is an argument of the graph, and no parameter.
+    virtual bool is_argument(const tensor_handle& x) = 0;
+    /// The elements of a stand-in are needed. Returns: whether it has some now.
+    virtual bool give_elements(tensor_body& b) = 0;
+
+   protected:
+    ~listener() = default;
+  };
+
+  explicit recorder(graph& to, listener* heard_by = nullptr)
+      : to_(&to),
+        listener_(heard_by),
+        before_(std::exchange(active(), this)),
+        site_(detail_site().wanted) {
     detail_site().wanted = true;
+    restart(to);
   }
   ~recorder() {
     detail_site().wanted = site_;
@@ -128,6 +148,28 @@ class recorder {
   /// This thread's, or null.
   [[nodiscard]] static recorder* current() { return active(); }
   [[nodiscard]] graph& target() const { return *to_; }
+  [[nodiscard]] listener* heard_by() const { return listener_; }
+  /// The number of the capture, which its stand-ins bear.
+  [[nodiscard]] std::uint64_t number() const { return number_; }
+  /// Another capture begins: what stood for values of the last one does so no more.
+  void restart(graph& to) {
+    static constinit std::atomic<std::uint64_t> captures{0};
+    number_ = ++captures;
+    to_ = &to;
+    parameters_.clear();
+  }
+
+  /// While it lives, this thread's calls are executed.
+  class pause {
+   public:
+    pause() : before_(std::exchange(active(), nullptr)) {}
+    ~pause() { active() = before_; }
+    pause(const pause&) = delete;
+    pause& operator=(const pause&) = delete;
+
+   private:
+    recorder* before_;
+  };
 
   /// What a parameter is called in the graph, by its elements.
   void name(std::string_view as, const tensor_handle& x) { names_.emplace(x.bytes(), as); }
@@ -147,6 +189,9 @@ class recorder {
     x.template state<keys::capture>() = {};
     x.template state<keys::capture>().capture = number_;
     x.template state<keys::capture>().value = v;
+    if (listener_ != nullptr) {
+      listener_->stands_for(x, v);
+    }
   }
 
   /// The value that a tensor stands for; one with elements becomes a parameter.
@@ -162,7 +207,7 @@ class recorder {
         }
         return s.value;
       }
-      if (s.capture != 0) {
+      if (s.capture != 0 && !(listener_ != nullptr && listener_->give_elements(*x.body()))) {
         throw capture_error("a tensor", "it belongs to another capture", ashlar::detail::site.at);
       }
       if (x.body()->root().data == nullptr && x.size() > 0) {  // made while elements are withheld
@@ -182,6 +227,14 @@ class recorder {
       }
     }
     const auto called = names_.find(x.bytes());
+    if (listener_ != nullptr && listener_->is_argument(x)) {
+      const auto count = to_->made_by(node_kind::placeholder).size();
+      const std::int32_t place =
+          to_->add({.kind = node_kind::placeholder, .name = "x" + std::to_string(count)},
+                   std::array{x.spec()});
+      known.push_back(to_->nodes[static_cast<std::size_t>(place)].out[0]);
+      return known.back();
+    }
     const std::int32_t place =
         to_->add({.kind = node_kind::parameter,
                   .name = called != names_.end() ? called->second
@@ -205,6 +258,7 @@ class recorder {
   static ashlar::detail::call_site& detail_site() { return ashlar::detail::site; }
 
   graph* to_;
+  listener* listener_;
   recorder* before_;
   bool site_;
   std::uint64_t number_ = 0;
@@ -213,6 +267,18 @@ class recorder {
 };
 
 }  // namespace graph
+
+inline void keys::capture::state::demand(std::string_view op, tensor_body& b) {
+  const graph::recorder* const to = graph::recorder::current();
+  if (to != nullptr && to->heard_by() != nullptr && to->heard_by()->give_elements(b)) {
+    return;
+  }
+  throw graph::capture_error(
+      op,
+      "the elements of a captured tensor are not there to be read; return it, or break "
+      "the function in two here with graph::breakable",
+      detail::site.at);
+}
 
 inline bool keys::capture::withholds() { return graph::recorder::current() != nullptr; }
 

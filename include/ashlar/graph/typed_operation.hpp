@@ -13,6 +13,7 @@
 #include "ashlar/graph/operation.hpp"
 #include "ashlar/graph/recorder.hpp"
 #include "ashlar/graph/tile_form.hpp"
+#include "ashlar/ops/decompositions.hpp"
 
 /// Operations that come from calls by type: the same kernels, behind forgotten types.
 namespace ashlar::graph::detail {
@@ -84,6 +85,69 @@ struct results<std::tuple<R...>> {
   static constexpr std::array types{element_type<R>...};
 };
 
+/// Other calls at the same place in the keys as `Step`.
+template <class Step>
+struct beside_step;
+template <class Op, form F, class Full, class Remaining>
+struct beside_step<step<Op, F, Full, Remaining>> {
+  using functional = step<Op, ashlar::form::functional, Full, Remaining>;
+  template <class Other, form G, class X>
+  using other = step<Other, G, typename X::keys, Remaining>;
+};
+/// Whether the chip can copy tensors of type `X`.
+template <class X>
+inline constexpr bool copies =
+    rule<ops::clone, typename backend_of<typename X::keys>::key>() != found::missing &&
+    rule<ops::copy, typename backend_of<typename X::keys>::key>() != found::missing &&
+    ashlar::detail::takes<ops::clone, typename X::keys, X>() &&
+    ashlar::detail::takes<ops::copy, typename X::keys, X, X>();
+
+/// The first result that is a tensor, else the first argument that is one, else void.
+template <class R, class... A>
+struct first_tensor {
+  using type = void;
+};
+template <class R, class First, class... A>
+struct first_tensor<R, First, A...> {
+  using type = typename decltype([] {
+    if constexpr (Tensor<R>) {
+      return std::type_identity<R>{};
+    } else if constexpr (requires { std::tuple_size<R>::value; }) {
+      return std::type_identity<std::tuple_element_t<0, R>>{};
+    } else if constexpr (Tensor<First>) {
+      return std::type_identity<First>{};
+    } else {
+      return first_tensor<void, A...>{};
+    }
+  }())::type;
+};
+
+/// The kernel that a step comes to without a key in between, if it can be called on its own; void.
+template <class Step>
+struct kernel_below {
+  using type = void;
+};
+template <class Op, form F, class Full, class Rest>
+  requires(Structured<Op> && (F == form::functional || (F == form::in_place && Elementwise<Op>)))
+struct kernel_below<step<Op, F, Full, Rest>> {
+  using here = resolution<Op, Rest>;
+  using type = typename decltype([] {
+    if constexpr (BackendKey<typename here::key> &&
+                  (here::how == found::direct || here::how == found::tile ||
+                   here::how == found::decomposition)) {
+      using run = ashlar::detail::backend_kernel<Op, typename here::key, here::how>;
+      // In place, one that cannot take every output may need a proxy.
+      if constexpr (F == form::functional || !ashlar::detail::takes_some_outputs<run>) {
+        return std::type_identity<run>{};
+      } else {
+        return std::type_identity<void>{};
+      }
+    } else {
+      return std::type_identity<void>{};
+    }
+  }())::type;
+};
+
 /// What is left of a call at the key that captures: `Step` goes on below it. `A` are the arguments,
 /// without const.
 template <class Step, class... A>
@@ -94,6 +158,7 @@ class typed_operation final : public operation {
   static constexpr auto kinds = kinds_of<A...>();
   using result =
       std::conditional_t<kind == form::functional, typename Step::template result<A...>, void>;
+  static constexpr auto result_types_of = results<result>::types;
 
  public:
   static const typed_operation instance;
@@ -102,11 +167,15 @@ class typed_operation final : public operation {
     name = ashlar::detail::name_of<op>();
     id = &op_id<op>;
     form = kind;
+    if constexpr (backend_of<typename Step::keys>::is_one) {
+      chip = chip_of<typename Step::keys>::description.name;
+    }
     argument_types = arguments;
-    result_types = results<result>::types;
+    result_types = result_types_of;
     attribute_kinds = kinds;
     view = View<op>;
     elementwise = Elementwise<op>;
+    launches = can_launch;
     if constexpr (!Structured<op>) {
       writes = (1u << arguments.size()) - 1u;  // nobody says which
     } else {
@@ -120,8 +189,8 @@ class typed_operation final : public operation {
     std::apply(
         [&](auto&... args) {
           if constexpr (ashlar::detail::has_devices<typename Step::keys>) {
-            using chip = chip_of<typename Step::keys>;
-            const on_device<chip> there(ashlar::detail::ordinal_of_call<chip>(name, args...));
+            using where = chip_of<typename Step::keys>;
+            const on_device<where> there(ashlar::detail::ordinal_of_call<where>(name, args...));
             go(out, args...);
           } else {
             go(out, args...);
@@ -145,6 +214,48 @@ class typed_operation final : public operation {
       }
     }
     return specs;
+  }
+
+  [[nodiscard]] tensor_handle place(std::size_t r, const tensor_spec& s,
+                                    std::byte* at) const override {
+    tensor_handle made;
+    if constexpr (can_launch && kind == ashlar::form::functional) {
+      const auto one = [&]<class R>(std::type_identity<R>) {
+        auto& ctx = context<chip_of<typename R::keys>>::current();
+        if (at == nullptr) {
+          made = allocate_tensor<R>(ctx, s);
+          return;
+        }
+        auto* const body = body_of<typename R::keys>::make(s);
+        made = R(body);
+        body->data = at;
+        body->bytes = static_cast<std::size_t>(ashlar::detail::reach(s)) * size_of(s.type);
+        ashlar::detail::place(ctx, *body);
+      };
+      if constexpr (Tensor<result>) {
+        static_cast<void>(r);
+        one(std::type_identity<result>{});
+      } else {
+        [&]<std::size_t... I>(std::index_sequence<I...>) {
+          ((I == r ? one(std::type_identity<std::tuple_element_t<I, result>>{}) : void()), ...);
+        }(std::make_index_sequence<std::tuple_size_v<result>>{});
+      }
+    }
+    return made;
+  }
+  void launch([[maybe_unused]] std::span<const tensor_handle> in,
+              [[maybe_unused]] std::span<const attribute> attributes,
+              [[maybe_unused]] std::span<const tensor_handle> out) const override {
+    if constexpr (can_launch) {
+      using chip = chip_of<typename Step::keys>;
+      [[maybe_unused]] const tensor_handle& to = out.empty() ? in[0] : out[0];
+      if constexpr (ashlar::detail::has_devices<typename Step::keys>) {
+        const on_device<chip> there(to.ordinal());
+        launch_on(context<chip>::current(), in, attributes, out);
+      } else {
+        launch_on(context<chip>::current(), in, attributes, out);
+      }
+    }
   }
 
   [[nodiscard]] bool has_parts() const override { return parts; }
@@ -191,21 +302,97 @@ class typed_operation final : public operation {
                             std::span<const attribute> attributes) const override {
     if constexpr (in_tiles) {
       constexpr dtype type = ashlar::detail::call_type<op, A...>(key_set<>{});
-      constexpr std::uint32_t fixed = []<std::size_t... I>(std::index_sequence<I...>) {
-        return ((ashlar::detail::is_fixed<op, I>() ? 1u << I : 0u) | ... | 0u);
-      }(std::make_index_sequence<arguments.size()>{});
-      const auto ready = ready_for(in, type, fixed);
-      return finished(tile_form<op>::template emit<kinds.size()>(ready, attributes), in,
-                      result_types[0], elementwise);
+      return emit_call<op, type, fixed_arguments<op, arguments.size()>, result_types_of[0],
+                       kinds.size()>(in, attributes);
     } else {
       return in[0];
     }
   }
+  [[nodiscard]] operation_ref functional() const override {
+    if constexpr (Structured<op> && kind == ashlar::form::in_place) {
+      return refer_to(typed_operation<typename beside_step<Step>::functional, A...>::instance);
+    } else if constexpr (Structured<op> && kind == ashlar::form::out) {
+      return []<class Out, class... In>(std::type_identity<std::tuple<Out, In...>>) {
+        return refer_to(typed_operation<typename beside_step<Step>::functional, In...>::instance);
+      }(std::type_identity<std::tuple<A...>>{});
+    } else {
+      return {};
+    }
+  }
+  [[nodiscard]] operation_ref cloning() const override {
+    if constexpr (!std::is_void_v<like>) {
+      if constexpr (copies<like>) {
+        return refer_to(typed_operation<typename beside_step<Step>::template other<
+                                            ops::clone, ashlar::form::functional, like>,
+                                        like>::instance);
+      }
+    }
+    return {};
+  }
+  [[nodiscard]] operation_ref copying() const override {
+    if constexpr (!std::is_void_v<like> && kind != ashlar::form::functional) {
+      if constexpr (copies<like>) {
+        return refer_to(
+            typed_operation<
+                typename beside_step<Step>::template other<ops::copy, ashlar::form::in_place, like>,
+                like, like>::instance);
+      }
+    }
+    return {};
+  }
 
  private:
+  using like = typename first_tensor<result, A...>::type;
   static constexpr bool in_tiles = kind == form::functional && tile_form<op>::exists;
   static constexpr bool parts =
       Structured<op> && kind == form::functional && (exists<decomposition<op>> || Composite<op>);
+  using kernel = typename kernel_below<Step>::type;
+  static constexpr bool can_launch = !std::is_void_v<kernel>;
+
+  template <class T>
+  static ashlar::view<T> look(const tensor_handle& x) {
+    return {reinterpret_cast<T*>(x.bytes()), &x.spec()};
+  }
+  template <class C>
+  static void launch_on(context<C>& ctx, std::span<const tensor_handle> in,
+                        std::span<const attribute> attributes, std::span<const tensor_handle> out) {
+    const ashlar::detail::launching<C> here(ctx, op::name);
+    if constexpr (HasQueues<C>) {
+      for (const tensor_handle& x : kind == ashlar::form::functional ? out : in.first(1)) {
+        ashlar::detail::order_use<true>(ctx, x);
+      }
+      for (const tensor_handle& x : in) {
+        ashlar::detail::order_use<false>(ctx, x);
+      }
+    }
+    std::size_t tensors = 0;
+    std::size_t others = 0;
+    const auto take = [&]<class X>(std::type_identity<X>) {
+      if constexpr (Tensor<X>) {
+        return look<const typename X::value_type>(in[tensors++]);
+      } else {
+        return attributes[others++].template as<X>();
+      }
+    };
+    const std::tuple all{take(std::type_identity<A>{})...};  // braces: from left to right
+    std::apply(
+        [&](const auto&... args) {
+          if constexpr (kind == ashlar::form::in_place) {
+            using self = std::tuple_element_t<0, std::tuple<A...>>;
+            kernel::impl(ctx, look<typename self::value_type>(in[0]), args...);
+            ++in[0].body()->root().version;
+          } else if constexpr (Tensor<result>) {
+            kernel::impl(ctx, look<typename result::value_type>(out[0]), args...);
+          } else {
+            [&]<std::size_t... I>(std::index_sequence<I...>) {
+              kernel::impl(ctx,
+                           look<typename std::tuple_element_t<I, result>::value_type>(out[I])...,
+                           args...);
+            }(std::make_index_sequence<std::tuple_size_v<result>>{});
+          }
+        },
+        all);
+  }
 
   static std::tuple<A...> typed(std::span<const tensor_handle> in,
                                 std::span<const attribute> attributes) {

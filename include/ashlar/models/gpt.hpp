@@ -141,10 +141,16 @@ class gpt {
   /// Throws: `argument_error` where `c` is no model.
   [[nodiscard]] static gpt make(const gpt_config& c, std::uint64_t seed);
 
+  /// What the output layer gives on this stack.
+  using logits_type = call_result<ops::linear, parameter, parameter>;
+
   /// Logits of whole sequences.
   ///
   /// Shapes: `tokens`: (B, T); result: (B * T, V).
-  [[nodiscard]] parameter operator()(const integers& tokens) const;
+  [[nodiscard]] logits_type operator()(const integers& tokens) const;
+  /// The same for tokens that carry other keys, such as `with<keys::autocast<>>(tokens)`: every
+  /// call that depends on them goes through those, and so does what is done with the result.
+  [[nodiscard]] auto operator()(const auto& tokens) const { return of_whole(tokens); }
 
   // ---- serving: kv::PagedModel ----
 
@@ -162,11 +168,12 @@ class gpt {
   void lay_out_for_decoding();
 
  private:
-  [[nodiscard]] parameter embed(const integers& tokens, const integers& positions) const {
+  auto of_whole(const auto& tokens) const;
+  auto embed(const auto& tokens, const auto& positions) const {
     return add(transformer.wte(tokens), transformer.wpe(positions));
   }
-  [[nodiscard]] parameter logits(const parameter& x) const {
-    const parameter y = transformer.ln_f(x);
+  auto logits(const auto& x) const {
+    const auto y = transformer.ln_f(x);
     return lm_head.weight ? lm_head(y) : linear(y, transformer.wte.weight);
   }
 
@@ -225,11 +232,16 @@ gpt<Stack> gpt<Stack>::make(const gpt_config& c, std::uint64_t seed) {
 }
 
 template <class Stack>
-auto gpt<Stack>::operator()(const integers& tokens) const -> parameter {
+auto gpt<Stack>::operator()(const integers& tokens) const -> logits_type {
+  return of_whole(tokens);
+}
+
+template <class Stack>
+auto gpt<Stack>::of_whole(const auto& tokens) const {
   detail::require_tokens("models::gpt", tokens, config.context);
-  parameter x = embed(tokens, arange<integers>(tokens.extent(1)));
+  auto x = embed(tokens, arange<integers>(tokens.extent(1)));
   for (const auto& layer : transformer.h) {
-    x = layer(x, config, detail::causal_attention<parameter>);
+    x = layer(x, config, detail::causal_attention);
   }
   return logits(reshape(x, shape{tokens.size(), config.dim}));
 }

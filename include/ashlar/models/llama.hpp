@@ -117,10 +117,16 @@ class llama {
   /// Reads a file or folder. Defined in `ashlar/models/load.hpp`, which brings the file formats.
   [[nodiscard]] static llama load(const std::filesystem::path& path);
 
+  /// What the output layer gives on this stack.
+  using logits_type = call_result<ops::linear, parameter, parameter>;
+
   /// Logits of whole sequences.
   ///
   /// Shapes: `tokens`: (B, T); result: (B * T, V).
-  [[nodiscard]] parameter operator()(const integers& tokens) const;
+  [[nodiscard]] logits_type operator()(const integers& tokens) const;
+  /// The same for tokens that carry other keys, such as `with<keys::autocast<>>(tokens)`: every
+  /// call that depends on them goes through those, and so does what is done with the result.
+  [[nodiscard]] auto operator()(const auto& tokens) const { return of_whole(tokens); }
 
   // ---- serving: kv::PagedModel ----
 
@@ -139,7 +145,8 @@ class llama {
   void lay_out_for_decoding();
 
  private:
-  [[nodiscard]] parameter logits(const parameter& x) const {
+  auto of_whole(const auto& tokens) const;
+  auto logits(const auto& x) const {
     return lm_head.weight ? lm_head(x) : linear(x, model.embed_tokens.weight);
   }
 
@@ -173,12 +180,17 @@ llama<Stack> llama<Stack>::make(const llama_config& c, std::uint64_t seed) {
 }
 
 template <class Stack>
-auto llama<Stack>::operator()(const integers& tokens) const -> parameter {
+auto llama<Stack>::operator()(const integers& tokens) const -> logits_type {
+  return of_whole(tokens);
+}
+
+template <class Stack>
+auto llama<Stack>::of_whole(const auto& tokens) const {
   detail::require_tokens("models::llama", tokens, config.context);
   const auto positions = arange<integers>(tokens.extent(1));
-  parameter x = model.embed_tokens(tokens);
+  auto x = model.embed_tokens(tokens);
   for (const auto& layer : model.layers) {
-    x = layer(x, positions, config, detail::causal_attention<parameter>);
+    x = layer(x, positions, config, detail::causal_attention);
   }
   return logits(reshape(model.norm(x), shape{-1, config.dim}));
 }

@@ -9,7 +9,9 @@
 
 #include "ashlar/chip/host/attention.hpp"
 #include "ashlar/chip/host/attention_backward.hpp"
+#include "ashlar/chip/host/copy.hpp"
 #include "ashlar/chip/host/host.hpp"
+#include "ashlar/chip/host/widened.hpp"
 #include "ashlar/core/geometry.hpp"
 #include "ashlar/dispatch.hpp"
 #include "ashlar/ops/arithmetic.hpp"
@@ -139,9 +141,10 @@ struct decomposition<ops::scaled_dot_product_attention_backward> : detail::parts
     using ops::detail::last_two_turned;
     const X gg = ops::detail::grouped(g, k.extent(1));
     const X qq = ops::detail::grouped(q, k.extent(1));
-    const X p = ops::detail::attention_weights(q, k, causal, factor);
-    const X dp = call<ops::matmul>(gg, last_two_turned(v));
-    const X ds =
+    // A key may have an element type of its own for a product or a softmax.
+    const auto p = ops::detail::attention_weights(q, k, causal, factor);
+    const auto dp = call<ops::matmul>(gg, last_two_turned(v));
+    const auto ds =
         call<ops::scale>(call<ops::softmax_backward>(p, dp, std::int64_t{-1}), factor, 0.0);
     return std::tuple{call<ops::reshape>(call<ops::matmul>(ds, k), shape(q.shape())),
                       X(call<ops::matmul>(last_two_turned(ds), qq)),
@@ -156,6 +159,16 @@ struct kernel<ops::scaled_dot_product_attention, keys::backend<chip::host>> {
                    view<const T> v, bool causal, double factor) {
     chip::host_kernels::sdpa(out, q, k, v, causal, factor);
   }
+  /// Computed in float from end to end and rounded once.
+  template <NarrowFloating T>
+  static void impl(context<chip::host>&, view<T> out, view<const T> q, view<const T> k,
+                   view<const T> v, bool causal, double factor) {
+    using wide = chip::host_kernels::widened;
+    wide y(*out.spec);
+    chip::host_kernels::sdpa(y.result(), wide(q).elements(), wide(k).elements(), wide(v).elements(),
+                             causal, factor);
+    chip::host_kernels::copy(out, y.elements());
+  }
 };
 template <>
 struct kernel<ops::scaled_dot_product_attention_backward, keys::backend<chip::host>> {
@@ -165,17 +178,30 @@ struct kernel<ops::scaled_dot_product_attention_backward, keys::backend<chip::ho
                    double factor) {
     chip::host_kernels::sdpa_backward(dq, dk, dv, g, q, k, v, y, causal, factor);
   }
+  template <NarrowFloating T>
+  static void impl(context<chip::host>&, view<T> dq, view<T> dk, view<T> dv, view<const T> g,
+                   view<const T> q, view<const T> k, view<const T> v, view<const T> y, bool causal,
+                   double factor) {
+    using wide = chip::host_kernels::widened;
+    wide a(*dq.spec), b(*dk.spec), c(*dv.spec);
+    chip::host_kernels::sdpa_backward(a.result(), b.result(), c.result(), wide(g).elements(),
+                                      wide(q).elements(), wide(k).elements(), wide(v).elements(),
+                                      wide(y).elements(), causal, factor);
+    chip::host_kernels::copy(dq, a.elements());
+    chip::host_kernels::copy(dk, b.elements());
+    chip::host_kernels::copy(dv, c.elements());
+  }
 };
 
 /// `scaled_dot_product_attention(q, k, v, causal, scale = 1 / sqrt(Dh))`.
 inline constexpr struct scaled_dot_product_attention_function
     : spelled_function<scaled_dot_product_attention_function> {
-  static auto spell(auto to, const Tensor auto& q, const Tensor auto& k, const Tensor auto& v,
-                    bool causal, double factor) {
+  static constexpr auto spell(auto to, const Tensor auto& q, const Tensor auto& k,
+                              const Tensor auto& v, bool causal, double factor) {
     return to(op_function<ops::scaled_dot_product_attention>{}, q, k, v, causal, factor);
   }
-  static auto spell(auto to, const Tensor auto& q, const Tensor auto& k, const Tensor auto& v,
-                    bool causal = false) {
+  static constexpr auto spell(auto to, const Tensor auto& q, const Tensor auto& k,
+                              const Tensor auto& v, bool causal = false) {
     ops::detail::require_defined("scaled_dot_product_attention", q, k, v);
     const double width = q.rank() > 0 ? static_cast<double>(q.extent(-1)) : 1.0;
     return spell(to, q, k, v, causal, 1.0 / std::sqrt(width));

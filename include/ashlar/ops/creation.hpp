@@ -76,7 +76,7 @@ struct kernel<ops::arange, keys::backend<chip::host>> {
 
 /// `fill(x, value)`, `fill.in_place(x, value)`.
 inline constexpr struct fill_function : spelled_function<fill_function> {
-  static auto spell(auto to, const Tensor auto& x, double value) {
+  static constexpr auto spell(auto to, const Tensor auto& x, double value) {
     return to(op_function<ops::fill>{}, x, value);
   }
 } fill;
@@ -114,12 +114,20 @@ template <class X>
 }
 }  // namespace ops::detail
 
+namespace detail {
+/// The type of a tensor that is made and read at once, whatever keys withhold.
+template <Tensor X>
+using with_elements = std::conditional_t<
+    can_withhold<typename X::keys>,
+    tensor<typename X::value_type, key_set<typename backend_of<typename X::keys>::key>>, X>;
+}  // namespace detail
+
 /// The given elements in row-major order.
 ///
 /// Throws: `shape_error` where their number is not that of the shape.
 template <Tensor X>
 [[nodiscard]] X from_values(const shape& extents, std::span<const typename X::value_type> values) {
-  X x = empty<X>(extents);
+  const auto x = empty<detail::with_elements<X>>(extents);
   if (static_cast<std::int64_t>(values.size()) != x.size()) {
     throw shape_error("from_values", extents.span(),
                       shape{static_cast<std::int64_t>(values.size())}.span(),
@@ -129,7 +137,7 @@ template <Tensor X>
     settle(x);
     chip_of<typename X::keys>::memory::copy_in(x.bytes(), values.data(), values.size_bytes());
   }
-  return x;
+  return X(x);
 }
 template <Tensor X>
 [[nodiscard]] X from_values(const shape& extents,
@@ -143,7 +151,7 @@ template <Tensor X>
 void read_elements(const X& x, typename X::value_type* to) {
   using chip = chip_of<typename X::keys>;
   [[maybe_unused]] const auto there = beside(x);
-  const auto dense = contiguous(x);
+  const auto dense = contiguous(with_elements<X>(static_cast<const tensor_handle&>(x)));
   settle(dense);
   if (dense.size() > 0) {
     chip::memory::copy_out(to, dense.bytes(), static_cast<std::size_t>(dense.size()) * sizeof(*to));

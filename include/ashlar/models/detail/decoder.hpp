@@ -42,12 +42,11 @@ inline double attention_scale(std::int64_t head_dim) {
 }
 
 /// Attention of whole sequences; q, k, v and the result are (B, T, H, Dh).
-template <class X>
-X causal_attention(const X& q, const X& k, const X& v) {
-  const auto turn = [](const X& x) { return transpose(x, 1, 2); };  // (B, H, T, Dh)
+inline constexpr auto causal_attention = [](const auto& q, const auto& k, const auto& v) {
+  const auto turn = [](const auto& x) { return transpose(x, 1, 2); };  // (B, H, T, Dh)
   return turn(
       scaled_dot_product_attention(turn(q), turn(k), turn(v), true, attention_scale(q.extent(-1))));
-}
+};
 
 void require_tokens(std::string_view entity, const auto& tokens, std::int64_t context) {
   if (tokens.rank() != 2 || tokens.extent(1) > context) {

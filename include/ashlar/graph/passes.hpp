@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "ashlar/graph/passes/common_subexpressions.hpp"
+#include "ashlar/graph/passes/dead_code.hpp"
+#include "ashlar/graph/passes/decompose.hpp"
+#include "ashlar/graph/passes/effects.hpp"
+#include "ashlar/graph/passes/fold_constants.hpp"
+#include "ashlar/graph/passes/functionalise.hpp"
+#include "ashlar/graph/passes/match.hpp"
+#include "ashlar/graph/passes/partition.hpp"
+#include "ashlar/graph/passes/pass_manager.hpp"
+#include "ashlar/graph/passes/propagate.hpp"
+#include "ashlar/graph/passes/reorder.hpp"
+#include "ashlar/graph/passes/replace_pattern.hpp"
+#include "ashlar/graph/passes/simplify.hpp"
+#include "ashlar/graph/passes/split_joint.hpp"
