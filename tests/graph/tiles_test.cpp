@@ -18,8 +18,8 @@ TEST_CASE("graph/tiles: random graphs have the operators' bits, with writes and 
     CAPTURE(seed);
     random_graph r(seed, {.calls = 18});
     const auto eager = r.run(r.captured);
-    auto compiled = graph::tiles<ashlar::chip::host>{.options = {.reorder_sums = false}}.compile(
-        r.captured);
+    auto compiled =
+        graph::tiles<ashlar::chip::host>{.options = {.reorder_sums = false}}.compile(r.captured);
     for (const auto* kernel : compiled.kernels()) {
       ++kernels;
       std::vector<ashlar::tensor_spec> in;
