@@ -111,7 +111,7 @@ struct weighted {
 }  // namespace
 
 TEST_CASE("chip/strips: random programs give the interpreter's bits") {
-  check_random(0, 300, {}, 512);
+  check_random(0, 300, {}, 256);
   // Strips so short that most groups have several, with a last one that is shorter.
   check_random(2000, 300, tile_test::everything(), 16);
   const auto seen = check_random(5000, 300, tile_test::everything(), 7);

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <iterator>
+#include <memory>
 #include <random>
 #include <string>
 #include <string_view>
@@ -64,6 +65,23 @@ TEST_CASE("graph/parse: parameters are the tensors of their names, type and shap
       "%w = parameter : f32[3]\n%u = constant \"w\" : f32[2]\nreturn %w, %u", {}, both);
   CHECK(g.nodes[0].data.body() == v.body());
   CHECK(g.nodes[1].data.body() == w.body());
+}
+
+TEST_CASE("graph/parse: an operation that two chips have is not guessed") {
+  graph::vocabulary words;
+  for (const char* chip : {"left", "right", "left"}) {
+    words.add(std::make_shared<text_samples::halves>(chip));
+  }
+  CHECK(words.size() == 2);
+  const std::string text =
+      "%x = placeholder : f32[4]\n%a, %b = \"cut \\\"in\\\" two\" %x : f32[2], f32[2]\nreturn %b";
+  try {
+    static_cast<void>(graph::parse(text, words));
+    FAIL("it was read");
+  } catch (const graph::parse_error& e) {
+    CHECK(e.line == 2);
+    CHECK(e.reason.find("for the chips left and right") != std::string::npos);
+  }
 }
 
 namespace {

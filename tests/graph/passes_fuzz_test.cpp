@@ -26,6 +26,17 @@ constexpr std::array passes{
     named_pass{"freeze and fold",
                [](const graph::graph& g) { return graph::fold_constants(graph::freeze(g)); }},
     named_pass{"simplify", [](const graph::graph& g) { return graph::simplify(g); }},
+    named_pass{"partition",
+               [](const graph::graph& g) {
+                 return partition(g, [](const graph::node& n) { return n.op->elementwise; }).result;
+               }},
+    named_pass{"functionalise and partition",
+               [](const graph::graph& g) {
+                 return partition(
+                            graph::functionalise(g),
+                            [](const graph::node& n) { return n.op->view || n.op->elementwise; })
+                     .result;
+               }},
     named_pass{"functionalise", [](const graph::graph& g) { return graph::functionalise(g); }},
 };
 
@@ -34,6 +45,7 @@ constexpr std::array passes{
 TEST_CASE(
     "graph/passes: each pass alone keeps every bit of random graphs, and so do all together") {
   std::array<int, passes.size()> changed{};
+  int saved = 0;
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
     CAPTURE(seed);
     const random_graph program(seed);
@@ -45,6 +57,14 @@ TEST_CASE(
       REQUIRE(program.run(now) == expected);
       changed[i] += now.nodes.size() != program.captured.nodes.size() ? 1 : 0;
     }
+    const graph::graph less = graph::reorder_for_memory(program.captured);
+    REQUIRE(program.run(less) == expected);
+    REQUIRE(peak_bytes(less) <= peak_bytes(program.captured));
+    saved += peak_bytes(less) < peak_bytes(program.captured) ? 1 : 0;
+    const auto products = [](const graph::node& n) {
+      return graph::is_call_of<ashlar::ops::matmul>(n);
+    };
+    REQUIRE(program.run(graph::reorder_for_overlap(program.captured, products)) == expected);
     graph::graph all = program.captured;
     for (const std::size_t round : {0u, 1u}) {
       for (std::size_t i = 0; i < passes.size(); ++i) {
@@ -56,6 +76,7 @@ TEST_CASE(
     REQUIRE(program.run(all) == expected);
     REQUIRE(is_functional(all));
   }
+  CHECK(saved > 200);
   for (std::size_t i = 0; i < passes.size(); ++i) {
     CAPTURE(passes[i].name);
     CHECK(changed[i] > 200);  // the graphs give each of them something to do

@@ -79,7 +79,7 @@ TEST_CASE("graph/print: numbers read back to the same bits, whatever they are") 
 TEST_CASE("graph/print: names are told apart, and broken graphs are shown, too") {
   graph::graph g;
   const al::tensor_spec s = al::contiguous_spec(al::dtype::int64, al::shape{1}.span());
-  for (const char* name : {"", "placeholder_1", "", "a\"\n\\", "a__"}) {
+  for (const char* name : {"", "placeholder_1", "", "a\"\n\\b", "a__"}) {
     g.add({.kind = graph::node_kind::placeholder, .name = name}, std::array{s});
   }
   g.add({.op = nullptr, .in = {0, 99, -1}}, std::array{s, s});
@@ -88,7 +88,7 @@ TEST_CASE("graph/print: names are told apart, and broken graphs are shown, too")
         "%placeholder = placeholder : i64[1]\n"
         "%placeholder_1 = placeholder : i64[1]\n"
         "%placeholder_2 = placeholder : i64[1]\n"
-        "%a___ = placeholder \"a\\\"\\x0a\\\\\" : i64[1]\n"
+        "%a___b = placeholder \"a\\\"\\x0a\\\\b\" : i64[1]\n"
         "%a__ = placeholder : i64[1]\n"
         "%call.0, %call.1 = ? %placeholder, %?99, %?-1 : i64[1], i64[1]\n"
         "return %call.1, %?1000\n");

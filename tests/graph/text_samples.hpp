@@ -5,6 +5,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
@@ -29,7 +30,8 @@ class halves final : public graph::operation {
   static constexpr std::array types{ashlar::dtype::float32, ashlar::dtype::float32};
 
  public:
-  halves() {
+  explicit halves(std::string_view on = {}) {
+    chip = on;
     name = "cut \"in\" two";
     argument_types = std::span(types).first(1);
     result_types = types;
@@ -52,14 +54,13 @@ class halves final : public graph::operation {
 
 inline graph::graph sample() {
   const real w = ashlar::ones<real>({3});
-  const real odd = ashlar::ones<real>({4, 3});
+  const real odd = ashlar::transpose(ashlar::ones<real>({3, 2}), 0, 1);
   const auto f = [&](const auto& x, const auto& ids) {
     using X = std::remove_cvref_t<decltype(x)>;
     auto a = ashlar::add(ashlar::mul(x, w), ashlar::arange<X>(3));
     auto row = ashlar::select(a, 0, 1);
     ashlar::scale.in_place(row, 2.0, -0.125);
-    ashlar::add.out(a, a,
-                    ashlar::narrow(ashlar::transpose(ashlar::transpose(odd, 0, 1), 0, 1), 0, 1, 2));
+    ashlar::add.out(a, a, odd);
     const auto mask = ashlar::lt(x, a);
     return std::tuple(ashlar::sum(a, ashlar::shape{-1}, true), ashlar::transpose(a, 0, 1), mask,
                       ashlar::cast<float>(ids), ashlar::transpose(w, 0, 0));

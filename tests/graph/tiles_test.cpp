@@ -14,12 +14,14 @@ using ashlar::testing::random_graph;
 TEST_CASE("graph/tiles: random graphs have the operators' bits, with writes and views among them") {
   std::size_t kernels = 0;
   std::size_t programs = 0;
-  for (std::uint64_t seed = 0; seed < 700; ++seed) {
+  for (std::uint64_t seed = 0; seed < 2000; ++seed) {
     CAPTURE(seed);
     random_graph r(seed, {.calls = 18});
     const auto eager = r.run(r.captured);
-    auto compiled =
-        graph::tiles<ashlar::chip::host>{.options = {.reorder_sums = false}}.compile(r.captured);
+    const bool blocks = seed % 2 == 0;
+    auto compiled = graph::tiles<ashlar::chip::host>{
+        .options = {.reorder_sums = false,
+                    .host_blocks = blocks}}.compile(r.captured);
     for (const auto* kernel : compiled.kernels()) {
       ++kernels;
       std::vector<ashlar::tensor_spec> in;
@@ -29,7 +31,7 @@ TEST_CASE("graph/tiles: random graphs have the operators' bits, with writes and 
         }
       }
       programs += kernel->program(in) ? 1u : 0u;
-      CHECK(kernel->obstacle(in) == "");
+      CHECK_MESSAGE((blocks || kernel->obstacle(in) == ""), kernel->obstacle(in));
     }
     r.reset();
     const auto given = r.arguments();

@@ -5,9 +5,6 @@
 
 #include <array>
 #include <cstddef>
-#include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -16,6 +13,7 @@
 
 #include "ashlar/memory/caching_allocator.hpp"
 #include "memory/upstreams.hpp"
+#include "support/browser.hpp"
 
 using namespace ashlar;
 
@@ -53,35 +51,6 @@ std::vector<held> work(A& a, int count) {
   }
   return n;
 }
-
-#ifdef ASHLAR_CHROMIUM
-/// What the page has become after its scripts ran, or nothing where the browser did not start.
-[[nodiscard]] std::string rendered(const std::string& html) {
-  const std::filesystem::path file =
-      std::filesystem::temp_directory_path() /
-      ("ashlar_picture_" + std::to_string(std::random_device{}()) + ".html");
-  std::ofstream(file) << html;
-  const std::string command =
-      std::string("timeout 60 '" ASHLAR_CHROMIUM
-                  "' --headless --no-sandbox "
-                  "--disable-gpu --disable-dev-shm-usage --dump-dom 'file://") +
-      file.string() + "' 2>/dev/null";
-  std::string out;
-  if (FILE* const pipe = popen(command.c_str(), "r")) {
-    std::array<char, 4096> part{};
-    while (const std::size_t n = std::fread(part.data(), 1, part.size(), pipe)) {
-      out.append(part.data(), n);
-    }
-    pclose(pipe);
-  }
-  std::filesystem::remove(file);
-  return out;
-}
-/// The page with a script of the test behind its own.
-[[nodiscard]] std::string with_script(std::string html, const std::string& script) {
-  return html.insert(html.rfind("</body>"), "<script>" + script + "</script>");
-}
-#endif
 
 }  // namespace
 
@@ -182,7 +151,7 @@ TEST_CASE("memory/picture: a browser draws every block and answers to events") {
   CHECK(count(html, "</script>") == 2);
   CHECK(html.find("src=") == std::string::npos);
   CHECK(html.find("href=") == std::string::npos);
-  const std::string dom = rendered(with_script(html, R"js(
+  const std::string dom = browser::rendered(browser::with_script(html, R"js(
     document.title = ['map', 'space'].map(id => document.querySelectorAll(`#${id} rect`).length)
       .concat(['labels', 'curve'].map(id => document.querySelectorAll(`#${id} path`).length))
       .join(' ');

@@ -100,6 +100,19 @@ inline constexpr bool is_any<any_tensor<Stack>> = true;
 /// Whether a call has an argument whose type is a value.
 template <class... A>
 concept CallsAny = (is_any<A> || ...);
+/// Whether a call has an argument that answers calls on its own: `A::answers::call<Op>(args...)`.
+/// It need not be a tensor with a body; graphs that are constants are written so.
+template <class... A>
+concept AnsweredElsewhere = (requires { typename A::answers; } || ...);
+template <class... A>
+struct who_answers;
+template <class First, class... A>
+struct who_answers<First, A...> : who_answers<A...> {};
+template <class First, class... A>
+  requires requires { typename First::answers; }
+struct who_answers<First, A...> {
+  using type = typename First::answers;
+};
 /// A call whose kernel is picked at run time. Defined in `any.hpp`.
 template <class Op, form F, class... A>
 struct any_call;
@@ -119,18 +132,26 @@ template <class A>
   }
 }
 
-template <class Op, bool AtRunTime, class... A>
+template <class Op, bool ByOthers, class... A>
 struct called {
   using type = typename step<Op, form::functional, call_keys<A...>>::template result<const A...>;
 };
 template <class Op, class... A>
+  requires CallsAny<A...>
 struct called<Op, true, A...> {
   using type = typename any_call<Op, form::functional, A...>::result_type;
+};
+template <class Op, class... A>
+  requires AnsweredElsewhere<A...>
+struct called<Op, true, A...> {
+  using type = decltype(who_answers<A...>::type::template call<Op>(std::declval<const A&>()...));
 };
 }  // namespace detail
 
 template <class Op, class... A>
-using call_result = typename detail::called<Op, detail::CallsAny<A...>, A...>::type;
+using call_result =
+    typename detail::called<Op, detail::CallsAny<A...> || detail::AnsweredElsewhere<A...>,
+                            A...>::type;
 
 template <class Op>
 struct op_function;
@@ -228,8 +249,10 @@ template <class Op>
 struct op_function {
   /// The functional form, as a part of a call that knows where it stands.
   template <class... A>
-  ASHLAR_INLINE call_result<Op, A...> unlocated(const A&... args) const {
-    if constexpr (detail::CallsAny<A...>) {
+  ASHLAR_INLINE constexpr call_result<Op, A...> unlocated(const A&... args) const {
+    if constexpr (detail::AnsweredElsewhere<A...>) {
+      return detail::who_answers<A...>::type::template call<Op>(args...);
+    } else if constexpr (detail::CallsAny<A...>) {
       return detail::any_call<Op, form::functional, A...>::run(args...);
     } else if constexpr (!detail::answered<Op, call_keys<A...>, A...>()) {
       return detail::unreachable<call_result<Op, A...>>();
@@ -254,32 +277,32 @@ struct op_function {
   // A default argument cannot follow a pack, hence one overload per number of arguments.
   using where = std::source_location;
   template <class A>
-  ASHLAR_INLINE call_result<Op, A> operator()(const A& a, where at = where::current()) const {
+  ASHLAR_INLINE constexpr call_result<Op, A> operator()(const A& a,
+                                                        where at = where::current()) const {
     [[maybe_unused]] const detail::located<A> here(at);
     return unlocated(a);
   }
   template <class A, class B>
-  ASHLAR_INLINE call_result<Op, A, B> operator()(const A& a, const B& b,
-                                                 where at = where::current()) const {
+  ASHLAR_INLINE constexpr call_result<Op, A, B> operator()(const A& a, const B& b,
+                                                           where at = where::current()) const {
     [[maybe_unused]] const detail::located<A, B> here(at);
     return unlocated(a, b);
   }
   template <class A, class B, class C>
-  ASHLAR_INLINE call_result<Op, A, B, C> operator()(const A& a, const B& b, const C& c,
-                                                    where at = where::current()) const {
+  ASHLAR_INLINE constexpr call_result<Op, A, B, C> operator()(const A& a, const B& b, const C& c,
+                                                              where at = where::current()) const {
     [[maybe_unused]] const detail::located<A, B, C> here(at);
     return unlocated(a, b, c);
   }
   template <class A, class B, class C, class D>
-  ASHLAR_INLINE call_result<Op, A, B, C, D> operator()(const A& a, const B& b, const C& c,
-                                                       const D& d,
-                                                       where at = where::current()) const {
+  ASHLAR_INLINE constexpr call_result<Op, A, B, C, D> operator()(
+      const A& a, const B& b, const C& c, const D& d, where at = where::current()) const {
     [[maybe_unused]] const detail::located<A, B, C, D> here(at);
     return unlocated(a, b, c, d);
   }
   template <class... A>
     requires(sizeof...(A) > 4)
-  ASHLAR_INLINE call_result<Op, A...> operator()(const A&... args) const {
+  ASHLAR_INLINE constexpr call_result<Op, A...> operator()(const A&... args) const {
     return unlocated(args...);
   }
 

@@ -19,7 +19,7 @@ namespace detail {
 /// Where a spelling sends its arguments: one type for each form of a call.
 struct to_result {
   template <class Op, class... A>
-  ASHLAR_INLINE auto operator()(op_function<Op> f, const A&... args) const {
+  ASHLAR_INLINE constexpr auto operator()(op_function<Op> f, const A&... args) const {
     return f.unlocated(args...);
   }
   template <Tensor X>
@@ -83,37 +83,39 @@ struct spelled_function {
   using where = std::source_location;
   template <class A, class Where = where>
     requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A>
-  ASHLAR_INLINE auto operator()(const A& a, Where at = where::current()) const {
+  ASHLAR_INLINE constexpr auto operator()(const A& a, Where at = where::current()) const {
     [[maybe_unused]] const detail::located<A> here(at);
     return Derived::spell(detail::to_result{}, a);
   }
   template <class A, class B, class Where = where>
     requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A, B>
-  ASHLAR_INLINE auto operator()(const A& a, const B& b, Where at = where::current()) const {
+  ASHLAR_INLINE constexpr auto operator()(const A& a, const B& b,
+                                          Where at = where::current()) const {
     [[maybe_unused]] const detail::located<A, B> here(at);
     return Derived::spell(detail::to_result{}, a, b);
   }
   template <class A, class B, class C, class Where = where>
     requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A, B, C>
-  ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c,
-                                Where at = where::current()) const {
+  ASHLAR_INLINE constexpr auto operator()(const A& a, const B& b, const C& c,
+                                          Where at = where::current()) const {
     [[maybe_unused]] const detail::located<A, B, C> here(at);
     return Derived::spell(detail::to_result{}, a, b, c);
   }
   template <class A, class B, class C, class D, class Where = where>
     requires std::same_as<Where, where> && detail::SpelledBy<Derived, detail::to_result, A, B, C, D>
-  ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c, const D& d,
-                                Where at = where::current()) const {
+  ASHLAR_INLINE constexpr auto operator()(const A& a, const B& b, const C& c, const D& d,
+                                          Where at = where::current()) const {
     [[maybe_unused]] const detail::located<A, B, C, D> here(at);
     return Derived::spell(detail::to_result{}, a, b, c, d);
   }
   template <class... A>
     requires(sizeof...(A) > 4) && detail::SpelledBy<Derived, detail::to_result, A...>
-  ASHLAR_INLINE auto operator()(const A&... args) const {
+  ASHLAR_INLINE constexpr auto operator()(const A&... args) const {
     return Derived::spell(detail::to_result{}, args...);
   }
   template <Tensor X, class... A>
-  auto operator()(const X& x, std::initializer_list<std::int64_t> list, const A&... rest) const {
+  constexpr auto operator()(const X& x, std::initializer_list<std::int64_t> list,
+                            const A&... rest) const {
     return (*this)(x, shape(list), rest...);
   }
 

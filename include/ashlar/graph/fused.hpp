@@ -16,6 +16,7 @@
 #include "ashlar/dispatch/allocate.hpp"
 #include "ashlar/dispatch/device.hpp"
 #include "ashlar/dispatch/queues.hpp"
+#include "ashlar/graph/fused_blocks.hpp"
 #include "ashlar/graph/fused_body.hpp"
 #include "ashlar/graph/graph.hpp"
 #include "ashlar/graph/operation.hpp"
@@ -27,6 +28,7 @@ namespace ashlar::graph {
 struct fused_calls {
   graph body;                 ///< placeholders, then calls; its outputs are the kernel's
   bool by_rows = false;       ///< calls work on whole rows, the last axis
+  bool by_blocks = false;     ///< operators' kernels, block by block, in place of a program
   std::int32_t domain = 0;    ///< a value of the body that has the shape that is walked
   std::vector<bool> lost{};   ///< of each output: it has lost the last axis
 };
@@ -47,13 +49,17 @@ std::int64_t tile_elements(int inputs, int outputs) {
     return 4096;  // what is between calls stays in the first cache, strip by strip
   }
 }
-/// The longest rows that one tile holds.
+/// The longest rows that one tile may hold; whether a chip's scratchpad has room for what a kernel
+/// needs of them is known when it is compiled.
 template <class C>
-std::int64_t longest_row(int inputs, int outputs) {
+constexpr std::int64_t longest_row() {
+  constexpr std::int64_t most = std::int64_t{1} << 14;
   if constexpr (RunsTiles<C>) {
-    return tile_elements<C>(inputs, outputs);
+    constexpr std::int64_t tiles = 16;  // at the same time, of four bytes
+    return std::min(most,
+                    static_cast<std::int64_t>(C::description.scratchpad_bytes) / (4 * tiles));
   } else {
-    return 16384;
+    return most;
   }
 }
 
@@ -103,6 +109,16 @@ class fused_kernel final : public operation {
     text_ += ')';
     for (const value_id v : body.outputs) {
       result_types_.push_back(body.spec(v).type);
+    }
+    never_cut_.assign(argument_types_.size(), true);
+    for (const node& n : body.nodes) {
+      multiplies_ = multiplies_ || detail::is_product_of_rows(n);
+      for (std::size_t k = 0; k < n.in.size(); ++k) {
+        const auto v = static_cast<std::size_t>(n.in[k]);
+        if (v < never_cut_.size() && !(k > 0 && detail::is_product_of_rows(n))) {
+          never_cut_[v] = false;
+        }
+      }
     }
     name = text_;
     argument_types = argument_types_;
@@ -164,6 +180,7 @@ class fused_kernel final : public operation {
     std::vector<tensor_spec> in;
     std::vector<tensor_spec> out{};
     std::shared_ptr<const chip::executable<C>> code{};  ///< null: the calls run one by one
+    std::optional<detail::block_plan> cuts{};
     std::optional<detail::tile_layout> layout{};
     detail::tile_blocks blocks{};
     tile::grid grid{};
@@ -223,33 +240,48 @@ class fused_kernel final : public operation {
       all.push_back(calls_.lost[k] ? geometry::unsqueeze(p.out.back(), p.out.back().rank)
                                    : p.out.back());
     }
-    p.empty = walked.size == 0;
+    p.empty = std::all_of(p.out.begin(), p.out.end(),
+                          [](const tensor_spec& s) { return s.size == 0; });
     const bool rows = calls_.by_rows;
-    if (rows && (walked[-1] == 0 ||
-                 walked[-1] > detail::longest_row<C>(static_cast<int>(in.size()),
-                                                     static_cast<int>(p.out.size())))) {
-      p.empty = false;  // a sum of nothing is something
-      p.obstacle = "rows of " + std::to_string(walked[-1]) + " elements do not fit into a tile";
-      return p;
-    }
     if (p.empty) {
       return p;
     }
+    if (calls_.by_blocks && walked.size != 0) {
+      // The largest of what is between calls, so that the first cache, or with products the second
+      // one, holds several.
+      const std::int64_t most = multiplies_ ? 1 << 20 : 1 << 15;
+      p.cuts.emplace(calls_.body, specs, shape(walked.shape()), rows, most);
+      return p;
+    }
+    if (rows && (walked[-1] == 0 || walked[-1] > detail::longest_row<C>())) {
+      p.obstacle = "rows of " + std::to_string(walked[-1]) + " elements do not fit into a tile";
+      return p;
+    }
     p.layout.emplace(all, shape(walked.shape()), rows);
-    p.blocks = p.layout->blocks(elements, rows);
-    p.grid = p.layout->grid(p.blocks);
-    for (std::size_t k = 0; k < all.size(); ++k) {
-      p.arguments.push_back(p.layout->argument(k, p.blocks));
-      p.arguments.back().element =
-          k < in.size() ? argument_types_[k] : result_types_[k - in.size()];
-      p.arguments.back().writable = k >= in.size();
+    while (true) {
+      p.blocks = p.layout->blocks(elements, rows);
+      p.grid = p.layout->grid(p.blocks);
+      p.arguments.clear();
+      for (std::size_t k = 0; k < all.size(); ++k) {
+        p.arguments.push_back(p.layout->argument(k, p.blocks));
+        p.arguments.back().element =
+            k < in.size() ? argument_types_[k] : result_types_[k - in.size()];
+        p.arguments.back().writable = k >= in.size();
+      }
+      try {
+        p.code = code_for(p.blocks);
+        p.obstacle.clear();
+        return p;
+      } catch (const error& e) {
+        p.obstacle = e.what();
+        // It may be that the tiles do not fit into a scratchpad: smaller ones.
+        elements = std::min<std::int64_t>(std::int64_t{p.blocks.rows} * p.blocks.columns,
+                                          elements) / 2;
+        if (elements < 16 || (rows && p.blocks.rows == 1)) {
+          return p;
+        }
+      }
     }
-    try {
-      p.code = code_for(p.blocks);
-    } catch (const error& e) {
-      p.obstacle = e.what();
-    }
-    return p;
   }
 
   /// Programs are shared by plans whose tiles are alike.
@@ -273,7 +305,7 @@ class fused_kernel final : public operation {
     plan& p = plan_for(specs);
     auto& on = context<C>::current();
     const ashlar::detail::launching<C> here_now(on, name);
-    if (!p.code && !p.empty) {
+    if (!p.code && !p.cuts && !p.empty) {
       return run_calls(in, out);
     }
     for (std::size_t k = 0; k < out.size(); ++k) {
@@ -281,6 +313,11 @@ class fused_kernel final : public operation {
     }
     if (p.empty) {
       return;
+    }
+    if constexpr (!RunsTiles<C>) {
+      if (p.cuts) {
+        return detail::run_blocks<C>(calls_.body, *p.cuts, calls_.lost, never_cut_, in, out);
+      }
     }
     if constexpr (HasQueues<C>) {
       for (const tensor_handle& x : in) {
@@ -293,9 +330,8 @@ class fused_kernel final : public operation {
         p.proven = true;
         return;
       } catch (const error& e) {
-        // Tiles that do not fit into a chip's scratchpad are known where the program is compiled.
-        const std::int64_t elements =
-            std::int64_t{p.blocks.rows} * p.blocks.columns / 2;
+        // A chip that compiles where it launches says here that tiles do not fit.
+        const std::int64_t elements = std::int64_t{p.blocks.rows} * p.blocks.columns / 2;
         if (p.proven || elements < 16) {
           throw;
         }
@@ -350,6 +386,8 @@ class fused_kernel final : public operation {
   fused_calls calls_;
   std::string text_;
   std::vector<dtype> argument_types_, result_types_;
+  std::vector<bool> never_cut_;
+  bool multiplies_ = false;
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<plan>> plans_;
   mutable std::vector<std::pair<detail::tile_blocks, std::shared_ptr<const chip::executable<C>>>>

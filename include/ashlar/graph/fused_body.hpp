@@ -30,18 +30,19 @@ struct tile_blocks {
   /// Of each argument, inputs first: bit 0 where all rows are one, bit 1 where all columns are.
   std::vector<std::uint8_t> spread{};
 
-  friend bool operator==(const tile_blocks&, const tile_blocks&) = default;
+  friend constexpr bool operator==(const tile_blocks&, const tile_blocks&) = default;
 };
 
-/// Writes the program of a body for certain tiles.
+/// Writes the program of a body, a `graph` or a `fixed_graph`, for certain tiles.
 ///
 /// Throws: `tile::program_error` where it is too long or has too many parameters.
-inline tile::program write_program(const graph& body, std::string_view name,
-                                   const tile_blocks& at) {
+template <class Body>
+constexpr tile::program write_program(const Body& body, std::string_view name,
+                                      const tile_blocks& at) {
   tile::builder b(name);
   const auto axes = static_cast<std::int8_t>(at.axes);
   int inputs = 0;
-  for (const node& n : body.nodes) {
+  for (const auto& n : body.nodes) {
     if (n.kind == node_kind::placeholder) {
       b.add_parameter({body.spec(n.out[0]).type, axes, false});
       ++inputs;
@@ -57,8 +58,8 @@ inline tile::program write_program(const graph& body, std::string_view name,
   std::vector<tile::value_id> place;
   if (at.axes == 4) {
     const tile::value_id outer = id(2);
-    const tile::value_id second = b.emit(
-        {.op = tile::opcode::extent, .index = inputs, .value = 1, .type = tile::index_type});
+    const tile::value_id second =
+        b.emit({.op = tile::opcode::extent, .index = inputs, .value = 1, .type = tile::index_type});
     place.push_back(b.binary(tile::opcode::div, outer, second));
     place.push_back(b.binary(tile::opcode::rem, outer, second));
   }
@@ -96,7 +97,7 @@ inline tile::program write_program(const graph& body, std::string_view name,
     }
   };
   std::vector<traced> in;
-  for (const node& n : body.nodes) {
+  for (const auto& n : body.nodes) {
     if (n.kind == node_kind::placeholder) {
       number[static_cast<std::size_t>(n.out[0])] = next++;
       continue;
@@ -119,7 +120,8 @@ struct tile_layout {
   std::vector<std::vector<std::int64_t>> strides{};  ///< of each argument
 
   /// `keep_last`: the last axis is rows of their own.
-  tile_layout(std::span<const tensor_spec> arguments, const shape& domain, bool keep_last) {
+  constexpr tile_layout(std::span<const tensor_spec> arguments, const shape& domain,
+                        bool keep_last) {
     strides.resize(arguments.size());
     const int rank = domain.rank();
     for (int a = 0; a < rank; ++a) {
@@ -158,15 +160,15 @@ struct tile_layout {
     }
   }
 
-  [[nodiscard]] std::int64_t columns() const { return extents.back(); }
-  [[nodiscard]] std::int64_t rows() const { return extents[extents.size() - 2]; }
+  [[nodiscard]] constexpr std::int64_t columns() const { return extents.back(); }
+  [[nodiscard]] constexpr std::int64_t rows() const { return extents[extents.size() - 2]; }
 
   /// Tiles of at most `elements` elements; whole rows where those are kept.
-  [[nodiscard]] tile_blocks blocks(std::int64_t elements, bool keep_last) const {
+  [[nodiscard]] constexpr tile_blocks blocks(std::int64_t elements, bool keep_last) const {
     tile_blocks b;
     b.axes = extents.size() > 2 ? 4 : 2;
-    b.columns =
-        static_cast<std::int32_t>(keep_last ? columns() : std::min<std::int64_t>(columns(), elements));
+    b.columns = static_cast<std::int32_t>(keep_last ? columns()
+                                                    : std::min<std::int64_t>(columns(), elements));
     b.rows = static_cast<std::int32_t>(
         std::clamp<std::int64_t>(elements / std::max<std::int64_t>(b.columns, 1), 1, rows()));
     for (const auto& s : strides) {
@@ -178,13 +180,13 @@ struct tile_layout {
   }
 
   /// The grid of one launch.
-  [[nodiscard]] tile::grid grid(const tile_blocks& b) const {
+  [[nodiscard]] constexpr tile::grid grid(const tile_blocks& b) const {
     const std::size_t r = extents.size();
     return {ceil_div(columns(), std::int64_t{b.columns}), ceil_div(rows(), std::int64_t{b.rows}),
             (r > 2 ? extents[r - 3] : 1) * (r > 3 ? extents[r - 4] : 1)};
   }
   /// Argument `k` of one launch, without its address.
-  [[nodiscard]] tile::argument argument(std::size_t k, const tile_blocks& b) const {
+  [[nodiscard]] constexpr tile::argument argument(std::size_t k, const tile_blocks& b) const {
     tile::argument a;
     a.rank = b.axes;
     const std::size_t r = extents.size();

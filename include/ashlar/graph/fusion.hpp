@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
+#include <limits>
 #include <memory>
 #include <queue>
 #include <set>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -22,6 +26,10 @@ struct fusion_options {
   /// Sums along rows may be added up in another order than by the operators, so that results differ
   /// by rounding: without, only what keeps every bit is fused.
   bool reorder_sums = true;
+  /// On the host, operators' kernels take turns block by block, so that what is between them stays
+  /// in the cache: with their bits, and products of rows among them. Without, programs run there,
+  /// too.
+  bool host_blocks = true;
   int most_instructions = 300;  ///< of one kernel
   int most_arguments = 14;
 };
@@ -32,8 +40,14 @@ namespace detail {
 class fuser {
  public:
   /// `fold`: rows up to which sums have the operators' order on the chip; `longest` a tile holds.
-  fuser(const graph& g, const fusion_options& options, std::int64_t fold, std::int64_t longest)
-      : g_(g), options_(options), fold_(fold), longest_(longest), users_(g.users()) {
+  fuser(const graph& g, const fusion_options& options, std::int64_t fold, std::int64_t longest,
+        bool blocks)
+      : g_(g),
+        options_(options),
+        fold_(fold),
+        longest_(longest),
+        blocks_(blocks),
+        users_(g.users()) {
     era_.resize(g.nodes.size());
     group_.assign(g.nodes.size(), -1);
     part_.resize(g.nodes.size());
@@ -64,8 +78,8 @@ class fuser {
     std::vector<std::int32_t> unit(n);  // a node's place among the units: that of its group's last
     for (std::size_t i = 0; i < n; ++i) {
       const std::int32_t at = group_of(i);
-      unit[i] = at < 0 ? static_cast<std::int32_t>(i)
-                       : members_[static_cast<std::size_t>(at)].back();
+      unit[i] =
+          at < 0 ? static_cast<std::int32_t>(i) : members_[static_cast<std::size_t>(at)].back();
     }
     std::vector<std::set<std::int32_t>> after(n);
     std::vector<int> waits(n, 0);
@@ -107,8 +121,10 @@ class fuser {
     fused_calls calls;
     copier to(g_, calls.body);
     for (const value_id v : in) {
-      node x{.kind = node_kind::placeholder, .name = "x" + std::to_string(calls.body.nodes.size())};
-      const std::int32_t place = calls.body.add(std::move(x), std::array{g_.spec(v)});
+      std::string called(1, 'x');
+      called.append(std::to_string(calls.body.nodes.size()));
+      const std::int32_t place = calls.body.add(
+          {.kind = node_kind::placeholder, .name = std::move(called)}, std::array{g_.spec(v)});
       to.set(v, calls.body.nodes[static_cast<std::size_t>(place)].out[0]);
     }
     for (const std::int32_t m : members) {
@@ -119,6 +135,7 @@ class fuser {
       calls.lost.push_back(part_[static_cast<std::size_t>(maker(v))].drops_axis);
     }
     calls.by_rows = walks_rows(members);
+    calls.by_blocks = blocks_;
     for (const std::int32_t m : members) {
       const value_id v = domain_of(m);
       if (same_shape(g_.spec(v).shape(), shape_of(group).span())) {
@@ -163,6 +180,12 @@ class fuser {
     }
     tile_part& part = part_[i];
     part = n.op->part(in, n.attributes);
+    if (blocks_) {
+      if (is_product_of_rows(n) && in[0].rank >= 2 && in[1].rank == 2) {
+        part = {.what = tile_part::kind::row};
+      }
+      return part.what != tile_part::kind::none;
+    }
     if (part.what == tile_part::kind::none) {
       return false;
     }
@@ -188,8 +211,8 @@ class fuser {
     for (const value_id v : n.in) {
       const dtype element = g_.spec(v).type;
       const int parameter = b.add_parameter({element, 0, false});
-      const tile::value_id one =
-          b.emit({.op = tile::opcode::load, .index = parameter, .type = tile::scalar_type(element)});
+      const tile::value_id one = b.emit(
+          {.op = tile::opcode::load, .index = parameter, .type = tile::scalar_type(element)});
       in.push_back({&b, b.broadcast(one, tile::tile_type(element, {2, 16}))});
     }
     const int before = b.so_far().size;
@@ -217,7 +240,8 @@ class fuser {
     const numbers& first = members_[static_cast<std::size_t>(a)];
     const numbers& second = members_[static_cast<std::size_t>(b)];
     std::merge(first.begin(), first.end(), second.begin(), second.end(), std::back_inserter(both));
-    if (era_[static_cast<std::size_t>(both.front())] != era_[static_cast<std::size_t>(both.back())]) {
+    if (era_[static_cast<std::size_t>(both.front())] !=
+        era_[static_cast<std::size_t>(both.back())]) {
       return;
     }
     const shape* walked = meeting(a, b);
@@ -225,13 +249,14 @@ class fuser {
     for (const std::int32_t m : both) {
       cost += cost_[static_cast<std::size_t>(m)];
     }
-    if (walked == nullptr || cost > options_.most_instructions) {
+    if (walked == nullptr) {
       return;
     }
     std::vector<value_id> in;
     std::vector<value_id> out;
     arguments_of(both, in, out);
-    if (in.size() + out.size() > static_cast<std::size_t>(options_.most_arguments) ||
+    if ((!blocks_ && (cost > options_.most_instructions ||
+                      in.size() + out.size() > static_cast<std::size_t>(options_.most_arguments))) ||
         !uses_fit(both) || leads_back(both)) {
       return;
     }
@@ -249,6 +274,14 @@ class fuser {
     const shape& y = shape_of(b);
     if (same_shape(x.span(), y.span())) {
       return &x;
+    }
+    if (blocks_) {  // rows of any lengths, as many
+      const bool alike = x.rank() == y.rank() && x.rank() > 0 &&
+                         same_shape(x.span().first(x.span().size() - 1),
+                                    y.span().first(y.span().size() - 1)) &&
+                         (walks_rows(members_[static_cast<std::size_t>(a)]) ||
+                          walks_rows(members_[static_cast<std::size_t>(b)]));
+      return alike ? &x : nullptr;
     }
     const auto numbers_of = [&](const shape& few, std::int32_t rows) {
       const shape& all = shape_of(rows);
@@ -275,6 +308,13 @@ class fuser {
   /// What has lost the last axis is used outside only.
   [[nodiscard]] bool uses_fit(const numbers& members) const {
     for (const std::int32_t m : members) {
+      if (is_product_of_rows(node_at(m))) {
+        for (std::size_t k = 1; k < node_at(m).in.size(); ++k) {
+          if (contains(members, maker(node_at(m).in[k]))) {
+            return false;  // a matrix is needed as a whole
+          }
+        }
+      }
       if (part_[static_cast<std::size_t>(m)].drops_axis) {
         for (const std::int32_t user : users_[static_cast<std::size_t>(node_at(m).out[0])]) {
           if (contains(members, user)) {
@@ -366,6 +406,7 @@ class fuser {
   const graph& g_;
   fusion_options options_;
   std::int64_t fold_, longest_;
+  bool blocks_;
   std::vector<std::vector<std::int32_t>> users_;
   std::vector<std::int32_t> era_, group_;
   std::vector<tile_part> part_;
@@ -391,7 +432,8 @@ template <class C>
       return any;
     }
   }();
-  const detail::fuser found(g, options, fold, detail::longest_row<C>(4, 2));
+  const detail::fuser found(g, options, fold, detail::longest_row<C>(),
+                            !RunsTiles<C> && options.host_blocks);
   graph made;
   copier to(g, made);
   for (const std::int32_t i : found.order()) {

@@ -5,7 +5,6 @@
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <source_location>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -45,9 +44,10 @@ constexpr bool stands_in_name(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
          c == '.';
 }
-/// What cannot stand in a name of the text becomes `_`.
+/// What cannot stand in a name of the text becomes `_`, and nothing at its end.
 inline std::string plain_name(std::string_view text) {
-  std::string name(text);
+  const auto stands = std::find_if(text.rbegin(), text.rend(), stands_in_name);
+  std::string name(text.substr(0, static_cast<std::size_t>(text.rend() - stands)));
   std::replace_if(
       name.begin(), name.end(), [](char c) { return !stands_in_name(c); }, '_');
   return name;
@@ -73,7 +73,7 @@ class names_taken {
 };
 
 /// `text` in quotes, as `parse` reads it.
-inline std::string quoted(std::string_view text) {
+inline std::string in_quotes(std::string_view text) {
   constexpr std::string_view digits = "0123456789abcdef";
   std::string out = "\"";
   for (const char c : text) {
@@ -109,9 +109,12 @@ inline bool is_word(std::string_view name) {
   return !starts;
 }
 
-inline std::string_view file_of(const std::source_location& where) {
-  const std::string_view path = where.file_name();
-  return path.substr(path.find_last_of("/\\") + 1);
+/// `model.cpp:33`; nothing where a pass has made the node.
+inline std::string where_of(const node& n) {
+  const std::string_view path = n.where.file_name();
+  return n.where.line() == 0 ? ""
+                             : std::string(path.substr(path.find_last_of("/\\") + 1)) + ":" +
+                                   std::to_string(n.where.line());
 }
 
 }  // namespace detail
@@ -131,9 +134,14 @@ constexpr std::string_view name_of(form f) {
   s.values.assign(g.values.size(), "?");  // of a broken graph: nobody makes it
   detail::names_taken taken;
   for (const node& n : g.nodes) {
-    std::string base = n.kind == node_kind::call && n.op ? std::string(n.op->name) : n.name;
-    base = detail::plain_name(base.empty() ? name_of(n.kind) : base);
-    s.nodes.push_back(taken.claim(std::move(base)));
+    std::string_view base = n.name;
+    if (n.op) {
+      base = n.op->name;
+      const std::size_t scope = base.rfind("::");
+      base.remove_prefix(scope != base.npos && detail::is_word(base) ? scope + 2 : 0);
+    }
+    std::string name = detail::plain_name(base);
+    s.nodes.push_back(taken.claim(name.empty() ? std::string(name_of(n.kind)) : std::move(name)));
     for (std::size_t r = 0; r < n.out.size(); ++r) {
       const auto v = static_cast<std::size_t>(n.out[r]);
       if (v < s.values.size()) {
@@ -181,7 +189,7 @@ constexpr std::string_view name_of(form f) {
 
 /// `add`, `scale.in_place`; a name that is no word stands in quotes.
 [[nodiscard]] inline std::string text_of(const operation& op) {
-  std::string text = detail::is_word(op.name) ? std::string(op.name) : detail::quoted(op.name);
+  std::string text = detail::is_word(op.name) ? std::string(op.name) : detail::in_quotes(op.name);
   if (op.form != form::functional) {
     text.append(1, '.').append(name_of(op.form));
   }
@@ -224,7 +232,7 @@ inline std::string line_of(const graph& g, std::size_t i, const spelling& s) {
   }
   text.append(text.empty() ? "" : " = ").append(target_of(n));
   if (n.kind != node_kind::call && !n.name.empty() && n.name != s.nodes[i]) {
-    text.append(1, ' ').append(quoted(n.name));
+    text.append(1, ' ').append(in_quotes(n.name));
   }
   const std::string given = arguments_text(n, s, "%");
   return text + (given.empty() ? "" : " ") + given + results;
@@ -287,10 +295,7 @@ inline std::string outputs_text(const graph& g, const spelling& s, std::string_v
     }
     rows.push_back({std::string(name_of(n.kind)), s.nodes[i],
                     n.kind == node_kind::call ? detail::target_of(n) : n.name,
-                    detail::arguments_text(n, s, ""), users[i], specs,
-                    n.where.line() == 0 ? ""
-                                        : std::string(detail::file_of(n.where)) + ":" +
-                                              std::to_string(n.where.line())});
+                    detail::arguments_text(n, s, ""), users[i], specs, detail::where_of(n)});
   }
   rows.push_back({"output", "output", "", detail::outputs_text(g, s, ""), "", "", ""});
   std::array<std::size_t, columns> width{};

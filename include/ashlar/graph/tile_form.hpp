@@ -31,21 +31,24 @@ struct tile_form {
 namespace detail {
 
 /// An attribute as whatever member it initialises.
+template <class Attribute>
 struct any_attribute {
-  const attribute& value;
+  const Attribute& value;
 
   template <class T>
-  operator T() const {  // implicit, as an initialiser has to be
-    return value.as<T>();
+  constexpr operator T() const {  // implicit, as an initialiser has to be
+    return value.template as<T>();
   }
 };
+template <class Attribute>
+any_attribute(const Attribute&) -> any_attribute<Attribute>;
 
 struct in_tiles {
   static constexpr bool exists = true;
 };
 /// One element from one element of each.
 struct by_element : in_tiles {
-  static tile_part part(std::span<const tensor_spec>, std::span<const attribute>) {
+  static constexpr tile_part part(std::span<const tensor_spec>, const auto&) {
     return {.what = tile_part::kind::elementwise};
   }
 };
@@ -53,7 +56,7 @@ struct by_element : in_tiles {
 template <class Op>
 concept NamesFunction = requires { typename Op::function; };
 
-inline bool is_last_axis(const tensor_spec& x, std::int64_t axis) {
+constexpr bool is_last_axis(const tensor_spec& x, std::int64_t axis) {
   return x.rank > 0 && (axis == -1 || axis == x.rank - 1);
 }
 
@@ -63,35 +66,35 @@ inline constexpr std::int64_t sum_length = 4096;
 /// A reduction of the last axis of floating elements.
 template <bool Sums>
 struct by_row : in_tiles {
-  static tile_part part(std::span<const tensor_spec> in, std::span<const attribute> attributes) {
-    const shape axes = attributes[0].as<shape>();
+  static constexpr tile_part part(std::span<const tensor_spec> in, const auto& attributes) {
+    const shape axes = attributes[0].template as<shape>();
     if (!is_floating(in[0].type) || axes.rank() != 1 || !is_last_axis(in[0], axes[0])) {
       return {};
     }
     constexpr std::int64_t any = std::numeric_limits<std::int64_t>::max();
     return {.what = tile_part::kind::row,
             .sums = Sums,
-            .drops_axis = !attributes[1].as<bool>(),
+            .drops_axis = !attributes[1].template as<bool>(),
             .same_up_to = Sums ? sum_length : any};
   }
 };
 /// The sum of a row: +0 where all of it is -0, as sums begin.
-inline traced row_sum(const traced& x) {
+constexpr traced row_sum(const traced& x) {
   return fold_rows(tile::opcode::add, x) + constant_like(x, 0.0);
 }
-inline traced row_length(const traced& x) {
+constexpr traced row_length(const traced& x) {
   const tile::tile_type& t = x.type();
   return constant_like(x, static_cast<double>(t.extent(t.rank - 1)));
 }
 /// 1 / sqrt(mean(x^2) + eps)
-inline traced inverse_root(const traced& x, double eps) {
+constexpr traced inverse_root(const traced& x, double eps) {
   const traced squares = fold_rows(tile::opcode::add, x * x) / row_length(x);
   return constant_like(x, 1.0) / sqrt(squares + constant_like(x, eps));
 }
 
 struct softmax_form : in_tiles {
-  static tile_part part(std::span<const tensor_spec> in, std::span<const attribute> attributes) {
-    if (!is_last_axis(in[0], attributes[0].as<std::int64_t>())) {
+  static constexpr tile_part part(std::span<const tensor_spec> in, const auto& attributes) {
+    if (!is_last_axis(in[0], attributes[0].template as<std::int64_t>())) {
       return {};
     }
     return {.what = tile_part::kind::row, .sums = true};
@@ -99,7 +102,7 @@ struct softmax_form : in_tiles {
 };
 /// Kernels add up squares by multiply-adds; a program has the squares first.
 struct norm_form : in_tiles {
-  static tile_part part(std::span<const tensor_spec>, std::span<const attribute>) {
+  static constexpr tile_part part(std::span<const tensor_spec>, const auto&) {
     return {.what = tile_part::kind::row, .sums = true, .same_up_to = 0};
   }
 };
@@ -109,7 +112,7 @@ struct norm_form : in_tiles {
 template <detail::NamesFunction Op>
 struct tile_form<Op> : detail::by_element {
   template <std::size_t Attributes>
-  static traced emit(std::span<const traced> x, std::span<const attribute> attributes) {
+  static constexpr traced emit(std::span<const traced> x, const auto& attributes) {
     return [&]<std::size_t... I, std::size_t... K>(std::index_sequence<I...>,
                                                    std::index_sequence<K...>) {
       return typename Op::function{detail::any_attribute{attributes[K]}...}(x[I]...);
@@ -119,7 +122,7 @@ struct tile_form<Op> : detail::by_element {
 template <class T>
 struct tile_form<ops::cast<T>> : detail::by_element {
   template <std::size_t>
-  static traced emit(std::span<const traced> x, std::span<const attribute>) {
+  static constexpr traced emit(std::span<const traced> x, const auto&) {
     return x[0];
   }
 };
@@ -129,35 +132,35 @@ struct tile_form<ops::clone> : tile_form<ops::cast<float>> {};
 template <>
 struct tile_form<ops::sum> : detail::by_row<true> {
   template <std::size_t>
-  static traced emit(std::span<const traced> x, std::span<const attribute>) {
+  static constexpr traced emit(std::span<const traced> x, const auto&) {
     return detail::row_sum(x[0]);
   }
 };
 template <>
 struct tile_form<ops::mean> : detail::by_row<true> {
   template <std::size_t>
-  static traced emit(std::span<const traced> x, std::span<const attribute>) {
+  static constexpr traced emit(std::span<const traced> x, const auto&) {
     return detail::row_sum(x[0]) / detail::row_length(x[0]);
   }
 };
 template <>
 struct tile_form<ops::max> : detail::by_row<false> {
   template <std::size_t>
-  static traced emit(std::span<const traced> x, std::span<const attribute>) {
+  static constexpr traced emit(std::span<const traced> x, const auto&) {
     return fold_rows(tile::opcode::max, x[0]);
   }
 };
 template <>
 struct tile_form<ops::min> : detail::by_row<false> {
   template <std::size_t>
-  static traced emit(std::span<const traced> x, std::span<const attribute>) {
+  static constexpr traced emit(std::span<const traced> x, const auto&) {
     return fold_rows(tile::opcode::min, x[0]);
   }
 };
 template <>
 struct tile_form<ops::softmax> : detail::softmax_form {
   template <std::size_t>
-  static traced emit(std::span<const traced> x, std::span<const attribute>) {
+  static constexpr traced emit(std::span<const traced> x, const auto&) {
     const traced terms = exp(x[0] - fold_rows(tile::opcode::max, x[0]));
     return terms / fold_rows(tile::opcode::add, terms);
   }
@@ -165,7 +168,7 @@ struct tile_form<ops::softmax> : detail::softmax_form {
 template <>
 struct tile_form<ops::log_softmax> : detail::softmax_form {
   template <std::size_t>
-  static traced emit(std::span<const traced> x, std::span<const attribute>) {
+  static constexpr traced emit(std::span<const traced> x, const auto&) {
     const traced less = x[0] - fold_rows(tile::opcode::max, x[0]);
     return less - log(fold_rows(tile::opcode::add, exp(less)));
   }
@@ -173,17 +176,17 @@ struct tile_form<ops::log_softmax> : detail::softmax_form {
 template <>
 struct tile_form<ops::rms_norm> : detail::norm_form {
   template <std::size_t>
-  static traced emit(std::span<const traced> x, std::span<const attribute> attributes) {
-    return x[0] * detail::inverse_root(x[0], attributes[0].as<double>()) * x[1];
+  static constexpr traced emit(std::span<const traced> x, const auto& attributes) {
+    return x[0] * detail::inverse_root(x[0], attributes[0].template as<double>()) * x[1];
   }
 };
 template <>
 struct tile_form<ops::layer_norm> : detail::norm_form {
   template <std::size_t>
-  static traced emit(std::span<const traced> x, std::span<const attribute> attributes) {
-    const traced centred =
-        x[0] - fold_rows(tile::opcode::add, x[0]) / detail::row_length(x[0]);
-    return centred * detail::inverse_root(centred, attributes[0].as<double>()) * x[1] + x[2];
+  static constexpr traced emit(std::span<const traced> x, const auto& attributes) {
+    const traced centred = x[0] - fold_rows(tile::opcode::add, x[0]) / detail::row_length(x[0]);
+    return centred * detail::inverse_root(centred, attributes[0].template as<double>()) * x[1] +
+           x[2];
   }
 };
 
@@ -196,7 +199,8 @@ constexpr dtype compute_dtype(dtype type) {
 
 /// The arguments of a call as its function computes with them: promoted to the call's type, then
 /// in its compute type. Those in `fixed` keep their type.
-inline std::vector<traced> ready_for(std::span<const traced> in, dtype type, std::uint32_t fixed) {
+constexpr std::vector<traced> ready_for(std::span<const traced> in, dtype type,
+                                        std::uint32_t fixed) {
   std::vector<traced> ready;
   for (std::size_t i = 0; i < in.size(); ++i) {
     if ((fixed >> i & 1u) != 0) {
@@ -215,7 +219,7 @@ inline std::vector<traced> ready_for(std::span<const traced> in, dtype type, std
 
 /// The result in its element type, spread over what the arguments meet in where `each` element
 /// has its own.
-inline traced finished(traced result, std::span<const traced> in, dtype type, bool each) {
+constexpr traced finished(traced result, std::span<const traced> in, dtype type, bool each) {
   if (is_narrow_floating(type) && result.element() != dtype::float32) {
     result = cast(result, dtype::float32);
   }
@@ -229,6 +233,20 @@ inline traced finished(traced result, std::span<const traced> in, dtype type, bo
   }
   return result;
 }
+
+/// What a call of `Op` in `Type` computes of tiles: with the bits of its kernels.
+template <class Op, dtype Type, std::uint32_t Fixed, dtype Result, std::size_t Attributes>
+constexpr traced emit_call(std::span<const traced> in, const auto& attributes) {
+  const std::vector<traced> ready = ready_for(in, Type, Fixed);
+  return finished(
+      tile_form<Op>::template emit<Attributes>(std::span<const traced>(ready), attributes), in,
+      Result, Elementwise<Op>);
+}
+/// Of the tensor arguments, those that keep their element type.
+template <class Op, std::size_t Arguments>
+inline constexpr std::uint32_t fixed_arguments = []<std::size_t... I>(std::index_sequence<I...>) {
+  return ((ashlar::detail::is_fixed<Op, I>() ? 1u << I : 0u) | ... | 0u);
+}(std::make_index_sequence<Arguments>{});
 
 }  // namespace detail
 

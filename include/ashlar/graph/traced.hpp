@@ -22,14 +22,14 @@ struct traced {
   tile::builder* program = nullptr;
   tile::value_id id = -1;
 
-  [[nodiscard]] const tile::tile_type& type() const { return program->type_of(id); }
-  [[nodiscard]] dtype element() const { return type().element; }
+  [[nodiscard]] constexpr const tile::tile_type& type() const { return program->type_of(id); }
+  [[nodiscard]] constexpr dtype element() const { return type().element; }
 };
 
 namespace detail {
 
 /// The extents that two tiles of one rank meet in.
-inline tile::tile_type meet(const tile::tile_type& a, const tile::tile_type& b) {
+constexpr tile::tile_type meet(const tile::tile_type& a, const tile::tile_type& b) {
   tile::tile_type both = a.rank >= b.rank ? a : b;
   const tile::tile_type& other = a.rank >= b.rank ? b : a;
   const int lead = both.rank - other.rank;
@@ -39,57 +39,57 @@ inline tile::tile_type meet(const tile::tile_type& a, const tile::tile_type& b) 
   }
   return both;
 }
-inline tile::value_id spread(const traced& x, const tile::tile_type& to) {
+constexpr tile::value_id spread(const traced& x, const tile::tile_type& to) {
   return x.program->broadcast(x.id, to.with(x.element()));
 }
-inline traced traced_binary(tile::opcode op, const traced& a, const traced& b) {
+constexpr traced traced_binary(tile::opcode op, const traced& a, const traced& b) {
   const tile::tile_type to = meet(a.type(), b.type());
   const tile::value_id x = spread(a, to);
   const tile::value_id y = spread(b, to);
   return {a.program, a.program->binary(op, x, y)};
 }
-inline traced traced_unary(tile::opcode op, const traced& x) {
+constexpr traced traced_unary(tile::opcode op, const traced& x) {
   return {x.program, x.program->unary(op, x.id)};
 }
 
 }  // namespace detail
 
-inline traced operator+(const traced& a, const traced& b) {
+constexpr traced operator+(const traced& a, const traced& b) {
   return detail::traced_binary(tile::opcode::add, a, b);
 }
-inline traced operator-(const traced& a, const traced& b) {
+constexpr traced operator-(const traced& a, const traced& b) {
   return detail::traced_binary(tile::opcode::sub, a, b);
 }
-inline traced operator*(const traced& a, const traced& b) {
+constexpr traced operator*(const traced& a, const traced& b) {
   return detail::traced_binary(tile::opcode::mul, a, b);
 }
-inline traced operator/(const traced& a, const traced& b) {
+constexpr traced operator/(const traced& a, const traced& b) {
   return detail::traced_binary(tile::opcode::div, a, b);
 }
-inline traced operator==(const traced& a, const traced& b) {
+constexpr traced operator==(const traced& a, const traced& b) {
   return detail::traced_binary(tile::opcode::equal, a, b);
 }
-inline traced operator!=(const traced& a, const traced& b) {
+constexpr traced operator!=(const traced& a, const traced& b) {
   return detail::traced_binary(tile::opcode::not_equal, a, b);
 }
-inline traced operator<(const traced& a, const traced& b) {
+constexpr traced operator<(const traced& a, const traced& b) {
   return detail::traced_binary(tile::opcode::less, a, b);
 }
-inline traced operator<=(const traced& a, const traced& b) {
+constexpr traced operator<=(const traced& a, const traced& b) {
   return detail::traced_binary(tile::opcode::less_equal, a, b);
 }
-inline traced operator>(const traced& a, const traced& b) { return b < a; }
-inline traced operator>=(const traced& a, const traced& b) { return b <= a; }
-inline traced operator-(const traced& x) { return detail::traced_unary(tile::opcode::neg, x); }
+constexpr traced operator>(const traced& a, const traced& b) { return b < a; }
+constexpr traced operator>=(const traced& a, const traced& b) { return b <= a; }
+constexpr traced operator-(const traced& x) { return detail::traced_unary(tile::opcode::neg, x); }
 
-inline traced abs(const traced& x) { return detail::traced_unary(tile::opcode::abs, x); }
-inline traced exp(const traced& x) { return detail::traced_unary(tile::opcode::exp, x); }
-inline traced log(const traced& x) { return detail::traced_unary(tile::opcode::log, x); }
-inline traced sqrt(const traced& x) { return detail::traced_unary(tile::opcode::sqrt, x); }
-inline traced tanh(const traced& x) { return detail::traced_unary(tile::opcode::tanh, x); }
-inline traced erf(const traced& x) { return detail::traced_unary(tile::opcode::erf, x); }
+constexpr traced abs(const traced& x) { return detail::traced_unary(tile::opcode::abs, x); }
+constexpr traced exp(const traced& x) { return detail::traced_unary(tile::opcode::exp, x); }
+constexpr traced log(const traced& x) { return detail::traced_unary(tile::opcode::log, x); }
+constexpr traced sqrt(const traced& x) { return detail::traced_unary(tile::opcode::sqrt, x); }
+constexpr traced tanh(const traced& x) { return detail::traced_unary(tile::opcode::tanh, x); }
+constexpr traced erf(const traced& x) { return detail::traced_unary(tile::opcode::erf, x); }
 
-inline traced select(const traced& condition, const traced& yes, const traced& no) {
+constexpr traced select(const traced& condition, const traced& yes, const traced& no) {
   const tile::tile_type to = detail::meet(condition.type(), detail::meet(yes.type(), no.type()));
   const tile::value_id m = detail::spread(condition, to);
   const tile::value_id x = detail::spread(yes, to);
@@ -97,20 +97,20 @@ inline traced select(const traced& condition, const traced& yes, const traced& n
   return {condition.program, condition.program->select(m, x, y)};
 }
 /// A number of the element type of `like`; it spreads where it meets a tile.
-inline traced constant_like(const traced& like, double value) {
+constexpr traced constant_like(const traced& like, double value) {
   return {like.program,
           is_floating(like.element())
               ? like.program->constant(like.element(), value)
               : like.program->constant(like.element(), static_cast<std::int64_t>(value))};
 }
 
-inline traced cast(const traced& x, dtype to) {
+constexpr traced cast(const traced& x, dtype to) {
   return x.element() == to ? x : traced{x.program, x.program->cast(x.id, to)};
 }
 
 /// Combines the elements of each row, the last axis, which stays with extent 1. In the order of
 /// `opcode::reduce`.
-inline traced fold_rows(tile::opcode combine, const traced& x) {
+constexpr traced fold_rows(tile::opcode combine, const traced& x) {
   tile::builder& b = *x.program;
   const tile::tile_type from = x.type();
   const int axis = from.rank - 1;

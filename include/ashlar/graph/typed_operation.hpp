@@ -13,7 +13,7 @@
 #include "ashlar/graph/operation.hpp"
 #include "ashlar/graph/recorder.hpp"
 #include "ashlar/graph/tile_form.hpp"
-#include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/decompositions.hpp"
 
 /// Operations that come from calls by type: the same kernels, behind forgotten types.
 namespace ashlar::graph::detail {
@@ -158,6 +158,7 @@ class typed_operation final : public operation {
   static constexpr auto kinds = kinds_of<A...>();
   using result =
       std::conditional_t<kind == form::functional, typename Step::template result<A...>, void>;
+  static constexpr auto result_types_of = results<result>::types;
 
  public:
   static const typed_operation instance;
@@ -170,7 +171,7 @@ class typed_operation final : public operation {
       chip = chip_of<typename Step::keys>::description.name;
     }
     argument_types = arguments;
-    result_types = results<result>::types;
+    result_types = result_types_of;
     attribute_kinds = kinds;
     view = View<op>;
     elementwise = Elementwise<op>;
@@ -301,12 +302,8 @@ class typed_operation final : public operation {
                             std::span<const attribute> attributes) const override {
     if constexpr (in_tiles) {
       constexpr dtype type = ashlar::detail::call_type<op, A...>(key_set<>{});
-      constexpr std::uint32_t fixed = []<std::size_t... I>(std::index_sequence<I...>) {
-        return ((ashlar::detail::is_fixed<op, I>() ? 1u << I : 0u) | ... | 0u);
-      }(std::make_index_sequence<arguments.size()>{});
-      const auto ready = ready_for(in, type, fixed);
-      return finished(tile_form<op>::template emit<kinds.size()>(ready, attributes), in,
-                      result_types[0], elementwise);
+      return emit_call<op, type, fixed_arguments<op, arguments.size()>, result_types_of[0],
+                       kinds.size()>(in, attributes);
     } else {
       return in[0];
     }

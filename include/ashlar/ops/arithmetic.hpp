@@ -209,14 +209,14 @@ inline constexpr op_function<ops::minimum> minimum;
 
 /// `scale(x, alpha, beta = 0)`.
 inline constexpr struct scale_function : spelled_function<scale_function> {
-  static auto spell(auto to, const Tensor auto& x, double alpha, double beta = 0.0) {
+  static constexpr auto spell(auto to, const Tensor auto& x, double alpha, double beta = 0.0) {
     return to(op_function<ops::scale>{}, x, alpha, beta);
   }
 } scale;
 
 /// `pow(x, exponent)`.
 inline constexpr struct pow_function : spelled_function<pow_function> {
-  static auto spell(auto to, const Tensor auto& x, double exponent) {
+  static constexpr auto spell(auto to, const Tensor auto& x, double exponent) {
     return to(op_function<ops::pow>{}, x, exponent);
   }
 } pow;

@@ -105,7 +105,7 @@ inline constexpr struct cat_function : spelled_function<cat_function> {
   template <Tensor X, class... Rest>
     requires(std::is_convertible_v<std::tuple_element_t<sizeof...(Rest), std::tuple<X, Rest...>>,
                                    std::int64_t>)
-  static auto spell(auto to, const X& first, const Rest&... rest) {
+  static constexpr auto spell(auto to, const X& first, const Rest&... rest) {
     constexpr std::size_t tensors = sizeof...(Rest);
     const auto all = std::tie(first, rest...);
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -118,7 +118,7 @@ inline constexpr struct cat_function : spelled_function<cat_function> {
     static_assert(sizeof...(X) == 0, "ashlar::cat: the axis stands after the tensors; give one");
   }
   template <Tensor X>
-  static auto spell(auto to, std::span<const X> tensors, std::int64_t axis) {
+  static constexpr auto spell(auto to, std::span<const X> tensors, std::int64_t axis) {
     constexpr op_function<ops::cat> join;
     const std::size_t n = tensors.size();
     const auto part = [&](std::size_t i) {
@@ -140,7 +140,7 @@ inline constexpr struct cat_function : spelled_function<cat_function> {
     }
   }
   template <Tensor X>
-  static auto spell(auto to, const std::vector<X>& tensors, std::int64_t axis) {
+  static constexpr auto spell(auto to, const std::vector<X>& tensors, std::int64_t axis) {
     return spell(to, std::span<const X>(tensors), axis);
   }
 

@@ -74,7 +74,7 @@ struct kernel<ops::cumsum, keys::backend<chip::host>> {
 /// `cumsum(x, axis = -1, from_end = false)`; integers and `bool` are summed as int64.
 inline constexpr struct cumsum_function : spelled_function<cumsum_function> {
   template <Tensor X>
-  static auto spell(auto to, const X& x, std::int64_t axis = -1, bool from_end = false) {
+  static constexpr auto spell(auto to, const X& x, std::int64_t axis = -1, bool from_end = false) {
     if constexpr (Floating<typename X::value_type>) {
       return to(op_function<ops::cumsum>{}, x, axis, from_end);
     } else {

@@ -51,7 +51,8 @@ struct dropout {
 /// `dropout(x, p, seed, offset = 0)`.
 inline constexpr struct dropout_function : spelled_function<dropout_function> {
   template <std::integral Seed, std::integral Offset = std::uint64_t>
-  static auto spell(auto to, const FloatingTensor auto& x, double p, Seed seed, Offset offset = 0) {
+  static constexpr auto spell(auto to, const FloatingTensor auto& x, double p, Seed seed,
+                              Offset offset = 0) {
     return to(op_function<ops::dropout>{}, x, p, static_cast<std::uint64_t>(seed),
               static_cast<std::uint64_t>(offset));
   }

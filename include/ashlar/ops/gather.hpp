@@ -138,7 +138,8 @@ struct kernel<ops::scatter, keys::backend<chip::host>> {
 
 /// `gather(x, axis, index)`.
 inline constexpr struct gather_function : spelled_function<gather_function> {
-  static auto spell(auto to, const Tensor auto& x, std::int64_t axis, const Tensor auto& index) {
+  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis,
+                              const Tensor auto& index) {
     return to(op_function<ops::gather>{}, x, index, axis);
   }
 } gather;
@@ -146,8 +147,8 @@ inline constexpr struct gather_function : spelled_function<gather_function> {
 /// `scatter(x, axis, index, source)` writes, `scatter_add(x, axis, index, source)` adds.
 template <bool Accumulate>
 struct scatter_function : spelled_function<scatter_function<Accumulate>> {
-  static auto spell(auto to, const Tensor auto& x, std::int64_t axis, const Tensor auto& index,
-                    const Tensor auto& source) {
+  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis,
+                              const Tensor auto& index, const Tensor auto& source) {
     return to(op_function<ops::scatter>{}, x, index, source, axis, Accumulate);
   }
 };
@@ -160,7 +161,8 @@ inline constexpr scatter_function<true> scatter_add;
 /// Throws: `shape_error`; `argument_error` for an id that does not exist.
 /// Cost:   along the first axis one copy of each row; else a copy of `x` more.
 inline constexpr struct index_select_function : spelled_function<index_select_function> {
-  static auto spell(auto to, const Tensor auto& x, std::int64_t axis, const Tensor auto& ids) {
+  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis,
+                              const Tensor auto& ids) {
     ops::detail::require_defined("index_select", x, ids);
     if (ids.rank() != 1) {
       throw shape_error("index_select", x.shape(), ids.shape(), "the ids must be (N)");

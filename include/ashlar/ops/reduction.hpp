@@ -256,11 +256,12 @@ struct kernel<ops::sum_squares, keys::backend<chip::host>> {
 /// `f(x, axes = {}, keepdim = false)`, `f(x, axis, keepdim = false)`.
 template <class Op>
 struct reduction_function : spelled_function<reduction_function<Op>> {
-  static auto spell(auto to, const Tensor auto& x, const shape& axes = {}, bool keepdim = false) {
+  static constexpr auto spell(auto to, const Tensor auto& x, const shape& axes = {},
+                              bool keepdim = false) {
     return to(op_function<Op>{}, x, axes, keepdim);
   }
   template <std::integral I>
-  static auto spell(auto to, const Tensor auto& x, I axis, bool keepdim = false) {
+  static constexpr auto spell(auto to, const Tensor auto& x, I axis, bool keepdim = false) {
     return spell(to, x, shape{static_cast<std::int64_t>(axis)}, keepdim);
   }
 };
@@ -272,7 +273,7 @@ inline constexpr reduction_function<ops::argmax> argmax;
 /// As the others; integers and `bool` are summed as int64.
 inline constexpr struct sum_function : spelled_function<sum_function> {
   template <Tensor X>
-  static auto spell(auto to, const X& x, const shape& axes = {}, bool keepdim = false) {
+  static constexpr auto spell(auto to, const X& x, const shape& axes = {}, bool keepdim = false) {
     if constexpr (Floating<typename X::value_type>) {
       return to(op_function<ops::sum>{}, x, axes, keepdim);
     } else {
@@ -280,14 +281,14 @@ inline constexpr struct sum_function : spelled_function<sum_function> {
     }
   }
   template <std::integral I>
-  static auto spell(auto to, const Tensor auto& x, I axis, bool keepdim = false) {
+  static constexpr auto spell(auto to, const Tensor auto& x, I axis, bool keepdim = false) {
     return spell(to, x, shape{static_cast<std::int64_t>(axis)}, keepdim);
   }
 } sum;
 
 /// `sum_to(x, shape)`.
 inline constexpr struct sum_to_function : spelled_function<sum_to_function> {
-  static auto spell(auto to, const Tensor auto& x, const shape& extents) {
+  static constexpr auto spell(auto to, const Tensor auto& x, const shape& extents) {
     return to(op_function<ops::sum_to>{}, x, extents);
   }
 } sum_to;

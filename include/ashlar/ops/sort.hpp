@@ -63,8 +63,8 @@ struct kernel<ops::argsort, keys::backend<chip::host>> {
 
 /// `argsort(x, axis = -1, descending = false)`.
 inline constexpr struct argsort_function : spelled_function<argsort_function> {
-  static auto spell(auto to, const Tensor auto& x, std::int64_t axis = -1,
-                    bool descending = false) {
+  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis = -1,
+                              bool descending = false) {
     ops::detail::require_defined("argsort", x);
     const int a = row_axis("argsort", axis, x.rank());
     return to(op_function<ops::argsort>{}, x, axis, descending,

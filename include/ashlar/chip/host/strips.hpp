@@ -39,7 +39,7 @@ class strip_program {
   ///
   /// Effects: what two programs of the grid write to one place is unordered, except by atomics.
   /// Throws:  `launch_error` where arguments or grid do not fit; `execution_error`.
-  /// Cost:    a few nanoseconds for each instruction and strip of 512 elements beside the work
+  /// Cost:    a few nanoseconds for each instruction and strip of 256 elements beside the work
   ///          itself. Blocks that lie in one piece are read and written where they are.
   void operator()(const tile::grid& grid, std::span<const tile::argument> arguments) const {
     tile::expect_matching(made_->written, arguments);

@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <tuple>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "ashlar/core/dtype.hpp"
 #include "ashlar/core/tensor.hpp"
 #include "ashlar/graph/graph.hpp"
 #include "ashlar/ops/fwd.hpp"
@@ -30,6 +33,12 @@ void each_written(const node& n, const F& f) {
   return n.kind == node_kind::call && n.op->writes == 0 && !n.op->view;
 }
 
+/// Whether a node is a call of `cast`, to whatever type.
+[[nodiscard]] inline bool is_cast(const node& n) {
+  return []<class... T>(const node& call, std::type_identity<std::tuple<T...>>) {
+    return (is_call_of<ops::cast<T>>(call) || ...);
+  }(n, std::type_identity<scalar_types>{});
+}
 /// A tensor that nobody has written to yet.
 [[nodiscard]] inline bool is_blank(const node& n) {
   return n.kind == node_kind::call && n.op->id == nullptr && n.op->name == "blank";

@@ -14,6 +14,7 @@
 #include "ashlar/graph/graph.hpp"
 #include "ashlar/graph/operation.hpp"
 #include "ashlar/graph/passes/effects.hpp"
+#include "ashlar/graph/passes/propagate.hpp"
 #include "ashlar/ops/fwd.hpp"
 
 namespace ashlar::graph {
@@ -120,21 +121,9 @@ class functionaliser {
       in.push_back(value(v));
     }
     const std::vector<value_id> made =
-        n.op->view ? std::vector{look(n, in[0])} : to_.call(n.op, in, n.attributes, n.where);
+        n.op->view ? std::vector{look(to_, n, in[0])} : to_.call(n.op, in, n.attributes, n.where);
     for (std::size_t r = 0; r < made.size(); ++r) {
       copy_.set(n.out[r], made[r]);
-    }
-  }
-  /// A view in the new graph; of a copy where the elements lie otherwise than they did.
-  value_id look(const node& n, value_id at) {
-    try {
-      return to_.call(n.op, {at}, n.attributes, n.where)[0];
-    } catch (const error&) {
-      if (!n.op->cloning()) {
-        throw;
-      }
-      const value_id dense = to_.call(n.op->cloning(), {at}, {}, n.where)[0];
-      return to_.call(n.op, {dense}, n.attributes, n.where)[0];
     }
   }
   /// What stands for `v` in the new graph at this point.
@@ -149,7 +138,7 @@ class functionaliser {
     auto& [of_whole, seen] = seen_[static_cast<std::size_t>(v)];
     if (of_whole != whole) {
       const node& n = g_.maker(v);
-      seen = look(n, value(n.in[0]));
+      seen = look(to_, n, value(n.in[0]));
       of_whole = whole;
     }
     return seen;
@@ -188,7 +177,7 @@ class functionaliser {
   void finish() {
     for (std::size_t b = 0; b < now_.size(); ++b) {
       const auto v = static_cast<value_id>(b);
-      if (now_[b] != no_value && of_.outside(v)) {
+      if (now_[b] != no_value && of_.outside(v) && g_.spec(v).size > 0) {
         to_.call(tools_[b]->copying(), {copy_(v), now_[b]});
         now_[b] = no_value;
         put_back_.push_back(v);

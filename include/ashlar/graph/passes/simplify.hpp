@@ -6,8 +6,6 @@
 #include <cstdint>
 #include <optional>
 #include <span>
-#include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include "ashlar/core/dtype.hpp"
@@ -232,11 +230,6 @@ class simplifier {
       return holds(n.in[1], neutral, at) ? x : holds(x, neutral, at) ? n.in[1] : no_value;
     }
     return no_value;
-  }
-  [[nodiscard]] static bool is_cast(const node& n) {
-    return []<class... T>(const node& call, std::type_identity<std::tuple<T...>>) {
-      return (is_call_of<ops::cast<T>>(call) || ...) && call.op->form == form::functional;
-    }(n, std::type_identity<scalar_types>{});
   }
   /// Whether every value of `from` is one of `to`, so that the way there and back changes nothing.
   [[nodiscard]] static bool widens(dtype from, dtype to) {

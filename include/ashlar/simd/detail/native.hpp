@@ -90,7 +90,9 @@ ASHLAR_INLINE native<To> native_bits_as(const xsimd::batch<From>& x) {
 template <class To, class From>
 ASHLAR_INLINE native_mask<To> native_mask_cast(const xsimd::batch_bool<From>& m) {
   using to_register = typename native_mask<To>::register_type;
-  if constexpr (std::is_same_v<to_register, typename native_mask<From>::register_type>) {
+  using from_register = typename native_mask<From>::register_type;
+  // Not `is_same`: as template arguments registers lose their attributes, of which g++ warns.
+  if constexpr (requires(to_register* a, from_register* b) { a = b; }) {
     return native_mask<To>(m.data);
   } else {
     // Bits that are neither 0 nor a subnormal number in either type.

@@ -15,7 +15,7 @@ namespace ashlar::chip::strips {
 struct options {
   /// Elements of a group's values that are computed before the next ones: they stay in the first
   /// cache, and one look-up of what to do is spread over all of them.
-  std::int64_t strip = 512;
+  std::int64_t strip = 256;
 };
 
 /// Most tiles that one reduction or scan takes.
