@@ -16,9 +16,9 @@ namespace graph = ashlar::graph;
 using host = al::chip::host;
 
 TEST_CASE(
-    "graph/planned: 600 random graphs leave the bits of the interpreter, in an arena as replays") {
+    "graph/planned: 2000 random graphs leave the bits of the interpreter, in an arena as replays") {
   double ratios = 0;
-  for (std::uint64_t seed = 1; seed <= 600; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 2000; ++seed) {
     CAPTURE(seed);
     const al::testing::random_graph random(seed, {.calls = 10 + static_cast<int>(seed % 30)});
     const graph::graph& g = random.captured;
@@ -50,5 +50,5 @@ TEST_CASE(
       CHECK(random.look_at(recorded.results(), places) == expected);
     }
   }
-  MESSAGE(ratios / 600);
+  CHECK(ratios / 2000 < 1.02);  // in one-byte steps; a tensor of a few numbers fills 64 of them
 }

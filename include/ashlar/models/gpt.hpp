@@ -6,6 +6,7 @@
 #include <limits>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "ashlar/core/error.hpp"
@@ -239,7 +240,7 @@ auto gpt<Stack>::operator()(const integers& tokens) const -> logits_type {
 template <class Stack>
 auto gpt<Stack>::of_whole(const auto& tokens) const {
   detail::require_tokens("models::gpt", tokens, config.context);
-  auto x = embed(tokens, arange<integers>(tokens.extent(1)));
+  auto x = embed(tokens, arange<std::remove_cvref_t<decltype(tokens)>>(tokens.extent(1)));
   for (const auto& layer : transformer.h) {
     x = layer(x, config, detail::causal_attention);
   }

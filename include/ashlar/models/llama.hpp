@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "ashlar/io/model_config.hpp"
@@ -187,7 +188,7 @@ auto llama<Stack>::operator()(const integers& tokens) const -> logits_type {
 template <class Stack>
 auto llama<Stack>::of_whole(const auto& tokens) const {
   detail::require_tokens("models::llama", tokens, config.context);
-  const auto positions = arange<integers>(tokens.extent(1));
+  const auto positions = arange<std::remove_cvref_t<decltype(tokens)>>(tokens.extent(1));
   auto x = model.embed_tokens(tokens);
   for (const auto& layer : model.layers) {
     x = layer(x, positions, config, detail::causal_attention);
