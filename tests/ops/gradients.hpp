@@ -15,17 +15,14 @@ namespace twins {
 
 namespace ops = ashlar::ops;
 
-/// Compares the gradients of one operator with differences; specialised in its family's test.
-template <class Op>
-void gradients_of() = delete;
-
-template <class... Op>
+/// `Checks::of(std::type_identity<Op>)` compares the gradients of one operator with differences.
+template <class Checks, class... Op>
 void check_family(ops::operators<Op...>) {
-  const auto check = []<class One>(std::type_identity<One>) {
+  const auto check = []<class One>(std::type_identity<One> op) {
     const int before = second_gradients_checked;
-    gradients_of<One>();
-    CHECK_MESSAGE(second_gradients_checked > before, "call check_second_gradient in gradients_of<",
-                  std::string(One::name), ">");
+    Checks::of(op);
+    CHECK_MESSAGE(second_gradients_checked > before, "call check_second_gradient in the check of ",
+                  std::string(One::name));
   };
   (check(std::type_identity<Op>{}), ...);
 }
@@ -71,7 +68,7 @@ consteval bool each_in_one_family(ops::operators<Op...>) {
 static_assert(
     each_in_one_family(ops::all{}),
     "tests/ops/gradients.hpp: an operator has a derivative and no family; put it into one "
-    "and write its gradients_of");
+    "and write its check");
 
 /// Away from zero, where quotients and the like are steep; of both signs.
 inline leaf away(const al::shape& s, int salt) {
