@@ -107,14 +107,44 @@ struct spelled_function {
     [[maybe_unused]] const detail::located<A, B, C, D> here(at);
     return Derived::spell(detail::to_result{}, a, b, c, d);
   }
+  template <class A, class B, class C, class D, class E, class Where = where>
+    requires std::same_as<Where, where> &&
+             detail::SpelledBy<Derived, detail::to_result, A, B, C, D, E>
+  ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c, const D& d, const E& e,
+                                Where at = where::current()) const {
+    [[maybe_unused]] const detail::located<A, B, C, D, E> here(at);
+    return Derived::spell(detail::to_result{}, a, b, c, d, e);
+  }
+  template <class A, class B, class C, class D, class E, class F, class Where = where>
+    requires std::same_as<Where, where> &&
+             detail::SpelledBy<Derived, detail::to_result, A, B, C, D, E, F>
+  ASHLAR_INLINE auto operator()(const A& a, const B& b, const C& c, const D& d, const E& e,
+                                const F& f, Where at = where::current()) const {
+    [[maybe_unused]] const detail::located<A, B, C, D, E, F> here(at);
+    return Derived::spell(detail::to_result{}, a, b, c, d, e, f);
+  }
   template <class... A>
-    requires(sizeof...(A) > 4) && detail::SpelledBy<Derived, detail::to_result, A...>
+    requires(sizeof...(A) > 6) && detail::SpelledBy<Derived, detail::to_result, A...>
   ASHLAR_INLINE auto operator()(const A&... args) const {
     return Derived::spell(detail::to_result{}, args...);
   }
-  template <Tensor X, class... A>
-  auto operator()(const X& x, std::initializer_list<std::int64_t> list, const A&... rest) const {
-    return (*this)(x, shape(list), rest...);
+  template <Tensor X, class Where = where>
+    requires std::same_as<Where, where>
+  auto operator()(const X& x, std::initializer_list<std::int64_t> list,
+                  Where at = where::current()) const {
+    return (*this)(x, shape(list), at);
+  }
+  template <Tensor X, class A, class Where = where>
+    requires(std::same_as<Where, where> && !std::same_as<A, where>)
+  auto operator()(const X& x, std::initializer_list<std::int64_t> list, const A& rest,
+                  Where at = where::current()) const {
+    return (*this)(x, shape(list), rest, at);
+  }
+  template <Tensor X, class A, class B, class Where = where>
+    requires(std::same_as<Where, where> && !std::same_as<B, where>)
+  auto operator()(const X& x, std::initializer_list<std::int64_t> list, const A& a, const B& b,
+                  Where at = where::current()) const {
+    return (*this)(x, shape(list), a, b, at);
   }
 
   /// As `op_function::out`.
