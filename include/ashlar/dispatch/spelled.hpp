@@ -22,7 +22,7 @@ struct to_result {
   ASHLAR_INLINE auto operator()(op_function<Op> f, const A&... args) const {
     return f.unlocated(args...);
   }
-  template <Tensor X>
+  template <class X>
   X value(std::string_view, X x) const {
     return x;
   }
@@ -35,9 +35,15 @@ struct to_output {
   ASHLAR_INLINE void operator()(op_function<Op> f, const A&... args) const {
     f.out(out, args...);
   }
-  template <Tensor X>
+  template <class X>
   void value(std::string_view op, const X& x) const {
-    put<form::out>(op, out, x);
+    constexpr bool fits = goes_to<X, Out>;
+    static_assert(fits,
+                  "ashlar::call: the output has another type than the result; give a tensor of its "
+                  "element type, or the tuple that the function returns");
+    if constexpr (fits) {
+      put<form::out>(op, out, x);
+    }
   }
 };
 
@@ -72,7 +78,8 @@ concept SpelledBy = requires(const To& to, const A&... args) { D::spell(to, args
 
 /// A function and its forms from one spelling: `Derived::spell(to, args...)`, which ends in
 /// `to(op_function<Op>{}, full_arguments...)`, or in `to.value(name, x)` where no operator's result
-/// is the function's as it stands. Its declaration gives the defaults and conversions of all forms.
+/// is the function's as it stands; `x` may be a tuple of tensors. Its declaration gives the
+/// defaults and conversions of all forms.
 ///
 /// A list in braces after the first tensor is a shape.
 /// Requires: the first argument that `spell` hands on is the first that it got, or one of another
