@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "ashlar/ops/batch_norm.hpp"
 #include "ashlar/ops/operators.hpp"
 #include "autograd/support.hpp"
 
@@ -348,6 +349,17 @@ TEST_CASE("autograd/anomaly: a gradient that is no number is found at the operat
   CHECK(place_of(infix) == __LINE__ - 1);
   const real spelled = al::sum(x);
   CHECK(place_of(spelled) == __LINE__ - 1);
+  const real listed = al::sum(al::mul(x, x), {0}, true);
+  CHECK(place_of(listed) == __LINE__ - 1);
+  const real pixels = al::reshape(x, {1, 1, 1, 2});
+  CHECK(place_of(pixels) == __LINE__ - 1);
+  const real none = of({0}), one = of({1});
+  const real of_five = al::batch_norm(pixels, none, one, one, none);
+  CHECK(place_of(of_five) == __LINE__ - 1);
+  const real of_six = al::batch_norm(pixels, none, one, one, none, 0.5);
+  CHECK(place_of(of_six) == __LINE__ - 1);
+  const real by_schema = al::op_function<al::ops::batch_norm>{}(pixels, none, one, one, none, 0.5);
+  CHECK(place_of(by_schema) == __LINE__ - 1);
   {
     const al::anomaly_mode only_places(true, false);
     CHECK_NOTHROW(al::backward(root));

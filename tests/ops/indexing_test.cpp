@@ -131,6 +131,15 @@ TEST_CASE("ops/gather: index_select copies places, one_hot marks them") {
   const auto y = al::one_hot<real>(ids, 3);
   CHECK(values(y) == std::vector<float>{1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 0});
   CHECK(al::one_hot<real>(picks<std::int32_t>({0}, 3), 3).size() == 0);
+  real given = al::full<real>({4, 3}, 7.0);
+  const float* const place = given.data();
+  al::one_hot<real>.out(given, ids, 3);
+  check_same(given, y);
+  CHECK(given.data() == place);
+  real strided = scattered(al::full<real>({4, 3}, 7.0));
+  al::one_hot<real>.out(strided, ids, 3);
+  check_same(strided, y);
+  CHECK_THROWS_AS(al::one_hot<real>.out(given, ids, 4), al::output_error);
   // More classes than the ids can name: none of them comes back as another one.
   const auto narrow = al::from_values<plain<std::uint8_t>>({1}, {3});
   CHECK(al::item(al::sum(al::one_hot<real>(narrow, 300))) == 1.0F);
@@ -175,15 +184,19 @@ TEST_CASE("ops/sort: places are those of a stable sort with NaN last, in all for
 TEST_CASE("ops/sort: topk is the beginning of a sort, with its values") {
   const auto x = numbers<real>({3, 17}, 1);
   for (const bool largest : {false, true}) {
-    const auto all = al::sort(x, -1, largest);
+    const auto all = check_output(al::sort, x, -1, largest);
     for (const std::int64_t k : {0, 1, 5, 17}) {
-      const auto top = al::topk(x, k, -1, largest);
+      const auto top = check_output(al::topk, x, k, -1, largest);
       check_same(top.first, al::clone(al::narrow(all.first, 1, 0, k)));
       check_same(top.second, al::clone(al::narrow(all.second, 1, 0, k)));
       check_same(top.first, al::gather(x, 1, top.second));
     }
   }
   CHECK_THROWS_AS(static_cast<void>(al::topk(x, 18)), al::argument_error);
+  // A wrong place for one result: neither is written.
+  auto kept = std::pair(al::zeros<real>({3, 2}), al::zeros<plain<std::int64_t>>({3, 3}));
+  CHECK_THROWS_AS(al::topk.out(kept, x, 2), al::output_error);
+  CHECK(al::item(al::sum(al::abs(kept.first))) == 0);
   const auto one = al::topk(numbers<plain<std::int32_t>>({5}), 2, 0, false);
   CHECK(at(one.first, 0) <= at(one.first, 1));
 }

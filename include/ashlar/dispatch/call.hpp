@@ -300,8 +300,22 @@ struct op_function {
     [[maybe_unused]] const detail::located<A, B, C, D> here(at);
     return unlocated(a, b, c, d);
   }
+  template <class A, class B, class C, class D, class E>
+  ASHLAR_INLINE constexpr call_result<Op, A, B, C, D, E> operator()(
+      const A& a, const B& b, const C& c, const D& d, const E& e,
+      where at = where::current()) const {
+    [[maybe_unused]] const detail::located<A, B, C, D, E> here(at);
+    return unlocated(a, b, c, d, e);
+  }
+  template <class A, class B, class C, class D, class E, class F>
+  ASHLAR_INLINE constexpr call_result<Op, A, B, C, D, E, F> operator()(
+      const A& a, const B& b, const C& c, const D& d, const E& e, const F& f,
+      where at = where::current()) const {
+    [[maybe_unused]] const detail::located<A, B, C, D, E, F> here(at);
+    return unlocated(a, b, c, d, e, f);
+  }
   template <class... A>
-    requires(sizeof...(A) > 4)
+    requires(sizeof...(A) > 6)
   ASHLAR_INLINE constexpr call_result<Op, A...> operator()(const A&... args) const {
     return unlocated(args...);
   }

@@ -22,7 +22,7 @@ struct to_result {
   ASHLAR_INLINE constexpr auto operator()(op_function<Op> f, const A&... args) const {
     return f.unlocated(args...);
   }
-  template <Tensor X>
+  template <class X>
   X value(std::string_view, X x) const {
     return x;
   }
@@ -35,9 +35,15 @@ struct to_output {
   ASHLAR_INLINE void operator()(op_function<Op> f, const A&... args) const {
     f.out(out, args...);
   }
-  template <Tensor X>
+  template <class X>
   void value(std::string_view op, const X& x) const {
-    put<form::out>(op, out, x);
+    constexpr bool fits = goes_to<X, Out>;
+    static_assert(fits,
+                  "ashlar::call: the output has another type than the result; give a tensor of its "
+                  "element type, or the tuple that the function returns");
+    if constexpr (fits) {
+      put<form::out>(op, out, x);
+    }
   }
 };
 
@@ -72,7 +78,8 @@ concept SpelledBy = requires(const To& to, const A&... args) { D::spell(to, args
 
 /// A function and its forms from one spelling: `Derived::spell(to, args...)`, which ends in
 /// `to(op_function<Op>{}, full_arguments...)`, or in `to.value(name, x)` where no operator's result
-/// is the function's as it stands. Its declaration gives the defaults and conversions of all forms.
+/// is the function's as it stands; `x` may be a tuple of tensors. Its declaration gives the
+/// defaults and conversions of all forms.
 ///
 /// A list in braces after the first tensor is a shape.
 /// Requires: the first argument that `spell` hands on is the first that it got, or one of another
@@ -108,15 +115,45 @@ struct spelled_function {
     [[maybe_unused]] const detail::located<A, B, C, D> here(at);
     return Derived::spell(detail::to_result{}, a, b, c, d);
   }
+  template <class A, class B, class C, class D, class E, class Where = where>
+    requires std::same_as<Where, where> &&
+             detail::SpelledBy<Derived, detail::to_result, A, B, C, D, E>
+  ASHLAR_INLINE constexpr auto operator()(const A& a, const B& b, const C& c, const D& d,
+                                          const E& e, Where at = where::current()) const {
+    [[maybe_unused]] const detail::located<A, B, C, D, E> here(at);
+    return Derived::spell(detail::to_result{}, a, b, c, d, e);
+  }
+  template <class A, class B, class C, class D, class E, class F, class Where = where>
+    requires std::same_as<Where, where> &&
+             detail::SpelledBy<Derived, detail::to_result, A, B, C, D, E, F>
+  ASHLAR_INLINE constexpr auto operator()(const A& a, const B& b, const C& c, const D& d,
+                                          const E& e, const F& f,
+                                          Where at = where::current()) const {
+    [[maybe_unused]] const detail::located<A, B, C, D, E, F> here(at);
+    return Derived::spell(detail::to_result{}, a, b, c, d, e, f);
+  }
   template <class... A>
-    requires(sizeof...(A) > 4) && detail::SpelledBy<Derived, detail::to_result, A...>
+    requires(sizeof...(A) > 6) && detail::SpelledBy<Derived, detail::to_result, A...>
   ASHLAR_INLINE constexpr auto operator()(const A&... args) const {
     return Derived::spell(detail::to_result{}, args...);
   }
-  template <Tensor X, class... A>
+  template <Tensor X, class Where = where>
+    requires std::same_as<Where, where>
   constexpr auto operator()(const X& x, std::initializer_list<std::int64_t> list,
-                            const A&... rest) const {
-    return (*this)(x, shape(list), rest...);
+                            Where at = where::current()) const {
+    return (*this)(x, shape(list), at);
+  }
+  template <Tensor X, class A, class Where = where>
+    requires(std::same_as<Where, where> && !std::same_as<A, where>)
+  constexpr auto operator()(const X& x, std::initializer_list<std::int64_t> list, const A& rest,
+                            Where at = where::current()) const {
+    return (*this)(x, shape(list), rest, at);
+  }
+  template <Tensor X, class A, class B, class Where = where>
+    requires(std::same_as<Where, where> && !std::same_as<B, where>)
+  constexpr auto operator()(const X& x, std::initializer_list<std::int64_t> list, const A& a,
+                            const B& b, Where at = where::current()) const {
+    return (*this)(x, shape(list), a, b, at);
   }
 
   /// As `op_function::out`.

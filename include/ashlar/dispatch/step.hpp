@@ -210,8 +210,8 @@ inline void require_no_overlap(std::string_view op, const tensor_handle& out,
 }
 
 /// Several outputs share nothing.
-template <class... Out>
-void require_apart(std::string_view op, const std::tuple<Out...>& outs) {
+template <class Outs>
+void require_apart(std::string_view op, const Outs& outs) {
   const auto check = [&](const auto&... each) {
     const std::array<const tensor_handle*, sizeof...(each)> all{&each...};
     for (std::size_t j = 1; j < all.size(); ++j) {

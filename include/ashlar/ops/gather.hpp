@@ -184,9 +184,15 @@ inline constexpr struct index_select_function : spelled_function<index_select_fu
 /// `one_hot<X>(ids, classes)`: 1 at place `ids[...]` of a new last axis, else 0; all 0 for an id
 /// that is no class.
 template <Tensor X>
-[[nodiscard]] X one_hot(const Tensor auto& ids, std::int64_t classes) {
-  return cast<typename X::value_type>(eq(unsqueeze(ops::detail::in_type<std::int64_t>(ids), -1),
-                                         ops::detail::places(ids, classes)));
-}
+struct one_hot_function : spelled_function<one_hot_function<X>> {
+  static constexpr auto spell(auto to, const Tensor auto& ids, std::int64_t classes) {
+    return to.value(
+        "one_hot",
+        X(cast<typename X::value_type>(eq(unsqueeze(ops::detail::in_type<std::int64_t>(ids), -1),
+                                          ops::detail::places(ids, classes)))));
+  }
+};
+template <Tensor X>
+inline constexpr one_hot_function<X> one_hot;
 
 }  // namespace ashlar

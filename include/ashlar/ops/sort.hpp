@@ -72,22 +72,35 @@ inline constexpr struct argsort_function : spelled_function<argsort_function> {
   }
 } argsort;
 
-/// The `k` largest along an axis, largest first, or the smallest: values and places.
+/// `topk(x, k, axis = -1, largest = true)`: the `k` largest along an axis, largest first, or the
+/// smallest: a pair of values and places.
 ///
 /// The gradient goes to the elements that were taken.
-template <Tensor X>
-[[nodiscard]] auto topk(const X& x, std::int64_t k, std::int64_t axis = -1, bool largest = true) {
-  ops::detail::require_defined("topk", x);
-  auto places = call<ops::argsort>(x, axis, largest, k);
-  auto values = gather(x, axis, places);
-  return std::pair(std::move(values), std::move(places));
-}
+inline constexpr struct topk_function : spelled_function<topk_function> {
+  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t k, std::int64_t axis = -1,
+                              bool largest = true) {
+    return to.value("topk", taken("topk", x, k, axis, largest));
+  }
 
-/// All elements in order along an axis: values and places; equal ones in the order of their places.
-template <Tensor X>
-[[nodiscard]] auto sort(const X& x, std::int64_t axis = -1, bool descending = false) {
-  ops::detail::require_defined("sort", x);
-  return topk(x, x.extent(wrap_axis("sort", axis, x.rank())), axis, descending);
-}
+  static auto taken(std::string_view name, const auto& x, std::int64_t k, std::int64_t axis,
+                    bool largest) {
+    ops::detail::require_defined(name, x);
+    auto places = call<ops::argsort>(x, axis, largest, k);
+    auto values = call<ops::gather>(x, places, axis);
+    return std::pair(std::move(values), std::move(places));
+  }
+} topk;
+
+/// `sort(x, axis = -1, descending = false)`: all elements in order along an axis, as values and
+/// places; equal ones in the order of their places.
+inline constexpr struct sort_function : spelled_function<sort_function> {
+  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis = -1,
+                              bool descending = false) {
+    ops::detail::require_defined("sort", x);
+    return to.value(
+        "sort", topk_function::taken("sort", x, x.extent(wrap_axis("sort", axis, x.rank())), axis,
+                                     descending));
+  }
+} sort;
 
 }  // namespace ashlar
