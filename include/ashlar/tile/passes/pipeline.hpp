@@ -26,9 +26,38 @@ struct options {
 struct pipeline_step {
   std::string_view name;
   program (*run)(const program&, const options&);
+  /// Whether it may change the program: what does not is left out, since each evaluation costs a
+  /// compiler time.
+  bool (*applies)(const program&, const options&) = [](const program&, const options&) {
+    return true;
+  };
 };
 
 namespace detail {
+
+constexpr bool has(opcode op, const program& p) {
+  for (int i = 0; i < p.size; ++i) {
+    if (p.at(i).op == op) {
+      return true;
+    }
+  }
+  return false;
+}
+/// A loop whose rounds may be counted.
+constexpr bool has_counted_loop(const program& p) {
+  for (int i = 0; i < p.size; ++i) {
+    if (p.at(i).op == opcode::loop && p.at(p.operand(i, 0)).op == opcode::constant &&
+        p.at(p.operand(i, 1)).op == opcode::constant &&
+        p.at(p.operand(i, 2)).op == opcode::constant) {
+      return true;
+    }
+  }
+  return false;
+}
+
+constexpr bool has_rounds(const program& p) {
+  return has(opcode::loop, p) || has(opcode::repeat, p);
+}
 
 struct default_pipeline {
   static constexpr std::array<pipeline_step, 11> steps{{
@@ -36,18 +65,24 @@ struct default_pipeline {
       {"branches_to_selects",
        [](const program& p, const options& o) {
          return branches_to_selects(p, o.branch_instructions);
-       }},
+       },
+       [](const program& p, const options&) { return has(opcode::branch, p); }},
       {"remove_dead", [](const program& p, const options&) { return remove_dead(p); }},
-      {"unroll", [](const program& p, const options& o) { return unroll(p, o.unroll); }},
+      {"unroll", [](const program& p, const options& o) { return unroll(p, o.unroll); },
+       [](const program& p, const options&) { return has_counted_loop(p); }},
       {"canonicalise", [](const program& p, const options&) { return canonicalise(p); }},
-      {"select_to_min_max", [](const program& p, const options&) { return select_to_min_max(p); }},
+      {"select_to_min_max", [](const program& p, const options&) { return select_to_min_max(p); },
+       [](const program& p, const options&) { return has(opcode::select, p); }},
       {"merge_common", [](const program& p, const options&) { return merge_common(p); }},
-      {"hoist_invariants", [](const program& p, const options&) { return hoist_invariants(p); }},
-      {"merge_common", [](const program& p, const options&) { return merge_common(p); }},
+      {"hoist_invariants", [](const program& p, const options&) { return hoist_invariants(p); },
+       [](const program& p, const options&) { return has_rounds(p); }},
+      {"merge_common", [](const program& p, const options&) { return merge_common(p); },
+       [](const program& p, const options&) { return has_rounds(p); }},
       {"fuse_multiply_add",
        [](const program& p, const options& o) {
          return o.fuse_multiply_add ? fuse_multiply_add(p) : p;
-       }},
+       },
+       [](const program&, const options& o) { return o.fuse_multiply_add; }},
       {"remove_dead", [](const program& p, const options&) { return remove_dead(p); }},
   }};
 };
@@ -66,7 +101,9 @@ constexpr const pipeline_step& step(int k) {
 constexpr program optimise(const program& p, const options& o = {}) {
   program now = p;
   for (int k = 0; k < step_count; ++k) {
-    now = checked([&](const program& q) { return step(k).run(q, o); }, step(k).name)(now);
+    if (step(k).applies(now, o)) {
+      now = checked([&](const program& q) { return step(k).run(q, o); }, step(k).name)(now);
+    }
   }
   return now;
 }
@@ -80,16 +117,19 @@ template <const program& P, options O = options{}>
 class pipeline {
   template <int K>
   struct stage {
+    static constexpr const program& value = P;
+  };
+  template <int K>
+    requires(K > 0 && step(K - 1).applies(stage<K - 1>::value, O))
+  struct stage<K> {
     static constexpr program value = step(K - 1).run(stage<K - 1>::value, O);
     static_assert(static_cast<bool>(verify(value)),
                   "ashlar::tile::passes::pipeline: a pass made a program that breaks a rule of the "
                   "tile IR");
   };
   template <int K>
-    requires(K == 0)
-  struct stage<K> {
-    static constexpr const program& value = P;
-  };
+    requires(K > 0 && !step(K - 1).applies(stage<K - 1>::value, O))
+  struct stage<K> : stage<K - 1> {};
 
  public:
   /// The program after the first `K` steps.
