@@ -7,15 +7,16 @@
 
 #include "matmul_peers.hpp"
 
-// `al::matmul` (`ashlar`) and the kernel beneath it (`hand`). Products as tile programs are in
-// tile_bench.cpp.
+// `al::matmul` (`ashlar`; `ashlar_out` into a tensor that is there) and the kernel beneath it
+// (`hand`). Products as tile programs are in tile_bench.cpp.
 namespace {
 
 using matmul_bench::problem;
 
 template <class T>
 void add_all(const char* type, const problem& p) {
-  matmul_bench::add(type, p, "ashlar", matmul_bench::by_operator<T>);
+  matmul_bench::add(type, p, "ashlar", matmul_bench::by_operator<true, T>);
+  matmul_bench::add(type, p, "ashlar_out", matmul_bench::by_operator<false, T>);
   matmul_bench::add(type, p, "hand", matmul_bench::by_hand<T>);
   matmul_bench::add_peers<T>(type, p);
 }

@@ -94,17 +94,24 @@ void by_hand(benchmark::State& state, const problem& p) {
   });
 }
 
-/// As a user calls it: dispatch and the result's allocation included.
-template <class T>
+/// As a user calls it: dispatch and, with `Fresh`, the result's allocation included. The peers
+/// write into memory that is there, as `matmul.out` does.
+template <bool Fresh, class T>
 void by_operator(benchmark::State& state, const problem& p) {
   using tensor = ashlar::tensor<T, ashlar::make_key_set<ashlar::keys::backend<ashlar::chip::host>>>;
   const operands<T> x(p);
   const auto a = ashlar::from_values<tensor>({p.m, p.k}, x.a);
   const auto b = p.weights ? ashlar::transpose(ashlar::from_values<tensor>({p.n, p.k}, x.b), 0, 1)
                            : ashlar::from_values<tensor>({p.k, p.n}, x.b);
+  auto c = ashlar::matmul(a, b);
   for (auto _ : state) {
-    const auto c = ashlar::matmul(a, b);
-    benchmark::DoNotOptimize(c.data());
+    if constexpr (Fresh) {
+      const auto y = ashlar::matmul(a, b);
+      benchmark::DoNotOptimize(y.data());
+    } else {
+      ashlar::matmul.out(c, a, b);
+      benchmark::DoNotOptimize(c.data());
+    }
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * 2 * p.m * p.n * p.k);
