@@ -6,9 +6,11 @@
 #include <ATen/Parallel.h>
 #include <benchmark/benchmark.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <initializer_list>
+#include <new>
 #include <random>
 #include <string>
 #include <vector>
@@ -29,9 +31,21 @@ namespace tile = ashlar::tile;
 namespace programs = ashlar::ops::programs;
 namespace hand = ashlar::chip::host_kernels;
 
+/// Memory as every framework hands it out: where cache lines begin.
+struct aligned {
+  using value_type = float;
+  static constexpr std::align_val_t alignment{64};
+
+  float* allocate(std::size_t n) {
+    return static_cast<float*>(::operator new(n * sizeof(float), alignment));
+  }
+  void deallocate(float* p, std::size_t) { ::operator delete(p, alignment); }
+  bool operator==(const aligned&) const = default;
+};
+
 struct array {
   al::tensor_spec spec;
-  std::vector<float> values;
+  std::vector<float, aligned> values;
 
   explicit array(std::initializer_list<std::int64_t> extents, unsigned seed = 1)
       : spec(al::contiguous_spec(al::dtype::float32, {extents.begin(), extents.size()})),

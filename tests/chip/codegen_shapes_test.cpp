@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <tuple>
@@ -19,6 +20,19 @@ using host_test::same_bits;
 using tile_kernels::places;
 using tile_kernels::shapes;
 using tile_kernels::softmax;
+
+namespace {
+
+template <int B>
+struct line {
+  static constexpr auto name = "line";
+  constexpr void operator()(tile::scope& k, tile::out<float, 1> y, tile::in<float, 1> x) const {
+    const auto at = k.program_id(0) * B;
+    tile::store(y, tile::max(tile::load<B>(x, at) * 2 + 1, 0), at);
+  }
+};
+
+}  // namespace
 
 TEST_CASE("chip/codegen: rows that end inside a block, and views with strides") {
   for (const std::int64_t n : {1, 15, 16, 17, 63, 64, 65, 131}) {
@@ -51,6 +65,29 @@ TEST_CASE("chip/codegen: gather, scatter, atomics, branches and loops that depen
   }
   al::chip::thread_limit one(1);  // the interpreter's order of atomics
   CHECK(agrees<places<20>>({4, 1, 1}, random_array<float>({5, 20}, 13), x.in(), at.in(), 3.0f));
+}
+
+TEST_CASE("chip/codegen: a result larger than caches is written past them, wherever it begins") {
+  constexpr std::int64_t n = (8 << 20) + 37;  // 32 MiB, and the edge of a block
+  const auto x = random_array<float>({n}, 14);
+  for (const std::int64_t first : {0, 1, 16}) {
+    CAPTURE(first);
+    array<float> y({n + 32});
+    al::tensor_spec spec = x.spec;
+    spec.offset = 0;
+    // Of all places modulo a cache line one is where registers are.
+    const auto aligned = static_cast<std::int64_t>(
+        (64 - reinterpret_cast<std::uintptr_t>(y.data()) % 64) % 64 / sizeof(float));
+    float* const from = y.data() + (aligned + first) % 32;
+    al::chip::launch<line<64>>({(n + 63) / 64, 1, 1}, al::view<float>{from, &spec}, x.in());
+    bool equal = true;
+    for (std::int64_t i = 0; i < n; ++i) {
+      equal = equal && from[i] == std::max(x[i] * 2 + 1, 0.0f);
+    }
+    CHECK(equal);
+    CHECK(std::all_of(y.data(), from, [](float v) { return v == 0; }));
+    CHECK(std::all_of(from + n, y.data() + y.size(), [](float v) { return v == 0; }));
+  }
 }
 
 TEST_CASE("chip/codegen: a launch that cannot be is refused, and nothing is written") {

@@ -65,6 +65,19 @@ TEST_CASE_TEMPLATE("simd/memory: partial loads and stores touch n values and fil
   check_partial<T>();
 }
 
+TEST_CASE_TEMPLATE("simd/memory: what is streamed is there and nothing beside it is", T, float,
+                   double, std::int32_t) {
+  alignas(64) T out[48];
+  std::fill(out, out + 48, T(-5));
+  const auto v = simd::iota<T>();
+  const std::size_t at = 64 / sizeof(T);
+  simd::stream(out + at, v);
+  simd::finish_streams();
+  for (std::size_t i = 0; i < 48; ++i) {
+    CHECK(out[i] == (i < at || i >= at + 16 ? T(-5) : static_cast<T>(i - at)));
+  }
+}
+
 TEST_CASE_TEMPLATE("simd/memory: iota counts and first_lanes cuts", T, float, double,
                    std::int32_t) {
   T out[16];

@@ -55,6 +55,23 @@ ASHLAR_INLINE void store(T* p, const vec<T>& v) {
   });
 }
 
+/// Writes past the caches where the machine can, for results that no cache holds: the lines are not
+/// read first. Other threads see it after `finish_streams` only.
+///
+/// Requires: `p` is a multiple of 64 bytes.
+template <Lane T>
+ASHLAR_INLINE void stream(T* p, const vec<T>& v) {
+  detail::for_parts<T>([&](int i) __attribute__((always_inline)) {
+    detail::native_stream<T>(p + i * vec<T>::width, v.part[i]);
+  });
+}
+/// Orders what the calling thread wrote with `stream` before what it writes next.
+ASHLAR_INLINE void finish_streams() {
+#ifdef __SSE2__
+  _mm_sfence();
+#endif
+}
+
 /// The first `n` values, `fill` in the other lanes; memory from `p + n` on is not touched.
 ///
 /// Requires: 0 <= n <= 16.

@@ -11,6 +11,7 @@
 #include "ashlar/chip/host/codegen/grid_product.hpp"
 #include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/chip/host/product_order.hpp"
+#include "ashlar/simd/memory.hpp"
 #include "ashlar/tile/argument.hpp"
 #include "ashlar/tile/kernel.hpp"
 #include "ashlar/tile/passes/pipeline.hpp"
@@ -50,10 +51,14 @@ void run(const tile::grid& grid, std::span<const tile::argument> arguments) {
     detail::product_grid<Source>(grid, arguments).run();
     return;
   }
+  const bool streams = facts<Source>::streams(arguments);
   parallel_for(places, facts<Source>::grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t n = begin; n < end; ++n) {
       execute<Source>(arguments.data(), {n % grid[0], n / grid[0] % grid[1], n / grid[0] / grid[1]},
-                      grid);
+                      grid, streams);
+    }
+    if (streams) {
+      simd::finish_streams();
     }
   });
 }

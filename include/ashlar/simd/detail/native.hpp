@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -230,6 +231,31 @@ ASHLAR_INLINE native<T> native_load(const T* p, int n, const native<T>& fill) {
   }
   return native<T>::load_aligned(buffer);
 #endif
+}
+
+/// Writes past the caches where the machine can. Requires: `p` is a multiple of the register's
+/// size.
+template <class T>
+ASHLAR_INLINE void native_stream(T* p, const native<T>& x) {
+#ifdef __SSE2__
+  if constexpr (sizeof(native<T>) == sizeof(__m128i)) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p), std::bit_cast<__m128i>(x));
+    return;
+  }
+#endif
+#ifdef __AVX__
+  if constexpr (sizeof(native<T>) == sizeof(__m256i)) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), std::bit_cast<__m256i>(x));
+    return;
+  }
+#endif
+#ifdef __AVX512F__
+  if constexpr (sizeof(native<T>) == sizeof(__m512i)) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), std::bit_cast<__m512i>(x));
+    return;
+  }
+#endif
+  x.store_unaligned(p);
 }
 
 template <class T>

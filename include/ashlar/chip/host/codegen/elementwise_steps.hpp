@@ -16,29 +16,22 @@
 /// Elementwise instructions: one by one on small tiles, packet by packet through several on large.
 namespace ashlar::chip::host_codegen::detail {
 
-/// One packet of an elementwise instruction; `operand(k)` gives the packet of its operand `k`.
-template <class Source, int I, class Operand>
-ASHLAR_INLINE auto elementwise_packet(const Operand& operand) {
+/// One packet of an elementwise instruction, of the packets of its operands.
+template <class Source, int I, class... Packet>
+ASHLAR_TILE_STEP auto elementwise_packet(const Packet&... x) {
   constexpr tile::instruction i = instruction_of<Source, I>;
   using A = scalar_of<facts<Source>::code.type_of(facts<Source>::code.operand(I, 0)).element>;
   using R = scalar_of<i.type.element>;
-  constexpr auto how = static_cast<tile::rounding>(i.index);
-  constexpr std::type_identity<A> as{};
-  constexpr std::integral_constant<int, 0> first{};
-  constexpr std::integral_constant<int, 1> second{};
-  constexpr std::integral_constant<int, 2> third{};
   if constexpr (i.op == opcode::cast) {
-    return apply_cast<R, A>(operand(first), how);
+    return apply_cast<R, A>(x..., static_cast<tile::rounding>(i.index));
   } else if constexpr (i.op == opcode::bitcast) {
-    return apply_bitcast<R, A>(operand(first));
-  } else if constexpr (info(i.op).kind == opcode_kind::unary) {
-    return apply<i.op>(as, operand(first));
+    return apply_bitcast<R, A>(x...);
   } else if constexpr (i.op == opcode::select) {
-    return apply_select<R>(operand(first), operand(second), operand(third));
+    return apply_select<R>(x...);
   } else if constexpr (i.op == opcode::fma) {
-    return apply_fma<R>(operand(first), operand(second), operand(third));
+    return apply_fma<R>(x...);
   } else {
-    return apply<i.op>(as, operand(first), operand(second));
+    return apply<i.op>(std::type_identity<A>{}, x...);
   }
 }
 
@@ -50,29 +43,29 @@ constexpr bool is_long(opcode op, dtype operand) {
 }
 
 template <class Source, int I>
-ASHLAR_INLINE void elementwise(frame<Source>& f) {
+ASHLAR_TILE_STEP void elementwise(frame<Source>& f) {
   constexpr tile::instruction i = instruction_of<Source, I>;
-  auto& to = f.template get<I>();
+  auto& to = static_cast<slot<Source, I>&>(f).x;
   if constexpr (i.type.rank > 0) {
     constexpr int packets = std::remove_cvref_t<decltype(to)>::packets;
-    const auto packet_at = [&](auto k) __attribute__((always_inline)) {
-      const auto operand = [&]<int K>(std::integral_constant<int, K>) __attribute__((always_inline))
-                               ->const auto& {
-        return f.template operand<I, K>().part[k];
-      };
-      to.part[k] = elementwise_packet<Source, I>(operand);
-    };
     constexpr dtype operand =
         facts<Source>::code.type_of(facts<Source>::code.operand(I, 0)).element;
-    if constexpr (is_long(i.op, operand) ||
-                  facts<Source>::is_staged(tile::at(facts<Source>::structure.owner, I))) {
-      each_vector_in_loop<packets>(packet_at);
-    } else {
-      each_vector<packets>(packet_at);
-    }
+    constexpr bool in_loop = is_long(i.op, operand) ||
+                             facts<Source>::is_staged(tile::at(facts<Source>::structure.owner, I));
+    [&]<int... K>(std::integer_sequence<int, K...>) ASHLAR_TILE_LAMBDA {
+      const auto packet_at = [&](auto k) ASHLAR_TILE_LAMBDA {
+        to.part[k] =
+            elementwise_packet<Source, I>(static_cast<operand_slot<Source, I, K>&>(f).x.part[k]...);
+      };
+      if constexpr (in_loop) {
+        each_vector_in_loop<packets>(packet_at);
+      } else {
+        each_vector<packets>(packet_at);
+      }
+    }(std::make_integer_sequence<int, i.count>{});
   } else {
     using R = scalar_of<i.type.element>;
-    const auto a = f.template operand<I, 0>().value;
+    const auto a = static_cast<operand_slot<Source, I, 0>&>(f).x.value;
     constexpr std::type_identity<std::remove_const_t<decltype(a)>> as{};
     constexpr auto how = static_cast<tile::rounding>(i.index);
     if constexpr (i.op == opcode::cast) {
@@ -82,12 +75,13 @@ ASHLAR_INLINE void elementwise(frame<Source>& f) {
     } else if constexpr (info(i.op).kind == opcode_kind::unary) {
       to.value = apply<i.op>(as, a);
     } else if constexpr (i.op == opcode::select) {
-      to.value = a ? f.template operand<I, 1>().value : f.template operand<I, 2>().value;
+      to.value = a ? static_cast<operand_slot<Source, I, 1>&>(f).x.value
+                   : static_cast<operand_slot<Source, I, 2>&>(f).x.value;
     } else if constexpr (i.op == opcode::fma) {
-      to.value = tile::eval::fma<host_math>(a, f.template operand<I, 1>().value,
-                                            f.template operand<I, 2>().value);
+      to.value = tile::eval::fma<host_math>(a, static_cast<operand_slot<Source, I, 1>&>(f).x.value,
+                                            static_cast<operand_slot<Source, I, 2>&>(f).x.value);
     } else {
-      to.value = apply<i.op>(as, a, f.template operand<I, 1>().value);
+      to.value = apply<i.op>(as, a, static_cast<operand_slot<Source, I, 1>&>(f).x.value);
     }
   }
 }
@@ -104,32 +98,36 @@ struct packet_slots<Source, std::integer_sequence<int, I...>> : packet_slot<Sour
   static constexpr bool has(int i) { return ((i == I) || ...); }
 };
 
+/// Packet `k` of value `I`: of this step where the group computes it.
 template <class Source, int I, class Slots>
-ASHLAR_INLINE void packet_step(frame<Source>& f, Slots& now, int k) {
+ASHLAR_TILE_STEP const auto& packet_in(frame<Source>& f, const Slots& now, int k) {
+  if constexpr (Slots::has(I)) {
+    return static_cast<const packet_slot<Source, I>&>(now).value;
+  } else {
+    return static_cast<slot<Source, I>&>(f).x.part[k];
+  }
+}
+
+template <class Source, int I, class Slots>
+ASHLAR_TILE_STEP void packet_step(frame<Source>& f, Slots& now, int k) {
   constexpr tile::instruction i = instruction_of<Source, I>;
   auto& to = static_cast<packet_slot<Source, I>&>(now).value;
   if constexpr (i.op == opcode::broadcast) {
     constexpr tile::tile_type from = facts<Source>::code.type_of(facts<Source>::code.operand(I, 0));
-    to = broadcast_packet<from, i.type>(f.template operand<I, 0>(), k);
+    to = broadcast_packet<from, i.type>(static_cast<operand_slot<Source, I, 0>&>(f).x, k);
   } else {
-    const auto operand = [&]<int K>(std::integral_constant<int, K>) __attribute__((always_inline))
-                             ->const auto& {
-      constexpr int o = facts<Source>::code.operand(I, K);
-      if constexpr (Slots::has(o)) {
-        return static_cast<const packet_slot<Source, o>&>(now).value;
-      } else {
-        return f.template get<o>().part[k];
-      }
-    };
-    to = elementwise_packet<Source, I>(operand);
+    [&]<int... K>(std::integer_sequence<int, K...>) ASHLAR_TILE_LAMBDA {
+      to = elementwise_packet<Source, I>(
+          packet_in<Source, facts<Source>::code.operand(I, K)>(f, now, k)...);
+    }(std::make_integer_sequence<int, i.count>{});
   }
   if constexpr (facts<Source>::used_beside(I, [](int user) { return Slots::has(user); })) {
-    f.template get<I>().part[k] = to;
+    static_cast<slot<Source, I>&>(f).x.part[k] = to;
   }
 }
 
 template <class Source, int... I>
-ASHLAR_INLINE void run_group(frame<Source>& f, std::integer_sequence<int, I...> members) {
+ASHLAR_TILE_STEP void run_group(frame<Source>& f, std::integer_sequence<int, I...> members) {
   constexpr int first = std::min({I...});
   constexpr std::int64_t size = facts<Source>::code.type_of(first).size();
   for (int k = 0; k < tile_value<float, size>::packets; ++k) {

@@ -29,29 +29,9 @@ namespace ashlar::chip::host_codegen {
 namespace detail {
 
 template <class Source, int I>
-ASHLAR_INLINE void leaf(frame<Source>& f) {
-  constexpr tile::instruction i = instruction_of<Source, I>;
-  using T = scalar_of<i.type.element>;
-  auto& to = f.template get<I>();
-  if constexpr (i.op == opcode::constant) {
-    to.value = tile::constant_value<T>(i.value);
-  } else if constexpr (i.op == opcode::iota) {
-    fill_iota<i.type, i.index>(to);
-  } else if constexpr (i.op == opcode::program_id) {
-    to.value = f.place[static_cast<std::size_t>(i.index)];
-  } else if constexpr (i.op == opcode::grid_size) {
-    to.value = f.grid[static_cast<std::size_t>(i.index)];
-  } else if constexpr (i.op == opcode::extent) {
-    to.value = f.views[i.index].extents[static_cast<std::size_t>(i.value)];
-  } else if constexpr (i.op == opcode::argument) {
-    to.value = tile::constant_value<T>(f.arguments[i.index].bits);
-  }
-}
-
-template <class Source, int I>
 void say(frame<Source>& f) {
   constexpr tile::instruction i = instruction_of<Source, I>;
-  const auto& x = f.template operand<I, 0>();
+  const auto& x = static_cast<operand_slot<Source, I, 0>&>(f).x;
   using V = std::remove_cvref_t<decltype(x)>;
   using T = typename V::value_type;
   const auto visit = [&](const T* p, std::int64_t n) {
@@ -79,12 +59,12 @@ void say(frame<Source>& f) {
 
 template <class Source, int I>
 void random_bits(frame<Source>& f) {
-  const auto seed = static_cast<std::uint64_t>(f.template operand<I, 0>().value);
+  const auto seed = static_cast<std::uint64_t>(static_cast<operand_slot<Source, I, 0>&>(f).x.value);
   const auto word = [seed](std::int64_t counter) {
     return static_cast<std::int32_t>(philox_block(seed, static_cast<std::uint64_t>(counter))[0]);
   };
-  const auto& counters = f.template operand<I, 1>();
-  auto& to = f.template get<I>();
+  const auto& counters = static_cast<operand_slot<Source, I, 1>&>(f).x;
+  auto& to = static_cast<slot<Source, I>&>(f).x;
   if constexpr (requires { to.value; }) {
     to.value = word(counters.value);
   } else {
@@ -99,12 +79,27 @@ void random_bits(frame<Source>& f) {
 }
 
 template <class Source, int I>
-ASHLAR_INLINE void step(frame<Source>& f) {
+ASHLAR_TILE_STEP void step(frame<Source>& f) {
   constexpr tile::instruction i = instruction_of<Source, I>;
   constexpr tile::opcode_kind kind = info(i.op).kind;
   using facts_of = facts<Source>;
-  if constexpr (kind == opcode_kind::leaf) {
-    leaf<Source, I>(f);
+  if constexpr (i.op == opcode::region_input) {
+    // Set by the instruction that owns the region.
+  } else if constexpr (i.op == opcode::constant) {
+    static_cast<slot<Source, I>&>(f).x.value =
+        tile::constant_value<scalar_of<i.type.element>>(i.value);
+  } else if constexpr (i.op == opcode::iota) {
+    fill_iota<i.type, i.index>(static_cast<slot<Source, I>&>(f).x);
+  } else if constexpr (i.op == opcode::program_id) {
+    static_cast<slot<Source, I>&>(f).x.value = f.place[static_cast<std::size_t>(i.index)];
+  } else if constexpr (i.op == opcode::grid_size) {
+    static_cast<slot<Source, I>&>(f).x.value = f.grid[static_cast<std::size_t>(i.index)];
+  } else if constexpr (i.op == opcode::extent) {
+    static_cast<slot<Source, I>&>(f).x.value =
+        f.views[i.index].extents[static_cast<std::size_t>(i.value)];
+  } else if constexpr (i.op == opcode::argument) {
+    static_cast<slot<Source, I>&>(f).x.value =
+        tile::constant_value<scalar_of<i.type.element>>(f.arguments[i.index].bits);
   } else if constexpr (i.op == opcode::load) {
     load<Source, I>(f);
   } else if constexpr (i.op == opcode::store) {
@@ -116,19 +111,24 @@ ASHLAR_INLINE void step(frame<Source>& f) {
   } else if constexpr (kind == opcode_kind::shape) {
     constexpr tile::tile_type from = facts_of::code.type_of(facts_of::code.operand(I, 0));
     if constexpr (i.op == opcode::join) {
-      join<from>(f.template get<I>(), f.template operand<I, 0>(), f.template operand<I, 1>());
+      join<from>(static_cast<slot<Source, I>&>(f).x, static_cast<operand_slot<Source, I, 0>&>(f).x,
+                 static_cast<operand_slot<Source, I, 1>&>(f).x);
     } else {
       reshaped<i.op, from, i.type, i.op == opcode::split ? i.index : i.value>(
-          f.template get<I>(), f.template operand<I, 0>());
+          static_cast<slot<Source, I>&>(f).x, static_cast<operand_slot<Source, I, 0>&>(f).x);
     }
   } else if constexpr (i.op == opcode::dot) {
     dot<facts_of::code.type_of(facts_of::code.operand(I, 0)), i.type, order_of<Source>>(
-        f.template get<I>(), f.template operand<I, 0>(), f.template operand<I, 1>(),
-        f.template operand<I, 2>());
+        static_cast<slot<Source, I>&>(f).x, static_cast<operand_slot<Source, I, 0>&>(f).x,
+        static_cast<operand_slot<Source, I, 1>&>(f).x,
+        static_cast<operand_slot<Source, I, 2>&>(f).x);
   } else if constexpr (i.op == opcode::dot_scaled) {
     dot_scaled<facts_of::code.type_of(facts_of::code.operand(I, 0)), i.type>(
-        f.template get<I>(), f.template operand<I, 0>(), f.template operand<I, 1>(),
-        f.template operand<I, 2>(), f.template operand<I, 3>(), f.template operand<I, 4>());
+        static_cast<slot<Source, I>&>(f).x, static_cast<operand_slot<Source, I, 0>&>(f).x,
+        static_cast<operand_slot<Source, I, 1>&>(f).x,
+        static_cast<operand_slot<Source, I, 2>&>(f).x,
+        static_cast<operand_slot<Source, I, 3>&>(f).x,
+        static_cast<operand_slot<Source, I, 4>&>(f).x);
   } else if constexpr (i.op == opcode::reduce || i.op == opcode::scan) {
     fold<Source, I>(f);
   } else if constexpr (i.op == opcode::loop) {
@@ -150,15 +150,14 @@ ASHLAR_INLINE void step(frame<Source>& f) {
 
 /// The instructions `list[At] ...` of a region: groups of packet-wise ones, else one by one.
 template <class Source, auto& List, std::size_t At>
-ASHLAR_INLINE void run_from(frame<Source>& f) {
+ASHLAR_TILE_STEP void run_from(frame<Source>& f) {
   constexpr std::size_t end = List.size() - 1;
   if constexpr (At < end) {
     constexpr std::size_t length = facts<Source>::group_length(List, At);
     if constexpr (length > 1) {
-      [&]<std::size_t... K>(std::index_sequence<K...>) __attribute__((always_inline)) {
+      [&]<std::size_t... K>(std::index_sequence<K...>) ASHLAR_TILE_LAMBDA {
         run_group(f, std::integer_sequence<int, List[At + K]...>{});
-      }
-      (std::make_index_sequence<length>{});
+      }(std::make_index_sequence<length>{});
       run_from<Source, List, At + length>(f);
     } else {
       step<Source, List[At]>(f);
@@ -168,15 +167,14 @@ ASHLAR_INLINE void run_from(frame<Source>& f) {
 }
 
 template <class Source, int Begin, int End>
-ASHLAR_INLINE void run_region(frame<Source>& f) {
+ASHLAR_TILE_STEP void run_region(frame<Source>& f) {
   constexpr auto& list = facts<Source>::template top_level<Begin, End>;
   if constexpr (facts<Source>::has_groups(list)) {
     run_from<Source, facts<Source>::template top_level<Begin, End>, 0>(f);
   } else {
-    [&]<std::size_t... K>(std::index_sequence<K...>) __attribute__((always_inline)) {
+    [&]<std::size_t... K>(std::index_sequence<K...>) ASHLAR_TILE_LAMBDA {
       (step<Source, list[K]>(f), ...);
-    }
-    (std::make_index_sequence<list.size() - 1>{});
+    }(std::make_index_sequence<list.size() - 1>{});
   }
 }
 
@@ -184,13 +182,15 @@ ASHLAR_INLINE void run_region(frame<Source>& f) {
 
 /// Calls `f(frame)` with a frame of the calling thread.
 template <class Source, class F>
-ASHLAR_INLINE void with_frame(const tile::argument* arguments, const tile::grid& grid, const F& f) {
-  const auto run = [&](frame<Source> & own) __attribute__((always_inline)) {
+ASHLAR_TILE_STEP void with_frame(const tile::argument* arguments, const tile::grid& grid,
+                                 const F& f) {
+  const auto run = [&](frame<Source>& own) ASHLAR_TILE_LAMBDA {
     own.arguments = arguments;
-    unrolled<facts<Source>::code.parameter_count>([&](auto k) __attribute__((always_inline)) {
-      own.views[k] = view_in_frame(arguments[k]);
-    });
+    [&]<std::size_t... K>(std::index_sequence<K...>) ASHLAR_TILE_LAMBDA {
+      ((own.views[K] = view_in_frame(arguments[K])), ...);
+    }(std::make_index_sequence<facts<Source>::code.parameter_count>{});
     own.grid = grid;
+    own.streams = false;
     f(own);
   };
   constexpr std::size_t most_on_stack = 64 * 1024;
@@ -203,14 +203,15 @@ ASHLAR_INLINE void with_frame(const tile::argument* arguments, const tile::grid&
   }
 }
 
-/// One program of the grid.
+/// One program of the grid; `streams`: see `facts::streams`.
 template <class Source>
-void execute(const tile::argument* arguments, const tile::grid& place, const tile::grid& grid) {
-  with_frame<Source>(
-      arguments, grid, [&](frame<Source> & f) __attribute__((always_inline)) {
-        f.place = place;
-        detail::run_region<Source, 0, facts<Source>::size>(f);
-      });
+ASHLAR_TILE_PROGRAM void execute(const tile::argument* arguments, const tile::grid& place,
+                                 const tile::grid& grid, bool streams = false) {
+  with_frame<Source>(arguments, grid, [&](frame<Source>& f) ASHLAR_TILE_LAMBDA {
+    f.place = place;
+    f.streams = streams;
+    detail::run_region<Source, 0, facts<Source>::size>(f);
+  });
 }
 
 }  // namespace ashlar::chip::host_codegen

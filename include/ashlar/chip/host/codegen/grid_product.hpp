@@ -237,7 +237,7 @@ class product_grid {
   void each_program(std::int64_t plane, std::int64_t row, std::int64_t rows, std::int64_t column,
                     std::int64_t columns, const F& f) const {
     parallel_for(rows * columns, facts<Source>::grain, [&](std::int64_t begin, std::int64_t end) {
-      with_frame<Source>(arguments_, grid_, [&](frame<Source>& now) {
+      with_frame<Source>(arguments_, grid_, [&](frame<Source>& now) ASHLAR_TILE_PROGRAM {
         for (std::int64_t n = begin; n < end; ++n) {
           const std::int64_t i = row + n / columns;
           const std::int64_t j = column + n % columns;
@@ -256,7 +256,7 @@ class product_grid {
       return [&]<int... I>(std::integer_sequence<int, I...>) {
         return product_operand<T>(f.arguments[code.at(Load).index], T(0),
                                   std::array<std::int64_t, static_cast<std::size_t>(lead)>{
-                                      f.template operand<Load, I>().value...});
+                                      static_cast<operand_slot<Source, Load, I>&>(f).x.value...});
       }(std::make_integer_sequence<int, lead>{});
     };
     product_plane<T> p{operand(std::integral_constant<int, l.a>{}),
@@ -268,10 +268,10 @@ class product_grid {
     if constexpr (l.turned) {
       p.b.turn();
     }
-    const std::int64_t first = f.template operand<g.owner, 0>().value;
-    const std::int64_t end = f.template operand<g.owner, 1>().value;
-    if (f.template operand<g.owner, 2>().value != K || first != 0 || p.a.columns != p.b.rows ||
-        end > p.a.columns || p.a.rows == 0 || p.b.columns == 0) {
+    const std::int64_t first = static_cast<operand_slot<Source, g.owner, 0>&>(f).x.value;
+    const std::int64_t end = static_cast<operand_slot<Source, g.owner, 1>&>(f).x.value;
+    if (static_cast<operand_slot<Source, g.owner, 2>&>(f).x.value != K || first != 0 ||
+        p.a.columns != p.b.rows || end > p.a.columns || p.a.rows == 0 || p.b.columns == 0) {
       return p;
     }
     const std::int64_t rounds = end > 0 ? (end - 1) / K + 1 : 0;
@@ -297,16 +297,18 @@ class product_grid {
     product_plane<T> p{};
     const tile::argument* result = nullptr;
     std::int64_t from_first = 0;
-    with_frame<Source>(arguments_, grid_, [&](frame<Source>& f) {
+    with_frame<Source>(arguments_, grid_, [&](frame<Source>& f) ASHLAR_TILE_PROGRAM {
       f.place = place(0, 0, plane);
       p = plan(f);
       if constexpr (g.only_store >= 0) {
         const tile::argument& y = f.arguments[code.at(g.only_store).index];
         bool inside = true;
         [&]<int... I>(std::integer_sequence<int, I...>) {
-          ((inside = inside && f.template operand<g.only_store, I + 1>().value >= 0 &&
-                     f.template operand<g.only_store, I + 1>().value < y.extents[I],
-            from_first += f.template operand<g.only_store, I + 1>().value * y.strides[I]),
+          ((inside =
+                inside && static_cast<operand_slot<Source, g.only_store, I + 1>&>(f).x.value >= 0 &&
+                static_cast<operand_slot<Source, g.only_store, I + 1>&>(f).x.value < y.extents[I],
+            from_first +=
+            static_cast<operand_slot<Source, g.only_store, I + 1>&>(f).x.value * y.strides[I]),
            ...);
         }(std::make_integer_sequence<int, code.at(g.only_store).count - 3>{});
         if (inside && apart(y, f.arguments[code.at(l.a).index]) &&
@@ -345,15 +347,15 @@ class product_grid {
           std::fill_n(sums, down * M * row, R(0));
         }
         multiply(p, plane, i, j, rows, columns, sums, row, 1);
-        each_program(plane, i, down, j, across,
-                     [&](frame<Source>& f, std::int64_t r, std::int64_t c) {
-                       const R* const from = sums + ((r - i) * M * row + (c - j) * N);
-                       R* const to = reinterpret_cast<R*>(f.template get<g.owner + 2>().part);
-                       for (int k = 0; k < M; ++k) {
-                         std::copy_n(from + k * row, N, to + k * N);
-                       }
-                       run_region<Source, after, facts<Source>::size>(f);
-                     });
+        each_program(
+            plane, i, down, j, across, [&](frame<Source>& f, std::int64_t r, std::int64_t c) {
+              const R* const from = sums + ((r - i) * M * row + (c - j) * N);
+              R* const to = reinterpret_cast<R*>(static_cast<slot<Source, g.owner + 2>&>(f).x.part);
+              for (int k = 0; k < M; ++k) {
+                std::copy_n(from + k * row, N, to + k * N);
+              }
+              run_region<Source, after, facts<Source>::size>(f);
+            });
       }
     }
   }
@@ -370,8 +372,8 @@ class product_grid {
                    [&](frame<Source>& f, std::int64_t r, std::int64_t c) {
                      const std::int64_t y = (r - i) * M;
                      const std::int64_t x = (c - j) * N;
-                     const R* const from =
-                         reinterpret_cast<const R*>(f.template operand<g.owner, 3>().part);
+                     const R* const from = reinterpret_cast<const R*>(
+                         static_cast<operand_slot<Source, g.owner, 3>&>(f).x.part);
                      for (std::int64_t k = 0; k < std::min<std::int64_t>(M, rows - y); ++k) {
                        for (std::int64_t q = 0; q < std::min<std::int64_t>(N, columns - x); ++q) {
                          to[(y + k) * row + (x + q) * column] = from[k * N + q];

@@ -186,14 +186,22 @@ ASHLAR_INLINE void load_block(tile_value<T, Type.size()>& to,
   buffer.read_into(to);
 }
 
-template <tile::tile_type Type, int ViewRank, Scalar T>
+template <bool MayStream, tile::tile_type Type, int ViewRank, Scalar T>
 ASHLAR_INLINE void store_block(const tile_value<T, Type.size()>& from,
                                const block<T, Type, ViewRank>& b, const tile::argument& a,
-                               const std::array<std::int64_t, ViewRank>& offset) {
+                               const std::array<std::int64_t, ViewRank>& offset, bool streams) {
   constexpr int packets = tile_value<T, Type.size()>::packets;
   if constexpr (detail::packets_fit_rows<Type> && Type.size() % lanes == 0) {
     if (b.whole && b.unit()) [[likely]] {
       T* const first = b.data + b.at;
+      if constexpr (MayStream && Type.rank == 1 && simd::Lane<T>) {
+        if (streams && reinterpret_cast<std::uintptr_t>(first) % 64 == 0) {
+          each_vector<packets>([&](auto k) __attribute__((always_inline)) {
+            simd::stream(first + k * lanes, from.part[k]);
+          });
+          return;
+        }
+      }
       each_vector<packets>([&](auto k) __attribute__((always_inline)) {
         store_packet<T>(first + detail::packet_place<Type>(b, k), from.part[k]);
       });

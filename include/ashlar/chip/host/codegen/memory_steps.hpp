@@ -18,24 +18,23 @@ namespace ashlar::chip::host_codegen::detail {
 
 /// The scalar operands from `From` on: offsets.
 template <class Source, int I, int From>
-ASHLAR_INLINE auto offsets(frame<Source>& f) {
+ASHLAR_TILE_STEP auto offsets(frame<Source>& f) {
   constexpr int n = facts<Source>::code.at(I).count - From;
-  return [&]<int... K>(std::integer_sequence<int, K...>) __attribute__((always_inline)) {
+  return [&]<int... K>(std::integer_sequence<int, K...>) ASHLAR_TILE_LAMBDA {
     return std::array<std::int64_t, static_cast<std::size_t>(n)>{
-        f.template operand<I, From + K>().value...};
-  }
-  (std::make_integer_sequence<int, n>{});
+        static_cast<operand_slot<Source, I, From + K>&>(f).x.value...};
+  }(std::make_integer_sequence<int, n>{});
 }
 
 template <class Source, int I>
-ASHLAR_INLINE void load(frame<Source>& f) {
+ASHLAR_TILE_STEP void load(frame<Source>& f) {
   constexpr tile::instruction i = instruction_of<Source, I>;
   using T = scalar_of<i.type.element>;
-  auto& to = f.template get<I>();
+  auto& to = static_cast<slot<Source, I>&>(f).x;
   if constexpr (facts<Source>::is_staged_line(I)) {
     const T* const from = reinterpret_cast<const T*>(f.lines[I]);
-    each_vector_in_loop<tile_value<T, i.type.size()>::packets>([&](
-        auto k) __attribute__((always_inline)) { to.part[k] = load_packet<T>(from + k * lanes); });
+    each_vector_in_loop<tile_value<T, i.type.size()>::packets>(
+        [&](auto k) ASHLAR_TILE_LAMBDA { to.part[k] = load_packet<T>(from + k * lanes); });
   } else {
     constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
     const T fill = tile::constant_value<T>(i.value);
@@ -60,15 +59,15 @@ ASHLAR_INLINE void load(frame<Source>& f) {
 }
 
 template <class Source, int I>
-ASHLAR_INLINE void store(frame<Source>& f) {
+ASHLAR_TILE_STEP void store(frame<Source>& f) {
   constexpr tile::instruction i = instruction_of<Source, I>;
   constexpr tile::tile_type type = facts<Source>::code.type_of(facts<Source>::code.operand(I, 0));
   using T = scalar_of<type.element>;
-  const auto& from = f.template operand<I, 0>();
+  const auto& from = static_cast<operand_slot<Source, I, 0>&>(f).x;
   if constexpr (facts<Source>::is_staged_line(I)) {
     T* const to = reinterpret_cast<T*>(f.lines[I]);
-    each_vector_in_loop<tile_value<T, type.size()>::packets>([&](
-        auto k) __attribute__((always_inline)) { store_packet<T>(to + k * lanes, from.part[k]); });
+    each_vector_in_loop<tile_value<T, type.size()>::packets>(
+        [&](auto k) ASHLAR_TILE_LAMBDA { store_packet<T>(to + k * lanes, from.part[k]); });
   } else {
     constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
     const auto at = offsets<Source, I, 1>(f);
@@ -78,14 +77,15 @@ ASHLAR_INLINE void store(frame<Source>& f) {
         b.data[b.at] = from.value;
       }
     } else {
-      store_block<type, view_rank, T>(from, b, f.arguments[i.index], at);
+      store_block<facts<Source>::may_stream, type, view_rank, T>(from, b, f.arguments[i.index], at,
+                                                                 f.streams);
     }
   }
 }
 
 /// Calls `f(place in the tile, pointer or null)` for the element that each index names.
 template <class Source, int I, int From, class T, std::int64_t Size, class F>
-ASHLAR_INLINE void each_indexed(frame<Source>& f, const F& visit) {
+ASHLAR_TILE_STEP void each_indexed(frame<Source>& f, const F& visit) {
   constexpr int n = facts<Source>::code.at(I).count - From;
   const auto in_memory = [](const auto& v) {
     using V = std::remove_cvref_t<decltype(v)>;
@@ -103,7 +103,8 @@ ASHLAR_INLINE void each_indexed(frame<Source>& f, const F& visit) {
     }
   };
   [&]<int... K>(std::integer_sequence<int, K...>) {
-    const auto indices = std::tuple(in_memory(f.template operand<I, From + K>())...);
+    const auto indices =
+        std::tuple(in_memory(static_cast<operand_slot<Source, I, From + K>&>(f).x)...);
     for (std::int64_t k = 0; k < Size; ++k) {
       const std::array<std::int64_t, static_cast<std::size_t>(n)> index{
           at(std::get<K>(indices), k)...};
@@ -122,9 +123,9 @@ void gather(frame<Source>& f) {
   each_indexed<Source, I, 0, const T, size>(
       f, [&](std::int64_t k, const T* p) { to.element[k] = p != nullptr ? *p : fill; });
   if constexpr (i.type.rank == 0) {
-    f.template get<I>().value = to.element[0];
+    static_cast<slot<Source, I>&>(f).x.value = to.element[0];
   } else {
-    to.read_into(f.template get<I>());
+    to.read_into(static_cast<slot<Source, I>&>(f).x);
   }
 }
 
@@ -139,7 +140,7 @@ void scatter(frame<Source>& f) {
       }
     });
   };
-  const auto& from = f.template operand<I, 0>();
+  const auto& from = static_cast<operand_slot<Source, I, 0>&>(f).x;
   if constexpr (type.rank == 0) {
     run(&from.value);
   } else {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -98,6 +99,36 @@ struct facts {
     constexpr std::int64_t enough = 1 << 17;  // elements computed while threads start
     return std::max<std::int64_t>(enough / (loops ? elements * 32 : elements), 1);
   }();
+
+  /// Whether large results may be written past the caches: each place is written once and nothing
+  /// is read back.
+  static constexpr bool may_stream = [] {
+    for (int i = 0; i < size; ++i) {
+      const tile::opcode op = code.at(i).op;
+      if (info(op).regions > 0 || (tile::writes(op) && op != tile::opcode::store) ||
+          (tile::reads(op) && code.parameter_at(code.at(i).index).written)) {
+        return false;
+      }
+    }
+    return true;
+  }();
+  /// Whether this launch does so: what it writes is more than the last cache keeps for its readers.
+  static bool streams(std::span<const tile::argument> arguments) {
+    if constexpr (may_stream) {
+      constexpr std::int64_t enough = 32 << 20;  // bytes
+      for (int k = 0; k < code.parameter_count; ++k) {
+        const tile::argument& a = arguments[static_cast<std::size_t>(k)];
+        auto bytes = static_cast<std::int64_t>(size_of(code.parameter_at(k).element));
+        for (int axis = 0; axis < a.rank; ++axis) {
+          bytes *= a.extents[static_cast<std::size_t>(axis)];
+        }
+        if (code.parameter_at(k).written && bytes >= enough) {
+          return true;
+        }
+      }
+    }
+    return false;
+  }
 
   /// The `yield` of an instruction's first region, and that of its last.
   static constexpr int first_yield(int owner) { return tile::at(structure.first_yield, owner); }
@@ -356,10 +387,16 @@ consteval auto value_tag() {
   }
 }
 
+/// Where a frame has the value of instruction `I`. A frame is cast to it where the value is used: a
+/// function for each would be one more to compile.
 template <class Source, int I>
 struct slot {
-  typename decltype(value_tag<Source, I>())::type value;
+  typename decltype(value_tag<Source, I>())::type x;
 };
+
+/// That of operand `K` of instruction `I`.
+template <class Source, int I, int K>
+using operand_slot = slot<Source, facts<Source>::code.operand(I, K)>;
 
 template <class Source, class Sequence>
 struct slots;
@@ -376,16 +413,7 @@ struct frame : detail::slots<Source, std::make_integer_sequence<int, facts<Sourc
   std::byte* lines[static_cast<std::size_t>(facts<Source>::size)];  ///< of staged loads and stores
   tile::grid place;
   tile::grid grid;
-
-  template <int I>
-  ASHLAR_INLINE auto& get() {
-    return static_cast<detail::slot<Source, I>&>(*this).value;
-  }
-  /// The value of operand `K` of instruction `I`.
-  template <int I, int K>
-  ASHLAR_INLINE auto& operand() {
-    return get<facts<Source>::code.operand(I, K)>();
-  }
+  bool streams;  ///< see `facts::streams`
 };
 
 template <class Source, int I>

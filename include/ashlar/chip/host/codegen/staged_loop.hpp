@@ -24,9 +24,9 @@ namespace ashlar::chip::host_codegen::detail {
 
 /// The instructions from `Begin` to `End`, which is a `yield` or the end of the program.
 template <class Source, int Begin, int End>
-ASHLAR_INLINE void run_region(frame<Source>& f);
+ASHLAR_TILE_STEP void run_region(frame<Source>& f);
 template <class Source, int Yield, int To>
-ASHLAR_INLINE void carry(frame<Source>& f);
+ASHLAR_TILE_STEP void carry(frame<Source>& f);
 
 /// One load or store of a staged loop.
 template <class Source, int I>
@@ -46,24 +46,28 @@ class staged_line {
   ///
   /// Returns: the end of the counters for which it is all there, in rounds of `step`; the least
   ///          number where it is not.
-  ASHLAR_INLINE std::int64_t find(frame<Source>& f, std::int64_t step) {
+  ASHLAR_TILE_STEP std::int64_t find(frame<Source>& f, std::int64_t step) {
     const view_in_frame& v = f.views[i.index];
     const auto at = offsets < Source, I, writes ? 1 : 0 > (f);
     std::uint64_t place = 0;  // an offset outside the view may be any number
     std::uint64_t forward = 0;
     unsigned whole = v.strides[rank - 1] == 1;
     std::int64_t end = std::numeric_limits<std::int64_t>::max();
-    unrolled<rank>([&](auto k) __attribute__((always_inline)) {
-      const auto stride = static_cast<std::uint64_t>(v.strides[k]);
-      const std::int64_t most = v.extents[k] - (k == rank - 1 ? size : 1);
-      const std::int64_t o = at[static_cast<std::size_t>(k())];
-      place += static_cast<std::uint64_t>(o) * stride;
-      whole &= static_cast<unsigned>(o >= 0) & static_cast<unsigned>(o <= most);
-      if constexpr (facts_of::code.operand(I, k + (writes ? 1 : 0)) == counter) {
-        forward += static_cast<std::uint64_t>(step) * stride;
-        end = std::min(end, most + 1);
-      }
-    });
+    [&]<int... K>(std::integer_sequence<int, K...>) ASHLAR_TILE_LAMBDA {
+      constexpr auto room = [](int k) { return k == rank - 1 ? size : 1; };
+      constexpr auto moves = [](int k) {
+        return facts_of::code.operand(I, k + (writes ? 1 : 0)) == counter;
+      };
+      ((place += static_cast<std::uint64_t>(at[K]) * static_cast<std::uint64_t>(v.strides[K])),
+       ...);
+      ((whole &=
+        static_cast<unsigned>(at[K] >= 0) & static_cast<unsigned>(at[K] <= v.extents[K] - room(K))),
+       ...);
+      ((forward +=
+        moves(K) ? static_cast<std::uint64_t>(step) * static_cast<std::uint64_t>(v.strides[K]) : 0),
+       ...);
+      ((end = moves(K) ? std::min(end, v.extents[K] - room(K) + 1) : end), ...);
+    }(std::make_integer_sequence<int, rank>{});
     forward_ = static_cast<std::int64_t>(forward * sizeof(T));
     copied_ = whole == 0;
     if (!copied_) [[likely]] {
@@ -76,9 +80,9 @@ class staged_line {
     f.lines[I] = reinterpret_cast<std::byte*>(copy_);
     return std::numeric_limits<std::int64_t>::min();
   }
-  ASHLAR_INLINE void advance(frame<Source>& f) const { f.lines[I] += forward_; }
+  ASHLAR_TILE_STEP void advance(frame<Source>& f) const { f.lines[I] += forward_; }
   /// Writes what of a copied line is inside.
-  ASHLAR_INLINE void leave(frame<Source>& f) const {
+  ASHLAR_TILE_STEP void leave(frame<Source>& f) const {
     if constexpr (writes) {
       if (copied_) {
         scatter_block<type, rank>(copy_, f.arguments[i.index], offsets<Source, I, 1>(f));
@@ -92,19 +96,23 @@ class staged_line {
   alignas(64) T copy_[static_cast<std::size_t>(size)];
 };
 
+template <class Source, int... I>
+struct staged_line_set : staged_line<Source, I>... {};
+
 /// The rounds of loop `I` from `n` to `end`, whose carried values are set.
 template <class Source, int I>
-ASHLAR_INLINE void staged_loop(frame<Source>& f, std::int64_t n, std::int64_t end,
-                               std::int64_t step) {
+ASHLAR_TILE_STEP void staged_loop(frame<Source>& f, std::int64_t n, std::int64_t end,
+                                  std::int64_t step) {
   constexpr int yield = facts<Source>::first_yield(I);
   constexpr auto& list = facts<Source>::template staged_lines<I>;
-  [&]<std::size_t... K>(std::index_sequence<K...>) __attribute__((always_inline)) {
-    std::tuple<staged_line<Source, list[K]>...> lines;
+  [&]<std::size_t... K>(std::index_sequence<K...>) ASHLAR_TILE_LAMBDA {
+    staged_line_set<Source, list[K]...> lines;
     for (bool more = n < end; more;) {
-      f.template get<I + 1>().value = n;
-      const std::int64_t until = std::min({std::get<K>(lines).find(f, step)...});
+      static_cast<slot<Source, I + 1>&>(f).x.value = n;
+      std::int64_t until = end;
+      ((until = std::min(until, lines.staged_line<Source, list[K]>::find(f, step))), ...);
       for (;;) {
-        f.template get<I + 1>().value = n;
+        static_cast<slot<Source, I + 1>&>(f).x.value = n;
         run_region<Source, I + 1, yield>(f);
         carry<Source, yield, I + 2>(f);
         more = end - n > step;
@@ -115,12 +123,11 @@ ASHLAR_INLINE void staged_loop(frame<Source>& f, std::int64_t n, std::int64_t en
         if (n >= until) {
           break;
         }
-        (std::get<K>(lines).advance(f), ...);
+        (lines.staged_line<Source, list[K]>::advance(f), ...);
       }
-      (std::get<K>(lines).leave(f), ...);
+      (lines.staged_line<Source, list[K]>::leave(f), ...);
     }
-  }
-  (std::make_index_sequence<list.size()>{});
+  }(std::make_index_sequence<list.size()>{});
 }
 
 }  // namespace ashlar::chip::host_codegen::detail

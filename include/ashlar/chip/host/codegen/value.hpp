@@ -15,6 +15,19 @@
 #include "ashlar/simd/memory.hpp"
 #include "ashlar/simd/vec.hpp"
 
+/// Code of one program of the grid. All of it has to be inlined, so that its values live in
+/// registers. g++ inlines it at once into the function that is `ASHLAR_TILE_PROGRAM`: what is
+/// always inlined would be optimised again at every level. clang flattens one level only.
+#ifdef __clang__
+#define ASHLAR_TILE_STEP [[gnu::always_inline]] inline
+#define ASHLAR_TILE_LAMBDA __attribute__((always_inline))
+#define ASHLAR_TILE_PROGRAM
+#else
+#define ASHLAR_TILE_STEP inline
+#define ASHLAR_TILE_LAMBDA
+#define ASHLAR_TILE_PROGRAM __attribute__((flatten))
+#endif
+
 /// Tile IR as native code: how a tile lives while its kernel runs.
 namespace ashlar::chip::host_codegen {
 
