@@ -32,20 +32,19 @@ namespace programs = ashlar::ops::programs;
 namespace hand = ashlar::chip::host_kernels;
 
 /// Memory as every framework hands it out: where cache lines begin.
+template <class T>
 struct aligned {
-  using value_type = float;
+  using value_type = T;
   static constexpr std::align_val_t alignment{64};
 
-  float* allocate(std::size_t n) {
-    return static_cast<float*>(::operator new(n * sizeof(float), alignment));
-  }
-  void deallocate(float* p, std::size_t) { ::operator delete(p, alignment); }
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), alignment)); }
+  void deallocate(T* p, std::size_t) { ::operator delete(p, alignment); }
   bool operator==(const aligned&) const = default;
 };
 
 struct array {
   al::tensor_spec spec;
-  std::vector<float, aligned> values;
+  std::vector<float, aligned<float>> values;
 
   explicit array(std::initializer_list<std::int64_t> extents, unsigned seed = 1)
       : spec(al::contiguous_spec(al::dtype::float32, {extents.begin(), extents.size()})),
