@@ -58,7 +58,9 @@ TEST_CASE("graph/tiles: reductions of rows and softmax join what is around them"
 TEST_CASE("graph/tiles: normalisation joins what is around it, up to the order of sums") {
   check_all<float>(norms{}, by_blocks);
   for (const auto& [rows, columns] : sizes) {
-    check_size<host, float>(norms{}, by_programs, up_to_rounding(columns), rows, columns);
+    if (columns <= 16384) {  // more than a tile has
+      check_size<host, float>(norms{}, by_programs, up_to_rounding(columns), rows, columns);
+    }
   }
 }
 TEST_CASE("graph/tiles: products of rows are in one kernel with what is around them") {
