@@ -10,6 +10,7 @@
 #include <cstring>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "ashlar/graph/capture.hpp"
 #include "ashlar/graph/tiles.hpp"
@@ -126,6 +127,40 @@ struct block {
   }
 };
 
+// ---- GPT-2, 12 layers, 128 tokens: to be captured only ------------------------------------------
+
+struct gpt {
+  static constexpr std::int64_t tokens = 128, width = 768, heads = 12, head = 64;
+  struct layer {
+    floats scale1 = blank({width}), shift1 = blank({width}), scale2 = blank({width}),
+           shift2 = blank({width}), qkv = blank({3 * width, width}), qkv_bias = blank({3 * width}),
+           out = blank({width, width}), out_bias = blank({width}), up = blank({4 * width, width}),
+           up_bias = blank({4 * width}), down = blank({width, 4 * width}),
+           down_bias = blank({width});
+  };
+  std::vector<layer> layers = std::vector<layer>(12);
+  floats scale = blank({width}), shift = blank({width}), words = blank({50257, width});
+
+  static floats blank(const al::shape& s) { return al::empty<floats>(s); }  // nobody reads it
+
+  auto operator()(const auto& embedded) const {
+    auto x = embedded;
+    for (const layer& l : layers) {
+      const auto all = al::linear(al::layer_norm(x, l.scale1, l.shift1, 1e-5), l.qkv, l.qkv_bias);
+      const auto part = [&](std::int64_t i) {
+        const auto y = al::narrow(all, 1, i * width, width);
+        return al::transpose(al::reshape(y, al::shape{1, tokens, heads, head}), 1, 2);
+      };
+      const auto mixed = al::scaled_dot_product_attention(part(0), part(1), part(2), true);
+      const auto merged = al::reshape(al::transpose(mixed, 1, 2), al::shape{tokens, width});
+      x = al::add(x, al::linear(merged, l.out, l.out_bias));
+      const auto wide = al::linear(al::layer_norm(x, l.scale2, l.shift2, 1e-5), l.up, l.up_bias);
+      x = al::add(x, al::linear(al::gelu_tanh(wide), l.down, l.down_bias));
+    }
+    return al::linear(al::layer_norm(x, scale, shift, 1e-5), words);
+  }
+};
+
 void report(benchmark::State& state, std::int64_t moved) {
   state.counters["bytes_outside_matmul"] =
       benchmark::Counter(static_cast<double>(moved), benchmark::Counter::kDefaults);
@@ -168,6 +203,13 @@ void compiling(benchmark::State& state, const F& f, const X&... x) {
   }
 }
 template <class F, class... X>
+void capturing(benchmark::State& state, const F& f, const X&... x) {
+  for (auto _ : state) {
+    auto made = graph::capture(f, x...);
+    benchmark::DoNotOptimize(made);
+  }
+}
+template <class F, class... X>
 void in_torch(benchmark::State& state, const F& f, const X&... x) {
   const at::InferenceMode mode;
   at::set_num_threads(1);
@@ -196,6 +238,14 @@ const bool registered = [] {
   add("norm_gelu/f32/elements:16M", &c, al::randn<floats>({chain::rows, chain::columns}, 1),
       al::randn<floats>({chain::rows, chain::columns}, 2));
   add("llama_block/f32/d:768/T:128", &b, al::randn<floats>({block::tokens, block::width}, 10));
+  static const gpt g;
+  const floats embedded = gpt::blank({gpt::tokens, gpt::width});
+  benchmark::RegisterBenchmark("gpt2/layers:12/impl:ashlar_capture_time", [=](benchmark::State& s) {
+    capturing(s, g, embedded);
+  })->Unit(benchmark::kMillisecond);
+  benchmark::RegisterBenchmark("gpt2/layers:12/impl:ashlar_compile_time", [=](benchmark::State& s) {
+    compiling(s, g, embedded);
+  })->Unit(benchmark::kMillisecond);
   return true;
 }();
 

@@ -246,9 +246,8 @@ class fused_kernel final : public operation {
       return p;
     }
     if (calls_.by_blocks && walked.size != 0) {
-      // The largest of what is between calls, so that the first cache, or with products the second
-      // one, holds several.
-      const std::int64_t most = multiplies_ ? 1 << 20 : 1 << 15;
+      // Of what is between calls the largest: the second cache holds several.
+      const std::int64_t most = multiplies_ ? 1 << 20 : 1 << 16;
       p.cuts.emplace(calls_.body, specs, shape(walked.shape()), rows, most);
       return p;
     }

@@ -219,6 +219,34 @@ tensor_handle alias_of(const tensor_handle& x, const tensor_spec& s) {
       ref<tensor_body>(body_of<key_set<keys::backend<C>>>::alias(s, *x.body(), size_of(s.type))));
 }
 
+/// What the next block reads and writes, fetched a part after each call of this one: calls compute
+/// while memory works.
+class fetcher {
+ public:
+  /// `calls`: after so many parts it is done.
+  explicit fetcher(std::int64_t calls) : calls_(calls) {}
+
+  void add(const std::byte* first, std::int64_t bytes) { ranges_.push_back({first, bytes, 0}); }
+  void clear() { ranges_.clear(); }
+  void fetch_part() {
+    constexpr std::int64_t line = 64;
+    for (range& r : ranges_) {
+      const std::int64_t end = std::min(r.bytes, r.done + ceil_div(r.bytes, calls_ * line) * line);
+      for (; r.done < end; r.done += line) {
+        __builtin_prefetch(r.first + r.done, 0, 2);
+      }
+    }
+  }
+
+ private:
+  struct range {
+    const std::byte* first;
+    std::int64_t bytes, done;
+  };
+  std::int64_t calls_;
+  std::vector<range> ranges_;
+};
+
 /// Runs the calls of a body for each block of the domain, by the operators' kernels.
 ///
 /// `never_cut`: of each argument. A product takes its arguments but the first as they are.
@@ -238,7 +266,21 @@ void run_blocks(const graph& body, const block_plan& plan, const std::vector<boo
     std::vector<tensor_handle> made(body.values.size());
     std::vector<tensor_handle> given;
     const typename context<C>::use_allocator here(places);
+    fetcher ahead(static_cast<std::int64_t>(body.nodes.size() - in.size()));
+    const auto fetch = [&](const tensor_handle& x, std::int64_t box, bool fits) {
+      const tensor_spec s = fits ? plan.cut(x.spec(), box) : x.spec();
+      if (fits && s.contiguous && s.size < x.size()) {
+        const auto element = static_cast<std::int64_t>(size_of(s.type));
+        ahead.add(x.bytes() + (s.offset - x.spec().offset) * element, s.size * element);
+      }
+    };
     for (std::int64_t box = begin; box < end; ++box) {
+      ahead.clear();
+      for (std::size_t k = 0; box + 1 < end && k < in.size() + out.size(); ++k) {
+        const bool reads = k < in.size();
+        fetch(reads ? in[k] : out[k - in.size()], box + 1,
+              reads ? !never_cut[k] : !lost[k - in.size()]);
+      }
       std::size_t next = 0;
       for (std::size_t i = 0; i < body.nodes.size(); ++i) {
         const node& n = body.nodes[i];
@@ -269,6 +311,7 @@ void run_blocks(const graph& body, const block_plan& plan, const std::vector<boo
         places.next(room > 0 ? to : nullptr, static_cast<std::size_t>(room));
         n.op->run(given, n.attributes, std::span(&made[u], 1));
         places.next(nullptr, 0);
+        ahead.fetch_part();
         if (result >= 0 && made[u].bytes() != to) {
           std::memcpy(to, made[u].bytes(), static_cast<std::size_t>(room));  // it was small
         }
