@@ -46,7 +46,8 @@ class grad_scaler {
   /// Steps in a row that were taken since the factor last changed.
   [[nodiscard]] std::int64_t streak() const { return streak_; }
   /// Goes on where another scaler was.
-  /// Throws: `argument_error` for a factor that is not positive and finite, or a streak out of range.
+  /// Throws: `argument_error` for a factor that is not positive and finite, or a streak out of
+  /// range.
   void restore(double factor, std::int64_t streak) {
     const auto restored = static_cast<float>(factor);
     require("factor", factor, restored > 0 && std::isfinite(restored), "positive and finite");

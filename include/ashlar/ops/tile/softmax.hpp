@@ -103,8 +103,8 @@ template <bool Log>
 struct softmax_by_tiles {
   template <Floating T, class C>
   static void impl(context<C>& on, view<T> out, view<const T> self, std::int64_t axis) {
-    run_rows<programs::softmax<T, Log, fold_block<C>>>(
-        on, row_axis("softmax", axis, self.rank()), std::tuple<>(), out, self);
+    run_rows<programs::softmax<T, Log, fold_block<C>>>(on, row_axis("softmax", axis, self.rank()),
+                                                       std::tuple<>(), out, self);
   }
 };
 template <bool Log>
