@@ -123,7 +123,8 @@ decltype(auto) example(recorder& to, graph& g, const A& a, std::size_t& count) {
     tensor_spec s = a.spec();
     s.offset = 0;
     const std::int32_t place = g.add(
-        {.kind = node_kind::placeholder, .name = "x" + std::to_string(count++)}, std::array{s});
+        {.kind = node_kind::placeholder, .name = std::string("x").append(std::to_string(count++))},
+        std::array{s});
     return to.stand_in<capturable<A>>(g.nodes[static_cast<std::size_t>(place)].out[0]);
   } else {
     return (a);
