@@ -3,6 +3,7 @@
 
 #include <array>
 #include <string_view>
+#include <vector>
 
 #include "ashlar/graph/passes.hpp"
 #include "support/random_graph.hpp"
@@ -65,6 +66,11 @@ TEST_CASE(
       return graph::is_call_of<ashlar::ops::matmul>(n);
     };
     REQUIRE(program.run(graph::reorder_for_overlap(program.captured, products)) == expected);
+    std::vector<ashlar::tensor_spec> specs;
+    for (const graph::value_id v : program.captured.made_by(graph::node_kind::placeholder)) {
+      specs.push_back(program.captured.spec(v));
+    }
+    REQUIRE(program.run(graph::propagate(program.captured, specs)) == expected);
     graph::graph all = program.captured;
     for (const std::size_t round : {0u, 1u}) {
       for (std::size_t i = 0; i < passes.size(); ++i) {
