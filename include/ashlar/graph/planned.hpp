@@ -11,7 +11,6 @@
 #include <utility>
 #include <vector>
 
-#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/dispatch/allocate.hpp"
 #include "ashlar/graph/arena.hpp"
 #include "ashlar/graph/eager.hpp"
@@ -62,7 +61,7 @@ class kernel_room final : public memory::resource {
  private:
   std::byte* take(std::size_t n) {
     std::byte* const p = begin_ + used_;
-    used_ += ceil_div(n, alignment_) * alignment_;
+    used_ += (n + alignment_ - 1) / alignment_ * alignment_;
     wanted_ = std::max(wanted_, used_);
     return used_ <= bytes_ ? p : nullptr;
   }
