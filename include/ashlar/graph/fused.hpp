@@ -324,7 +324,7 @@ class fused_kernel final : public operation {
     }
     while (true) {
       try {
-        launch(on, p, in, out);
+        launch_program(on, p, in, out);
         p.proven = true;
         return;
       } catch (const error& e) {
@@ -345,8 +345,8 @@ class fused_kernel final : public operation {
     }
   }
 
-  void launch(context<C>& on, const plan& p, std::span<const tensor_handle> in,
-              std::span<const tensor_handle> out) const {
+  void launch_program(context<C>& on, const plan& p, std::span<const tensor_handle> in,
+                      std::span<const tensor_handle> out) const {
     std::vector<tile::argument> arguments = p.arguments;
     p.layout->each_launch([&](std::span<const std::int64_t> offset) {
       for (std::size_t k = 0; k < arguments.size(); ++k) {

@@ -425,7 +425,7 @@ class fuser {
 /// Cost: a few microseconds for each call; programs are written when kernels first run.
 template <class C>
 [[nodiscard]] graph fuse(const graph& g, const fusion_options& options = {}) {
-  constexpr std::int64_t any = std::numeric_limits<std::int64_t>::max();
+  static constexpr std::int64_t any = std::numeric_limits<std::int64_t>::max();
   const std::int64_t fold = [] {
     if constexpr (RunsTiles<C>) {
       return std::int64_t{chip::blocks_of<C>::fold};
