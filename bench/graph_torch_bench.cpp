@@ -71,8 +71,8 @@ struct block {
   static constexpr std::int64_t tokens = 128, width = 768, heads = 12, head = 64, hidden = 2048;
   floats first = al::randn<floats>({width}, 1), second = al::randn<floats>({width}, 2);
   floats q = weight(width, width, 3), k = weight(width, width, 4), v = weight(width, width, 5),
-         o = weight(width, width, 6), gate = weight(hidden, width, 7), up = weight(hidden, width, 8),
-         down = weight(width, hidden, 9);
+         o = weight(width, width, 6), gate = weight(hidden, width, 7),
+         up = weight(hidden, width, 8), down = weight(width, hidden, 9);
   integers positions = al::arange<integers>(tokens);
   at::Tensor tfirst = copy_of(first), tsecond = copy_of(second), tq = copy_of(q), tk = copy_of(k),
              tv = copy_of(v), to = copy_of(o), tgate = copy_of(gate), tup = copy_of(up),
@@ -92,15 +92,15 @@ struct block {
   auto operator()(const auto& x) const {
     const auto n = al::rms_norm(x, first, 1e-5);
     const auto split = [](const auto& y) {
-      return al::reshape(y, al::shape{tokens, heads, head});
+      return al::reshape(y, al::shape{1, tokens, heads, head});
     };
     const auto turned = [&](const auto& y) {
-      return al::transpose(al::rope(y, positions, 10000.0, false), 0, 1);
+      return al::transpose(al::rope(y, positions, 10000.0, false), 1, 2);
     };
     const auto mixed = al::scaled_dot_product_attention(
         turned(split(al::linear(n, q))), turned(split(al::linear(n, k))),
-        al::transpose(split(al::linear(n, v)), 0, 1), true);
-    const auto merged = al::reshape(al::transpose(mixed, 0, 1), al::shape{tokens, width});
+        al::transpose(split(al::linear(n, v)), 1, 2), true);
+    const auto merged = al::reshape(al::transpose(mixed, 1, 2), al::shape{tokens, width});
     const auto y = al::add(x, al::linear(merged, o));
     const auto m = al::rms_norm(y, second, 1e-5);
     return al::add(y, al::linear(al::swiglu(al::linear(m, gate), al::linear(m, up)), down));
@@ -111,7 +111,7 @@ struct block {
   at::Tensor in_torch(const at::Tensor& x) const {
     const auto n = norm(x, tfirst);
     const auto split = [](const at::Tensor& y) {
-      return y.view({tokens, heads, head}).transpose(0, 1);
+      return y.view({1, tokens, heads, head}).transpose(1, 2);
     };
     const auto turned = [&](const at::Tensor& y) {
       const auto halves = y.chunk(2, -1);
@@ -120,7 +120,7 @@ struct block {
     const auto mixed = std::get<0>(at::_scaled_dot_product_attention(
         turned(split(at::linear(n, tq))), turned(split(at::linear(n, tk))),
         split(at::linear(n, tv)), {}, 0.0, false, true));
-    const auto y = x + at::linear(mixed.transpose(0, 1).reshape({tokens, width}), to);
+    const auto y = x + at::linear(mixed.transpose(1, 2).reshape({tokens, width}), to);
     const auto m = norm(y, tsecond);
     return y + at::linear(at::silu(at::linear(m, tgate)) * at::linear(m, tup), tdown);
   }
@@ -193,8 +193,7 @@ void add(const std::string& name, const F* f, const X&... x) {
 const bool registered = [] {
   static const chain c;
   static const block b;
-  add("norm_gelu/f32/elements:16M", &c,
-      al::randn<floats>({chain::rows, chain::columns}, 1),
+  add("norm_gelu/f32/elements:16M", &c, al::randn<floats>({chain::rows, chain::columns}, 1),
       al::randn<floats>({chain::rows, chain::columns}, 2));
   add("llama_block/f32/d:768/T:128", &b, al::randn<floats>({block::tokens, block::width}, 10));
   return true;

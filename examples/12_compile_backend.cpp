@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // A compile backend written from outside: capture a model, print it, rewrite it with a pass, print
 // it again, compile it, run it.
+#include <array>
 #include <ashlar/graph.hpp>
+#include <ashlar/graph/compile.hpp>
 #include <ashlar/ops.hpp>
 #include <ashlar/stack.hpp>
 #include <cstdio>
-#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 namespace al = ashlar;
@@ -63,9 +65,9 @@ struct my_backend {
         }
       }
     }
-    std::vector<al::tensor_handle> operator()(const std::vector<al::tensor_handle>& given) {
+    std::vector<al::tensor_handle> operator()(std::span<const al::tensor_handle> given) {
       for (std::size_t i = 0; i < arguments_.size(); ++i) {
-        registers_[arguments_[i]] = given.at(i);
+        registers_[arguments_[i]] = given[i];
       }
       const auto all = [&](const std::vector<graph::value_id>& values) {
         std::vector<al::tensor_handle> tensors;
@@ -97,6 +99,7 @@ struct my_backend {
     return program(mine);
   }
 };
+static_assert(graph::Backend<my_backend>);
 
 int main() {
   const real w1 = al::randn<real>({3, 4}, 1);
@@ -115,11 +118,13 @@ int main() {
   const graph::graph rewritten = use_my_lib(captured);
   std::printf("== rewritten\n%s", to_text(rewritten).c_str());
 
-  auto compiled = my_backend{}.compile(captured);
-  const real y(compiled({x})[0]);
-  const bool equal = al::to_vector(y) == al::to_vector(model(x));
-  std::printf("== run\n%s, after %d calls of %s\n", equal ? "the same bits" : "OTHER BITS",
-              my_lib::custom_add::runs, std::string(my_lib::custom_add::name).c_str());
+  auto compiled = graph::compile(model, my_backend{});  // called like `model`
+  const bool equal = al::to_vector(compiled(x)) == al::to_vector(model(x));
+  static_cast<void>(compiled(al::randn<real>({5, 3}, 5)));  // another shape: compiled anew
+  std::printf("== run\n%s, after %d calls of %s\ncompiled %d times: %s\n",
+              equal ? "the same bits" : "OTHER BITS", my_lib::custom_add::runs,
+              std::string(my_lib::custom_add::name).c_str(),
+              static_cast<int>(compiled.statistics().compiled), compiled.why().front().c_str());
   return equal ? 0 : 1;
 }
 // prints: == captured
@@ -145,4 +150,5 @@ int main() {
 // prints: %custom_add_1 = my_lib::custom_add %x0, %custom_add : f32[2, 3]
 // prints: return %custom_add_1
 // prints: == run
-// prints: the same bits, after 2 calls of my_lib::custom_add
+// prints: the same bits, after 4 calls of my_lib::custom_add
+// prints: compiled 2 times: tensor 0 is [5, 3], not [2, 3]

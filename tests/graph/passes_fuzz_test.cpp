@@ -48,7 +48,7 @@ TEST_CASE(
   int saved = 0;
   for (std::uint64_t seed = 0; seed < 2000; ++seed) {
     CAPTURE(seed);
-    const random_graph program(seed);
+    const random_graph program(seed, {.calls = 8 + static_cast<int>(seed % 28)});
     const auto expected = program.run(program.captured);
     for (std::size_t i = 0; i < passes.size(); ++i) {
       CAPTURE(passes[i].name);

@@ -378,12 +378,12 @@ TEST_CASE("graph/passes: the manager runs passes in order, times them and says w
   CHECK(reports.size() % 5 == 0);
   CHECK(reports.front().name == "functionalise");
   CHECK(reports.front().changed);
-  const std::vector<std::string> diff{"- fill.in_place(float32[])",
-                                      "- add.in_place(float32[3], float32[3])"};
-  for (const std::string& line : diff) {
-    CAPTURE(line);
-    CHECK(std::ranges::find(reports.front().diff, line) != reports.front().diff.end());
-  }
+  CHECK(std::ranges::any_of(reports.front().diff, [](const std::string& line) {
+    return line.starts_with("- add.in_place %neg_1, %neg_2");
+  }));
+  CHECK(std::ranges::any_of(reports.front().diff, [](const std::string& line) {
+    return line.starts_with("+ %add = add %neg_1, %neg_2");
+  }));
   CHECK(to_text(reports).find("functionalise") != std::string::npos);
   for (std::size_t i = reports.size() - 5; i < reports.size(); ++i) {
     CHECK_FALSE(reports[i].changed);  // the last round

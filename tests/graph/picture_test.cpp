@@ -101,7 +101,7 @@ TEST_CASE("graph/picture: a browser draws every node and answers to clicks") {
     CHECK(dom.find("drawn: " + std::to_string(nodes) + " " + std::to_string(edges_of(g)) + " 3<") !=
           std::string::npos);
     CHECK(dom.find("over each other: 0<") != std::string::npos);
-    CHECK(dom.find("told: %__script__b__odd_____i_ = placeholder") != std::string::npos);
+    CHECK(dom.find("told: %__script__b__odd_____i = placeholder") != std::string::npos);
     CHECK(dom.find("left: " + std::to_string(1 + users.size()) + "<") != std::string::npos);
     CHECK(dom.find("left again: " + std::to_string(nodes) + "<") != std::string::npos);
     CHECK(dom.find("found: 1<") != std::string::npos);

@@ -19,9 +19,9 @@ TEST_CASE("graph/tiles: random graphs have the operators' bits, with writes and 
     random_graph r(seed, {.calls = 18});
     const auto eager = r.run(r.captured);
     const bool blocks = seed % 2 == 0;
-    auto compiled = graph::tiles<ashlar::chip::host>{
-        .options = {.reorder_sums = false,
-                    .host_blocks = blocks}}.compile(r.captured);
+    auto compiled =
+        graph::tiles<ashlar::chip::host>{.options = {.reorder_sums = false, .host_blocks = blocks}}
+            .compile(r.captured);
     for (const auto* kernel : compiled.kernels()) {
       ++kernels;
       std::vector<ashlar::tensor_spec> in;

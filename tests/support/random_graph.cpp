@@ -95,7 +95,7 @@ struct program {
   }
 
   floats unary(const floats& x) {
-    switch (roll.below(13)) {
+    switch (roll.below(16)) {
       case 0:
         return neg(x);
       case 1:
@@ -120,8 +120,10 @@ struct program {
         return cast<float>(x);
       case 11:
         return mul(x, ones<floats>({}));
-      default:
+      case 12:
         return add(x, full<floats>({1}, number()));
+      default:  // of few values, so that there are equal calls, with writes between some
+        return neg(f[static_cast<std::size_t>(roll.below(3))]);
     }
   }
   floats binary(const floats& x) {
@@ -321,7 +323,7 @@ struct program {
   }
   void step() {
     const floats x = roll.of(f);
-    switch (roll.below(12)) {
+    switch (roll.below(13)) {
       case 0:
       case 1:
         return f.push_back(unary(x));

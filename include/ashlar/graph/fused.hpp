@@ -26,11 +26,11 @@ namespace ashlar::graph {
 
 /// What a fused kernel is made of.
 struct fused_calls {
-  graph body;                 ///< placeholders, then calls; its outputs are the kernel's
-  bool by_rows = false;       ///< calls work on whole rows, the last axis
-  bool by_blocks = false;     ///< operators' kernels, block by block, in place of a program
-  std::int32_t domain = 0;    ///< a value of the body that has the shape that is walked
-  std::vector<bool> lost{};   ///< of each output: it has lost the last axis
+  graph body;                ///< placeholders, then calls; its outputs are the kernel's
+  bool by_rows = false;      ///< calls work on whole rows, the last axis
+  bool by_blocks = false;    ///< operators' kernels, block by block, in place of a program
+  std::int32_t domain = 0;   ///< a value of the body that has the shape that is walked
+  std::vector<bool> lost{};  ///< of each output: it has lost the last axis
 };
 
 namespace detail {
@@ -56,8 +56,7 @@ constexpr std::int64_t longest_row() {
   constexpr std::int64_t most = std::int64_t{1} << 14;
   if constexpr (RunsTiles<C>) {
     constexpr std::int64_t tiles = 16;  // at the same time, of four bytes
-    return std::min(most,
-                    static_cast<std::int64_t>(C::description.scratchpad_bytes) / (4 * tiles));
+    return std::min(most, static_cast<std::int64_t>(C::description.scratchpad_bytes) / (4 * tiles));
   } else {
     return most;
   }
@@ -240,8 +239,8 @@ class fused_kernel final : public operation {
       all.push_back(calls_.lost[k] ? geometry::unsqueeze(p.out.back(), p.out.back().rank)
                                    : p.out.back());
     }
-    p.empty = std::all_of(p.out.begin(), p.out.end(),
-                          [](const tensor_spec& s) { return s.size == 0; });
+    p.empty =
+        std::all_of(p.out.begin(), p.out.end(), [](const tensor_spec& s) { return s.size == 0; });
     const bool rows = calls_.by_rows;
     if (p.empty) {
       return p;
@@ -275,8 +274,8 @@ class fused_kernel final : public operation {
       } catch (const error& e) {
         p.obstacle = e.what();
         // It may be that the tiles do not fit into a scratchpad: smaller ones.
-        elements = std::min<std::int64_t>(std::int64_t{p.blocks.rows} * p.blocks.columns,
-                                          elements) / 2;
+        elements =
+            std::min<std::int64_t>(std::int64_t{p.blocks.rows} * p.blocks.columns, elements) / 2;
         if (elements < 16 || (rows && p.blocks.rows == 1)) {
           return p;
         }

@@ -67,9 +67,9 @@ struct block_plan {
   int axis = 0;
   std::int64_t chunk = 1, boxes = 1;
   shape domain{};
-  std::vector<std::int64_t> slot{};          ///< of each value, in the arena; -1: it has none
-  std::vector<std::int64_t> bytes{};         ///< of each value in a whole block
-  std::vector<std::int32_t> output{};        ///< of each value: which one of the kernel; -1: none
+  std::vector<std::int64_t> slot{};           ///< of each value, in the arena; -1: it has none
+  std::vector<std::int64_t> bytes{};          ///< of each value in a whole block
+  std::vector<std::int32_t> output{};         ///< of each value: which one of the kernel; -1: none
   std::vector<std::vector<value_id>> dies{};  ///< after each node
   std::int64_t arena = 0;
 
@@ -132,6 +132,24 @@ struct block_plan {
   }
 
  private:
+  /// An argument that an elementwise call is the last to read, and whose place its result may take;
+  /// -1: none.
+  [[nodiscard]] value_id overwritten(const node& n, value_id result,
+                                     std::span<const tensor_spec> specs,
+                                     const std::vector<std::size_t>& last, std::size_t at) const {
+    if (!n.op->elementwise) {
+      return no_value;
+    }
+    for (const value_id v : n.in) {
+      const auto u = static_cast<std::size_t>(v);
+      const tensor_spec& s = specs[static_cast<std::size_t>(result)];
+      if (last[u] == at && slot[u] >= 0 && specs[u].type == s.type && same_shape(specs[u], s)) {
+        return v;
+      }
+    }
+    return no_value;
+  }
+
   void place(const graph& body, std::span<const tensor_spec> specs, int axes) {
     slot.assign(specs.size(), -1);
     bytes.assign(specs.size(), 0);
@@ -154,6 +172,7 @@ struct block_plan {
       bool taken;
     };
     std::vector<room> rooms;
+    std::vector<bool> moved(specs.size(), false);  // its place went to a result
     for (std::size_t i = 0; i < body.nodes.size(); ++i) {
       for (const value_id v : body.nodes[i].out) {
         const auto u = static_cast<std::size_t>(v);
@@ -162,6 +181,11 @@ struct block_plan {
           bytes[u] = ceil_div(s.size * static_cast<std::int64_t>(size_of(s.type)), 64) * 64;
         }
         if (bytes[u] == 0 || output[u] >= 0) {
+          continue;
+        }
+        if (const value_id over = overwritten(body.nodes[i], v, specs, last, i); over >= 0) {
+          slot[u] = slot[static_cast<std::size_t>(over)];
+          moved[static_cast<std::size_t>(over)] = true;
           continue;
         }
         const auto fits = std::find_if(rooms.begin(), rooms.end(), [&](const room& r) {
@@ -180,7 +204,7 @@ struct block_plan {
         if (last[v] == i) {
           dies[i].push_back(static_cast<value_id>(v));
           for (room& r : rooms) {
-            r.taken = r.taken && r.at != slot[v];
+            r.taken = r.taken && (moved[v] || r.at != slot[v]);
           }
         }
       }
@@ -191,8 +215,8 @@ struct block_plan {
 /// A view of a tensor. Requires: it is on chip `C`.
 template <class C>
 tensor_handle alias_of(const tensor_handle& x, const tensor_spec& s) {
-  return tensor_handle(ref<tensor_body>(
-      body_of<key_set<keys::backend<C>>>::alias(s, *x.body(), size_of(s.type))));
+  return tensor_handle(
+      ref<tensor_body>(body_of<key_set<keys::backend<C>>>::alias(s, *x.body(), size_of(s.type))));
 }
 
 /// Runs the calls of a body for each block of the domain, by the operators' kernels.
@@ -221,16 +245,16 @@ void run_blocks(const graph& body, const block_plan& plan, const std::vector<boo
         const auto u = static_cast<std::size_t>(n.out[0]);
         if (n.kind == node_kind::placeholder) {
           const tensor_handle& x = in[next];
-          made[u] = plan.boxes == 1 || never_cut[next]
-                        ? x
-                        : alias_of<C>(x, plan.cut(x.spec(), box));
+          made[u] =
+              plan.boxes == 1 || never_cut[next] ? x : alias_of<C>(x, plan.cut(x.spec(), box));
           ++next;
           continue;
         }
         given.clear();
         for (std::size_t k = 0; k < n.in.size(); ++k) {
           const auto v = static_cast<std::size_t>(n.in[k]);
-          given.push_back(k > 0 && is_product_of_rows(n) ? in[v] : made[v]);  // placeholders are first
+          given.push_back(k > 0 && is_product_of_rows(n) ? in[v]
+                                                         : made[v]);  // placeholders are first
         }
         std::byte* to = arena.bytes() + std::max<std::int64_t>(plan.slot[u], 0);
         std::int64_t room = plan.bytes[u];

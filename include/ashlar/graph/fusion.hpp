@@ -255,8 +255,9 @@ class fuser {
     std::vector<value_id> in;
     std::vector<value_id> out;
     arguments_of(both, in, out);
-    if ((!blocks_ && (cost > options_.most_instructions ||
-                      in.size() + out.size() > static_cast<std::size_t>(options_.most_arguments))) ||
+    if ((!blocks_ &&
+         (cost > options_.most_instructions ||
+          in.size() + out.size() > static_cast<std::size_t>(options_.most_arguments))) ||
         !uses_fit(both) || leads_back(both)) {
       return;
     }
@@ -276,11 +277,11 @@ class fuser {
       return &x;
     }
     if (blocks_) {  // rows of any lengths, as many
-      const bool alike = x.rank() == y.rank() && x.rank() > 0 &&
-                         same_shape(x.span().first(x.span().size() - 1),
-                                    y.span().first(y.span().size() - 1)) &&
-                         (walks_rows(members_[static_cast<std::size_t>(a)]) ||
-                          walks_rows(members_[static_cast<std::size_t>(b)]));
+      const bool alike =
+          x.rank() == y.rank() && x.rank() > 0 &&
+          same_shape(x.span().first(x.span().size() - 1), y.span().first(y.span().size() - 1)) &&
+          (walks_rows(members_[static_cast<std::size_t>(a)]) ||
+           walks_rows(members_[static_cast<std::size_t>(b)]));
       return alike ? &x : nullptr;
     }
     const auto numbers_of = [&](const shape& few, std::int32_t rows) {

@@ -103,7 +103,13 @@ inline std::string label_of(const node& n) {
     nodes += "{";
     member(nodes, "kind", name_of(n.kind));
     member(nodes, "name", n.kind != node_kind::call && !n.name.empty() ? n.name : s.nodes[i]);
-    member(nodes, "label", detail::label_of(n));
+    std::string label = detail::label_of(n);
+    for (const value_id v : n.out) {
+      if (v >= 0 && static_cast<std::size_t>(v) < g.values.size()) {
+        label.append(v == n.out[0] ? " : " : ", ").append(text_of(g.spec(v)));
+      }
+    }
+    member(nodes, "label", label);
     member(nodes, "text", detail::line_of(g, i, s));
     member(nodes, "where", detail::where_of(n));
     nodes += n.op && n.op->writes != 0 ? ",\"writes\":true}," : "},";

@@ -44,9 +44,9 @@ template <class C>
       bool counts = body == nullptr;
       for (std::size_t i = 0; body != nullptr && i < body->nodes.size(); ++i) {
         const node& call = body->nodes[i];
-        counts = counts || (!is_product(call) &&
-                            std::find(call.in.begin(), call.in.end(), static_cast<value_id>(k)) !=
-                                call.in.end());
+        counts =
+            counts || (!is_product(call) && std::find(call.in.begin(), call.in.end(),
+                                                      static_cast<value_id>(k)) != call.in.end());
       }
       moved += counts ? bytes_of(g.spec(n.in[k])) : 0;
     }

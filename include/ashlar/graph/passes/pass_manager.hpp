@@ -7,6 +7,7 @@
 #include <exception>
 #include <functional>
 #include <source_location>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "ashlar/graph/passes/fold_constants.hpp"
 #include "ashlar/graph/passes/functionalise.hpp"
 #include "ashlar/graph/passes/simplify.hpp"
+#include "ashlar/graph/print.hpp"
 
 namespace ashlar::graph {
 
@@ -42,7 +44,7 @@ struct pass_report {
   std::size_t nodes_before = 0, nodes_after = 0;
   bool changed = false;
   std::chrono::nanoseconds time{};
-  std::vector<std::string> diff{};  ///< lines: `- ` gone, `+ ` new; in order
+  std::vector<std::string> diff{};  ///< lines of the text: `- ` gone, `+ ` new
 };
 
 /// Whether two graphs have the same nodes in the same places.
@@ -57,30 +59,11 @@ struct pass_report {
 
 namespace detail {
 
-/// A node as a line without numbers of values, so that what has only moved up keeps its line.
-[[nodiscard]] inline std::string line_of(const graph& g, const node& n) {
-  constexpr const char* kinds[]{"placeholder", "parameter", "constant", "call"};
-  const auto type = [&](value_id v) {
-    return std::string(name_of(g.spec(v).type)) + to_string(g.spec(v).shape());
-  };
-  std::string line(n.op ? n.op->name : kinds[static_cast<std::size_t>(n.kind)]);
-  if (n.op && n.op->form != form::functional) {
-    line += n.op->form == form::out ? ".out" : ".in_place";
-  }
-  line += n.name.empty() ? "" : " " + n.name;
-  for (const value_id v : n.in) {
-    line += (v == n.in[0] ? "(" : ", ") + type(v);
-  }
-  line += n.in.empty() ? "" : ")";
-  for (const value_id v : n.out) {
-    line += (v == n.out[0] ? " -> " : ", ") + type(v);
-  }
-  return line;
-}
 [[nodiscard]] inline std::vector<std::string> lines_of(const graph& g) {
+  std::istringstream text(to_text(g));
   std::vector<std::string> lines;
-  for (const node& n : g.nodes) {
-    lines.push_back(line_of(g, n));
+  for (std::string line; std::getline(text, line);) {
+    lines.push_back(line);
   }
   return lines;
 }
