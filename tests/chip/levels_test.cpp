@@ -29,14 +29,13 @@ using kernel = npu_codegen_test::dense_gelu<64, 128, 64>;
 using source = chip::host_codegen::source<kernel>;
 
 // What the host's code is made of: a value of C++ for each instruction.
-template <class Frame, int I>
-using value_of = std::remove_cvref_t<decltype(std::declval<Frame&>().template get<I>())>;
+template <class Source, int I>
+using value_of = decltype(chip::host_codegen::detail::slot<Source, I>::x);
 using ashlar::bfloat16;
 // clang-format off
-using frame = chip::host_codegen::frame<source>;
-static_assert(std::is_same_v<value_of<frame, 15>, chip::host_codegen::tile_value<float, 64 * 128>>);
-static_assert(std::is_same_v<value_of<frame, 13>, chip::host_codegen::direct_tile<bfloat16, 64 * 64>>);
-static_assert(std::is_same_v<value_of<frame, 6>, chip::host_codegen::scalar_value<std::int64_t>>);
+static_assert(std::is_same_v<value_of<source, 15>, chip::host_codegen::tile_value<float, 64 * 128>>);
+static_assert(std::is_same_v<value_of<source, 13>, chip::host_codegen::direct_tile<bfloat16, 64 * 64>>);
+static_assert(std::is_same_v<value_of<source, 6>, chip::host_codegen::scalar_value<std::int64_t>>);
 // clang-format on
 
 /// Without indentation: a page may show an inner part by itself.
