@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "ashlar/core/spec.hpp"
+#include "ashlar/dispatch/step.hpp"
 #include "ashlar/graph/attribute.hpp"
 #include "ashlar/graph/operation.hpp"
 #include "ashlar/graph/traced.hpp"
