@@ -16,5 +16,6 @@
 #include "ashlar/graph/recorder.hpp"
 #include "ashlar/graph/results.hpp"
 #include "ashlar/graph/symbolic.hpp"
+#include "ashlar/graph/symbolic_graph.hpp"
 #include "ashlar/graph/typed_operation.hpp"
 #include "ashlar/graph/vocabulary.hpp"
