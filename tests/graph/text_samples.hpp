@@ -16,7 +16,6 @@
 #include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
-#include "ashlar/ops/random.hpp"  // among the prims, of which decompositions ask
 #include "ashlar/ops/reduction.hpp"
 #include "ashlar/ops/views.hpp"
 

@@ -132,17 +132,15 @@ consteval bool decomposes() {
 /// What computes `Op` on a chip before anything is taken apart; or missing.
 template <class Op, class Key>
 consteval found own_rule() {
+  // What is not asked is not instantiated: a decomposition asks for the kernels of all prims.
   if constexpr (BackendKey<Key>) {
-    if (exists<kernel<Op, Key>>) {
+    if constexpr (exists<kernel<Op, Key>>) {
       return unless_fallthrough<kernel<Op, Key>>(found::direct);
-    }
-    if (View<Op>) {
+    } else if constexpr (View<Op>) {
       return found::view;
-    }
-    if (exists<tile_kernel<Op, typename Key::chip>>) {
+    } else if constexpr (exists<tile_kernel<Op, typename Key::chip>>) {
       return found::tile;
-    }
-    if (decomposes<Op, Key>()) {
+    } else if constexpr (decomposes<Op, Key>()) {
       return found::decomposition;
     }
   }
