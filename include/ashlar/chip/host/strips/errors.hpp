@@ -1,27 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <source_location>
-#include <string>
 
-#include "ashlar/core/error.hpp"
-#include "ashlar/tile/opcode.hpp"
+#include "ashlar/chip/unsupported.hpp"
 
 namespace ashlar::chip::strips {
 
 /// An instruction that strips cannot run.
-struct unsupported final : error {
-  tile::opcode op;
-  int instruction;  ///< its place in the program after the passes
-
+struct unsupported final : unsupported_instruction {
   unsupported(tile::opcode what, int at,
               std::source_location where = std::source_location::current())
-      : error(where), op(what), instruction(at) {}
-
- private:
-  [[nodiscard]] std::string message() const override {
-    return "ashlar::chip::strips: %" + std::to_string(instruction) + ": there is no kernel for `" +
-           std::string(tile::info(op).name) + "` of these elements";
-  }
+      : unsupported_instruction("chip::strips", "kernel", what, at, where) {}
 };
 
 }  // namespace ashlar::chip::strips
