@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// `check_packs` compares every program and asserts (chip/random_host.hpp).
 #include <doctest/doctest.h>
 
 #include "chip/random_host.hpp"

@@ -18,6 +18,7 @@
 ///
 /// A kernel is an object whose call takes a `scope` and its parameters; `program_of<K>` traces it.
 /// Everything here is a constant expression: calling a kernel writes instructions, no numbers move.
+/// The language is in one place, as its user reads it.
 namespace ashlar::tile {
 
 template <Scalar T, int... Extents>

@@ -29,7 +29,8 @@ namespace ashlar::chip::source {
 
 namespace detail {
 
-/// Writes the function of one program.
+/// Writes the function of one program. One class, because what an instruction writes depends on the
+/// names, groups and registers of all before it.
 class writer : text_of {
  public:
   writer(const tile::program& p, std::string_view function)

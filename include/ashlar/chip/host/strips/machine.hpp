@@ -23,7 +23,8 @@
 /// Runs a plan, one program of the grid after the other.
 namespace ashlar::chip::strips {
 
-/// What one thread has of a plan while it runs: memory for every value, and where each lies.
+/// What one thread has of a plan while it runs: memory for every value, and where each lies. One
+/// class, because every kind of step reads and moves the same places.
 class machine {
  public:
   /// Bytes of memory that a machine wants, at a multiple of 64.

@@ -22,7 +22,8 @@
 /// A program as steps over memory: what runs together, in which kernels, and where values lie.
 namespace ashlar::chip::strips {
 
-/// How a program is run: made once, read by all threads.
+/// How a program is run: made once, read by all threads. One class, because which instructions run
+/// together and where values lie are decided in turns.
 class plan {
  public:
   /// Requires: `verify` accepts the program.
