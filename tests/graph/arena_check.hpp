@@ -2,15 +2,33 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <tuple>
 #include <vector>
 
 #include "ashlar/graph/arena.hpp"
 #include "ashlar/graph/graph.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/matmul.hpp"
+#include "ashlar/ops/reduction.hpp"
+#include "ashlar/ops/softmax.hpp"
+#include "ashlar/ops/views.hpp"
 
 namespace arena_test {
 
 namespace al = ashlar;
 namespace graph = ashlar::graph;
+
+/// Views of intermediates, one written to, a view that comes out, and many sizes.
+inline constexpr auto busy = [](const auto& x) {
+  auto a = al::add(x, x);
+  auto b = al::matmul(a, al::transpose(a, 0, 1));
+  auto part = al::slice(b, 0, 1, 3);
+  al::scale.in_place(part, 0.5, 0.25);
+  const auto c = al::softmax(b);
+  const auto d = al::matmul(c, al::mul(a, x));
+  const auto e = al::reshape(al::mul(d, d), al::shape{x.size()});
+  return std::tuple(al::sum(e), al::slice(al::add(d, a), 1, 0, 2), d);
+};
 
 /// Whether whoever reads a value finds all of it in the arena: told from a run in which each byte
 /// knows who wrote it last, and not from lifetimes.

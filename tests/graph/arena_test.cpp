@@ -25,17 +25,7 @@ using real = al::tensor<float, al::make_key_set<al::keys::backend<host>>>;
 
 namespace {
 
-/// Views of intermediates, one written to, a view that comes out, and many sizes.
-constexpr auto busy = [](const auto& x) {
-  auto a = al::add(x, x);
-  auto b = al::matmul(a, al::transpose(a, 0, 1));
-  auto part = al::slice(b, 0, 1, 3);
-  al::scale.in_place(part, 0.5, 0.25);
-  const auto c = al::softmax(b);
-  const auto d = al::matmul(c, al::mul(a, x));
-  const auto e = al::reshape(al::mul(d, d), al::shape{x.size()});
-  return std::tuple(al::sum(e), al::slice(al::add(d, a), 1, 0, 2), d);
-};
+using arena_test::busy;
 
 }  // namespace
 

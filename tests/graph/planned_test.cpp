@@ -18,6 +18,7 @@
 #include "ashlar/ops/reduction.hpp"
 #include "ashlar/ops/softmax.hpp"
 #include "ashlar/ops/views.hpp"
+#include "graph/arena_check.hpp"
 
 namespace al = ashlar;
 namespace graph = ashlar::graph;
@@ -26,16 +27,7 @@ using real = al::tensor<float, al::make_key_set<al::keys::backend<host>>>;
 
 namespace {
 
-constexpr auto busy = [](const auto& x) {
-  auto a = al::add(x, x);
-  auto b = al::matmul(a, al::transpose(a, 0, 1));
-  auto part = al::slice(b, 0, 1, 3);
-  al::scale.in_place(part, 0.5, 0.25);
-  const auto c = al::softmax(b);
-  const auto d = al::matmul(c, al::mul(a, x));
-  const auto e = al::reshape(al::mul(d, d), al::shape{x.size()});
-  return std::tuple(al::sum(e), al::slice(al::add(d, a), 1, 0, 2), d);
-};
+using arena_test::busy;
 
 /// Counts what it passes on.
 struct counting final : al::memory::resource {
