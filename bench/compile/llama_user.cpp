@@ -20,8 +20,8 @@ double train_step(const al::models::llama_config& config, const std::vector<std:
   const model llama = model::make(config, 1);
   al::nn::require_grad(llama);
   al::nn::adamw optimizer(llama, {});
-  const auto loss = al::cross_entropy(llama(al::from_values<integers>({1, count}, tokens)),
-                                      al::from_values<integers>({count}, targets));
+  const auto loss = llama.loss(al::from_values<integers>({1, count}, tokens),
+                               al::from_values<integers>({count}, targets));
   al::backward(loss);
   optimizer.step(1e-3);
   return static_cast<double>(al::item(loss));

@@ -53,9 +53,9 @@ double held_out_loss(const training_model& model, std::span<const std::int32_t> 
     const std::size_t n = std::min(step, text.size() - 1 - at);
     const auto in = text.subspan(at, n);
     const auto out = text.subspan(at + 1, n);
-    const auto logits = model(al::from_values<integers>({1, static_cast<std::int64_t>(n)}, in));
-    const auto loss =
-        al::cross_entropy(logits, al::from_values<integers>({static_cast<std::int64_t>(n)}, out));
+    const auto length = static_cast<std::int64_t>(n);
+    const auto loss = model.loss(al::from_values<integers>({1, length}, in),
+                                 al::from_values<integers>({length}, out));
     sum += static_cast<double>(al::item(loss)) * static_cast<double>(n);
     count += n;
   }
@@ -100,7 +100,7 @@ training_model run_ranks(const options& o, const al::models::llama_config& confi
       const auto first = static_cast<std::uint64_t>(step) * static_cast<std::uint64_t>(o.batch) +
                          static_cast<std::uint64_t>(endpoint.rank() * rows);
       const batch b = draw(text, o, first, rows);
-      const auto loss = al::cross_entropy(model(b.inputs), b.targets);
+      const auto loss = model.loss(b.inputs, b.targets);
       al::backward(loss);
       al::nn::clip_grad_norm(parameters, o.clip);
       optimizer.step(rate(step));

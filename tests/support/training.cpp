@@ -10,7 +10,6 @@
 #include "ashlar/nn/clip.hpp"
 #include "ashlar/nn/optimizer.hpp"
 #include "ashlar/nn/schedule.hpp"
-#include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/parallel/ddp.hpp"
 
 namespace ashlar::testing {
@@ -35,8 +34,8 @@ auto loss_of(const training_llama& model, std::uint64_t seed, std::uint64_t numb
       out.push_back(static_cast<std::int32_t>(token));
     }
   }
-  return cross_entropy(model(from_values<integers>({rows, length}, in)),
-                       from_values<integers>({rows * length}, out));
+  return model.loss(from_values<integers>({rows, length}, in),
+                    from_values<integers>({rows * length}, out));
 }
 
 template <class Algorithm>

@@ -181,7 +181,7 @@ TEST_CASE("torch/train: a small llama learns along the same curve as in LibTorch
           targets.data()[i + t] = static_cast<std::int32_t>((start + (t + 1) * by) % 64);
         }
       }
-      const auto loss = al::cross_entropy(model(inputs), targets);
+      const auto loss = model.loss(inputs, targets);
       al::backward(loss);
       optimizer.step();
       nn::zero_grad(model);

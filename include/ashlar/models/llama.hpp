@@ -19,6 +19,7 @@
 #include "ashlar/ops/activation.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/ops/matmul.hpp"
 #include "ashlar/ops/reduction.hpp"  // gradients of broadcast operands are summed
 #include "ashlar/ops/rope.hpp"
@@ -129,6 +130,15 @@ class llama {
   /// call that depends on them goes through those, and so does what is done with the result.
   [[nodiscard]] auto operator()(const auto& tokens) const { return of_whole(tokens); }
 
+  using loss_type = call_result<ops::cross_entropy, logits_type, integers, std::int64_t>;
+
+  /// The mean cross entropy of the next tokens. It belongs to the class so that a file which trains
+  /// an `extern template` model compiles neither the loss nor its derivatives.
+  ///
+  /// Shapes: `tokens`: (B, T); `targets`: (B * T); result: ().
+  [[nodiscard]] loss_type loss(const integers& tokens, const integers& targets) const
+    requires(Stack::template has<kinds::differentiate>);
+
   // ---- serving: kv::PagedModel ----
 
   using cache_type = detail::paged_cache<parameter>;
@@ -183,6 +193,13 @@ llama<Stack> llama<Stack>::make(const llama_config& c, std::uint64_t seed) {
 template <class Stack>
 auto llama<Stack>::operator()(const integers& tokens) const -> logits_type {
   return of_whole(tokens);
+}
+
+template <class Stack>
+auto llama<Stack>::loss(const integers& tokens, const integers& targets) const -> loss_type
+  requires(Stack::template has<kinds::differentiate>)
+{
+  return cross_entropy((*this)(tokens), targets);
 }
 
 template <class Stack>
