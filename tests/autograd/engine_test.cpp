@@ -360,6 +360,19 @@ TEST_CASE("autograd/anomaly: a gradient that is no number is found at the operat
   CHECK(place_of(of_six) == __LINE__ - 1);
   const real by_schema = al::op_function<al::ops::batch_norm>{}(pixels, none, one, one, none, 0.5);
   CHECK(place_of(by_schema) == __LINE__ - 1);
+  const real doubled = x * 2.0f;
+  CHECK(place_of(doubled) == __LINE__ - 1);
+  const real turned = 1 - x;
+  CHECK(place_of(turned) == __LINE__ - 1);
+  real changed = al::mul(x, x);
+  al::scale.in_place(changed, 2.0);  // spelled
+  CHECK(place_of(changed) == __LINE__ - 1);
+  al::exp.in_place(changed);  // by schema
+  CHECK(place_of(changed) == __LINE__ - 1);
+  changed *= x;
+  CHECK(place_of(changed) == __LINE__ - 1);
+  changed += 1.0f;
+  CHECK(place_of(changed) == __LINE__ - 1);
   {
     const al::anomaly_mode only_places(true, false);
     CHECK_NOTHROW(al::backward(root));

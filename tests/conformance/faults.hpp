@@ -255,6 +255,48 @@ struct last_argmax {
     }
   }
 };
+/// Whole numbers wrap around.
+template <class T>
+T minus(T a, T b) {
+  using wide = std::conditional_t<std::is_integral_v<T>, std::int64_t, T>;
+  return static_cast<T>(static_cast<wide>(a) - static_cast<wide>(b));
+}
+/// Right for `float`; whole numbers go where a dense result would have them.
+struct sub_of_whole_numbers_into_dense {
+  using op = ops::sub;
+  template <class T>
+  static void impl(auto&, al::view<T> out, al::view<const T> a, al::view<const T> b) {
+    for (std::int64_t i = 0; i < out.size(); ++i) {
+      T& to = std::is_integral_v<T> ? out.data[i] : out.at(i);
+      to = minus(a.at(i, out), b.at(i, out));
+    }
+  }
+};
+/// Right for `float`; of whole numbers the result, which is the argument in place, is cleared
+/// first.
+struct neg_after_clearing_whole_numbers {
+  using op = ops::neg;
+  template <class T>
+  static void impl(auto&, al::view<T> out, al::view<const T> x) {
+    for (std::int64_t i = 0; i < out.size(); ++i) {
+      if (std::is_integral_v<T>) {
+        out.at(i) = T{};
+      }
+      out.at(i) = minus(T{}, x.at(i));
+    }
+  }
+};
+/// Right for `float`; in narrow types the gradient of relu twice as large.
+struct relu_backward_of_wrong_scale_if_narrow {
+  using op = ops::relu_backward;
+  template <class T>
+  static void impl(auto&, al::view<T> out, al::view<const T> y, al::view<const T> g) {
+    for (std::int64_t i = 0; i < out.size(); ++i) {
+      const float factor = static_cast<float>(y.at(i, out)) <= 0 ? 0 : sizeof(T) < 4 ? 2 : 1;
+      out.at(i) = static_cast<T>(static_cast<float>(g.at(i, out)) * factor);
+    }
+  }
+};
 /// The gradient of tanh with a sign too many, and that of sigmoid twice as large.
 struct tanh_backward_of_wrong_sign {
   using op = ops::tanh_backward;
@@ -339,9 +381,17 @@ struct lazy {
   using kernels = al::kernels<late_add>;
 };
 
+/// Calls its kernels itself, and looks whether an output fits, not where it lies.
+struct unguarded {
+  static constexpr al::chip_description description{.name = "unguarded"};
+  using memory = al::chip::host::memory;
+  using queue = al::chip::host::queue;
+};
+
 // Operators of a user -----------------------------------------------------------------------------
 
-/// (N) and (M) to (N, M). `Fault` 1: the shape is turned. 2: strides differ from call to call.
+/// (N) and (M) to (N, M). `Fault` 1: the shape is turned. 2: strides differ from call to call. 3:
+/// those of whole numbers do.
 template <int Fault>
 struct outer {
   static constexpr std::string_view name = "outer";
@@ -354,7 +404,8 @@ struct outer {
     if (Fault == 1) {
       return al::contiguous_spec(a.type, al::shape{b[0], a[0]}.span());
     }
-    if (Fault == 2 && ++calls % 2 == 0) {
+    const bool turns = Fault == 2 || (Fault == 3 && al::is_integral(a.type));
+    if (turns && ++calls % 2 == 0) {
       return al::geometry::transpose(al::contiguous_spec(a.type, al::shape{b[0], a[0]}.span()), 0,
                                      1);
     }
@@ -364,7 +415,8 @@ struct outer {
 template <int Fault>
 struct run_outer {
   using op = outer<Fault>;
-  static void impl(auto&, al::view<float> out, al::view<const float> a, al::view<const float> b) {
+  template <class T>
+  static void impl(auto&, al::view<T> out, al::view<const T> a, al::view<const T> b) {
     for (std::int64_t i = 0; i < out.size(); ++i) {
       const std::int64_t n = b.size();
       out.at(i) = a.at(i / n) * b.at(i % n);
@@ -372,4 +424,66 @@ struct run_outer {
   }
 };
 
+/// Twice the argument, and its square. `Fault` 1: what comes through the square is forgotten. 2:
+/// what comes through it is forgotten where something comes through the other result, too.
+template <int Fault>
+struct twice_and_square {
+  static constexpr std::string_view name = "twice_and_square";
+  static constexpr std::array arguments{al::argument{"self"}};
+  static constexpr std::array<al::tensor_spec, 2> meta(const al::tensor_spec& x) {
+    return {al::contiguous_like(x, x.type), al::contiguous_like(x, x.type)};
+  }
+  struct derivative {
+    static constexpr std::array needs{al::arg<0>.bit};
+    template <int>
+    static auto vjp(const auto& g, const auto& saved) {
+      const auto first = al::scale(std::get<0>(g), 2.0);
+      const auto second = al::scale(al::mul(std::get<1>(g), saved(al::arg<0>)), 2.0);
+      if (Fault == 1 || (Fault == 2 && al::item(al::sum(al::square(first))) > 0)) {
+        return first;
+      }
+      return al::add(first, second);
+    }
+  };
+};
+template <int Fault>
+struct run_twice_and_square {
+  using op = twice_and_square<Fault>;
+  static void impl(auto&, al::view<float> twice, al::view<float> square, al::view<const float> x) {
+    for (std::int64_t i = 0; i < x.size(); ++i) {
+      const float at = x.at(i);
+      twice.at(i) = 2 * at;
+      square.at(i) = at * at;
+    }
+  }
+};
+
 }  // namespace faults
+
+template <>
+struct ashlar::fallback<ashlar::keys::backend<faults::unguarded>> {
+  template <class Step, class... A>
+  static auto impl(Step, A&... args) -> typename Step::template result<A...> {
+    using op = typename Step::op;
+    if constexpr (Step::kind == form::functional) {
+      typename Step::template result<A...> out;
+      return write<op>(out, args...);
+    } else if constexpr (Step::kind == form::in_place) {
+      return write<op>(std::get<0>(std::tie(args...)), args...);
+    } else {
+      return write<op>(args...);
+    }
+  }
+
+ private:
+  template <class Op, class Out>
+  static Out& write(Out& out, const auto& x) {
+    if (detail::is_missing<form::out>(Op::name, out, x.spec())) {
+      out = allocate_tensor<Out>(contiguous_like(x.spec(), x.spec().type));
+    }
+    for (std::int64_t i = 0; i < out.size(); ++i) {
+      out.view().at(i) = -x.view().at(i);
+    }
+    return out;
+  }
+};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The kit finds what it is there for: each chip has one fault.
+// The kit finds what it is there for: each kernel has one fault.
 #include "conformance/faults.hpp"
 
 #include <exception>
@@ -36,13 +36,38 @@ void check_found(const std::string& where) {
   CHECK(again.cells[0].samples == 1);
   CHECK(again.cells[0].what.substr(0, where.size()) == where);
 }
-template <class Kernel, class T = float>
+using broken =
+    faults::faulty<faults::add_without_strides, faults::sub_into_dense, faults::relu_without_tail,
+                   faults::abs_over_the_end, faults::minimum_that_reads_on, faults::matmul_onto,
+                   faults::maximum_without_nan, faults::sum_squares_of_some, faults::last_argmax,
+                   faults::cast_by_cutting, faults::narrow_sum, faults::mul_by_repeating,
+                   faults::softmax_of_rows, faults::neg_after_clearing,
+                   faults::square_in_the_argument, faults::restless_scale, faults::run_outer<1>,
+                   faults::run_outer<2>>;
+using broken_in_one_type =
+    faults::faulty<faults::saturating_add, faults::sub_of_whole_numbers_into_dense,
+                   faults::neg_after_clearing_whole_numbers, faults::run_outer<3>>;
+template <class Kernel, class Chip = broken, class T = float>
 void check_kernel(const std::string& where) {
-  check_found<typename Kernel::op, faults::faulty<Kernel>, T>(where);
+  check_found<typename Kernel::op, Chip, T>(where);
 }
 
-template <class Chip>
-using taped = al::stack<al::on<Chip>, al::differentiate<al::autograd::tape<>>>;
+/// Whether the kit finds it in `T`, where `float` passes.
+template <class T, class Op, class Stack>
+void check_found_beside_float(const std::string& where) {
+  const kit::report r = kit::run<Stack, kit::types<float, T>, ops::operators<Op>>({.print = false});
+  REQUIRE(r.cells.size() == 2);
+  CHECK_MESSAGE(r.cells[0].result == verdict::pass, r.cells[0].what);
+  CHECK(r.cells[1].result == verdict::fail);
+  CHECK_MESSAGE(r.cells[1].what.substr(0, where.size()) == where, r.cells[1].what);
+}
+
+using wrong_gradients =
+    al::stack<al::on<faults::faulty<
+                  faults::tanh_backward_of_wrong_sign, faults::sigmoid_backward_of_wrong_scale,
+                  faults::relu_backward_of_wrong_scale_if_narrow, faults::run_twice_and_square<0>,
+                  faults::run_twice_and_square<1>, faults::run_twice_and_square<2>>>,
+              al::differentiate<al::autograd::tape<>>>;
 
 }  // namespace
 
@@ -64,6 +89,22 @@ struct samples<faults::outer<Fault>> : plain_samples {
       y[i] = q.in[0][i / q.in[1].size()] * q.in[1][i % q.in[1].size()];
     }
     return {y};
+  }
+};
+template <int Fault>
+struct samples<faults::twice_and_square<Fault>> : plain_samples {
+  template <class T>
+  using arguments = types<T>;
+  static void list(sample_list& all) {
+    all.add({.in = {{{3}}}, .allowed = {1, 4}, .gradient = true});
+  }
+  static std::vector<numbers> twin(const question& q) {
+    std::vector<numbers> y{q.in[0], q.in[0]};
+    for (std::int64_t i = 0; i < y[0].size(); ++i) {
+      y[0][i] *= 2;
+      y[1][i] *= y[1][i];
+    }
+    return y;
   }
 };
 
@@ -97,10 +138,9 @@ TEST_CASE("conformance/faults: NaN, sizes of none, ties, rounding and sums are f
   check_kernel<faults::maximum_without_nan>("functional: ");
   check_kernel<faults::sum_squares_of_some>("functional: shape [] element 0: got nan, want 0");
   check_kernel<faults::last_argmax>("functional: ");
-  check_found<ops::cast<float>, faults::faulty<faults::cast_by_cutting>, al::bfloat16>(
-      "functional: ");
-  check_kernel<faults::saturating_add, std::int8_t>("functional: ");
-  check_kernel<faults::narrow_sum, al::bfloat16>("functional: ");
+  check_found<ops::cast<float>, broken, al::bfloat16>("functional: ");
+  check_kernel<faults::saturating_add, broken_in_one_type, std::int8_t>("functional: ");
+  check_kernel<faults::narrow_sum, broken, al::bfloat16>("functional: ");
 }
 
 TEST_CASE("conformance/faults: broadcasting, axes, aliases and restless results are found") {
@@ -121,9 +161,29 @@ TEST_CASE("conformance/faults: launches that nobody waits for are found") {
 }
 
 TEST_CASE("conformance/faults: gradients of a wrong sign or scale are found") {
-  check_found<ops::tanh, taped<faults::faulty<faults::tanh_backward_of_wrong_sign>>>("gradient: ");
-  check_found<ops::sigmoid, taped<faults::faulty<faults::sigmoid_backward_of_wrong_scale>>>(
-      "gradient: ");
+  check_found<ops::tanh, wrong_gradients>("gradient: ");
+  check_found<ops::sigmoid, wrong_gradients>("gradient: ");
+}
+
+TEST_CASE("conformance/faults: gradients of one of several results, or of all, are found") {
+  using right = faults::twice_and_square<0>;
+  const kit::report r =
+      kit::run<wrong_gradients, kit::types<float>, ops::operators<right>>({.print = false});
+  CHECK_MESSAGE(r.ok(), r.text());
+  check_found<faults::twice_and_square<1>, wrong_gradients>("gradient of result 1: ");
+  check_found<faults::twice_and_square<2>, wrong_gradients>("gradient: ");
+}
+
+TEST_CASE("conformance/faults: an output that lies partly over an argument is found") {
+  check_found<ops::neg, faults::unguarded>("out= over argument 0: ");
+}
+
+TEST_CASE("conformance/faults: what is wrong in one element type is found in every form") {
+  using chip = broken_in_one_type;
+  check_found_beside_float<std::int32_t, ops::sub, chip>("out= with gaps: ");
+  check_found_beside_float<std::int32_t, ops::neg, chip>("in place");
+  check_found_beside_float<std::int32_t, faults::outer<3>, chip>("meta: ");
+  check_found_beside_float<al::bfloat16, ops::relu, wrong_gradients>("gradient: ");
 }
 
 TEST_CASE("conformance/faults: a shape rule that is wrong, or not the same twice, is found") {

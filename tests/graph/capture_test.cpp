@@ -10,6 +10,7 @@
 #include "ashlar/ops/activation.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/operators.hpp"
 #include "ashlar/ops/random.hpp"
 #include "ashlar/ops/reduction.hpp"
 #include "ashlar/ops/softmax.hpp"
@@ -34,6 +35,31 @@ TEST_CASE("graph/capture: a captured function is its calls in order, and runs to
   CHECK(g.nodes[2].where.line() == line);
   const auto y = graph::eager{}.compile(g)(x);
   CHECK(al::to_vector(real(y[0])) == al::to_vector(f(x)));
+}
+
+TEST_CASE("graph/capture: calls that write, and infix calls, stand at the user's lines") {
+  const real x = al::randn<real>({5, 7}, 2);
+  constexpr unsigned before = __LINE__;
+  const auto f = [](const auto& a) {
+    auto y = a * 2.0f;
+    al::tanh.in_place(y);
+    al::scale.in_place(y, 0.5);
+    y += a;
+    y /= 4.0f;
+    auto z = al::add(a, a);
+    al::reshape.out(z, y, {5, 7});
+    return al::mul.out(z, z, y);
+  };
+  const graph::graph g = graph::capture(f, x);
+  verify(g);
+  std::string lines;
+  for (const graph::node& n : g.nodes) {
+    const std::string line = std::to_string(n.where.line() - before - 1);
+    if (n.kind == graph::node_kind::call && !lines.ends_with(line)) {
+      lines += line;
+    }
+  }
+  CHECK(lines == "12345678");
 }
 
 TEST_CASE("graph/capture: reading a captured value says where") {

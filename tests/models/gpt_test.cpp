@@ -10,6 +10,7 @@
 #include <limits>
 #include <map>
 #include <numbers>
+#include <set>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -19,6 +20,7 @@
 #include "ashlar/core/philox.hpp"
 #include "ashlar/nn/optimizer.hpp"
 #include "ashlar/ops/cross_entropy.hpp"
+#include "ashlar/ops/operators.hpp"
 #include "ashlar/serve/engine.hpp"
 #include "ashlar/stack.hpp"
 #include "models/twins.hpp"
@@ -290,6 +292,56 @@ TEST_CASE("models/gpt: logits agree with a naive model in double precision") {
   }
 }
 
+TEST_CASE("models/gpt: dropouts drop in training alone, each its share, and scale what stays") {
+  gpt_config c{.dim = 24, .hidden = 41, .layers = 1, .heads = 3, .vocab = 53, .context = 14};
+  const auto ids = al::from_values<training_gpt::integers>({1, 3}, tokens{5, 50, 11});
+  const auto of = [&](const training_gpt& m) { return al::to_vector(m(ids)); };
+  auto plain = training_gpt::make(c, 3);
+  c.dropout = 0.1;
+  auto model = training_gpt::make(c, 3);  // whose parameters are the same
+  nn::named_parameters(model, [](const std::string&, auto& x) {
+    if (x.rank() == 2) {
+      al::scale.in_place(x, 20.0);  // every part counts
+    }
+  });
+  nn::load_state_dict(plain, nn::state_dict(model));
+  const auto first = of(model);
+  CHECK(of(model) != first);
+  nn::eval(model);
+  CHECK(of(model) == of(plain));
+  nn::train(model);
+  // One place at a time: it changes the result, and in eval nothing does.
+  auto& t = model.transformer;
+  const std::vector<nn::dropout*> all{&t.drop, &t.h[0].attn.attn_dropout,
+                                      &t.h[0].attn.resid_dropout, &t.h[0].mlp.dropout};
+  std::set<std::uint64_t> seeds;
+  for (nn::dropout* one : all) {
+    seeds.insert(one->random.seed);
+    nn::eval(model);
+    one->training = true;
+    one->p = 0.5;
+    CHECK(of(model) != of(plain));
+  }
+  CHECK(seeds.size() == 4);
+  // The mean of many draws is what there is without: of probabilities, too. One draw is off by a
+  // third of |v| at most, in the mean of squares; that of 4000 by 1/190 of it, and |v| is below 4.
+  const auto dim = [](std::int64_t n) { return al::shape{1, n, 3, 4}; };
+  const auto q = al::randn<training_stack::tensor<float>>(dim(5), 1);
+  const auto k = al::randn<training_stack::tensor<float>>(dim(5), 2);
+  const auto v = al::randn<training_stack::tensor<float>>(dim(5), 3);
+  auto drop = nn::dropout::make(0.1, 7);
+  auto sum = al::zeros<training_stack::tensor<float>>(dim(5));
+  for (int i = 0; i < 4000; ++i) {
+    sum += al::models::detail::attention_dropping(drop, q, k, v);
+  }
+  const auto mean = al::to_vector(sum * (1.0f / 4000));
+  nn::eval(drop);
+  const auto want = al::to_vector(al::models::detail::attention_dropping(drop, q, k, v));
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    CHECK(std::abs(mean[i] - want[i]) < 0.06);
+  }
+}
+
 TEST_CASE("models/gpt: weights have the names and shapes of Hugging Face's files") {
   auto c = odd_config();
   const auto names = [&] {
@@ -409,6 +461,7 @@ TEST_CASE("models/gpt: a configuration that is no model is refused by the member
   CHECK(refusal([](gpt_config& c) { c.heads = 0; }).find("heads is 0") != std::string::npos);
   CHECK(refusal([](gpt_config& c) { c.hidden = -1; }).find("hidden is -1") != std::string::npos);
   CHECK(refusal([](gpt_config& c) { c.layers = 0; }).find("layers is 0") != std::string::npos);
+  CHECK(refusal([](gpt_config& c) { c.dropout = 1; }).find("dropout is 1") != std::string::npos);
   CHECK(refusal([](gpt_config& c) { c.context = 0; }).find("context is 0") != std::string::npos);
   CHECK(refusal([](gpt_config& c) { c.vocab = std::int64_t{1} << 40; }).find("vocab is") !=
         std::string::npos);

@@ -72,7 +72,10 @@ void use(Model model) {
   al::nn::named_parameters(model, [](const std::string&, auto& x) { al::require_grad(x); });
   using integers = typename Model::integers;
   const auto tokens = al::empty<integers>({2, 3});
-  al::backward(al::cross_entropy(model(tokens), al::empty<integers>({6})));
+  for (const bool training : {true, false}) {
+    al::nn::train(model, training);
+    al::backward(al::cross_entropy(model(tokens), al::empty<integers>({6})));
+  }
   auto cache = model.make_cache(5, 2);
   al::kv::step input;
   input.block_tokens = 2;
@@ -110,6 +113,6 @@ TEST_CASE("models/llama: its list of operators is what it calls") {
 }
 TEST_CASE("models/gpt: its list of operators is what it calls") {
   al::models::gpt_config c;
-  c.vocab = 7, c.dim = 8, c.hidden = 12, c.layers = 1, c.heads = 2, c.context = 8;
+  c.vocab = 7, c.dim = 8, c.hidden = 12, c.layers = 1, c.heads = 2, c.context = 8, c.dropout = 0.1;
   check_operators<1>(al::models::gpt<stack<1>>::make(c, 1));
 }

@@ -158,6 +158,17 @@ TEST_CASE("ops/conv: gradients equal differences; the first of equal ones is the
         return al::conv2d(x, w, al::window_options{.stride = {2, 1}, .padding = {1, 1}});
       },
       numbers<leaf>({1, 2, 4, 3}, 1), numbers<leaf>({2, 2, 3, 3}, 2));
+  constexpr al::window_options edges{.stride = {2, 1}, .padding = {1, 1}};
+  check_second_gradient(
+      [=](const auto& v) {
+        return al::max_pool2d(v, {2, 3}, edges);
+      },
+      numbers<leaf>({1, 2, 4, 3}, 1));
+  check_second_gradient(
+      [=](const auto& v) {
+        return al::avg_pool2d(v, {2, 3}, edges, false);
+      },
+      numbers<leaf>({1, 2, 4, 3}, 1));
   const leaf x = al::require_grad(al::zeros<leaf>({1, 1, 2, 4}));
   al::backward(al::sum(al::max_pool2d(x, {2, 2})));
   check_elements(al::gradient(x), [](std::int64_t i) { return i == 0 || i == 2 ? 1.0 : 0.0; });
@@ -202,6 +213,19 @@ TEST_CASE("ops/batch_norm: channels have the statistics that are given, or their
                       const auto& b) { return std::get<0>(al::batch_norm_train(v, w, b, 0.5)); },
                    numbers<leaf>(s, 1), numbers<leaf>({3}, 2), numbers<leaf>({3}, 3));
   }
+  const auto x = numbers<leaf>({2, 3, 2}, 1);
+  const auto c = numbers<leaf>({3}, 2);
+  const auto d = numbers<leaf>({3}, 3);
+  check_second_gradient(
+      [](const auto& v, const auto& m, const auto& s, const auto& w, const auto& b) {
+        return al::batch_norm(v, m, al::square(s), w, b, 0.5);
+      },
+      x, c, d, numbers<leaf>({3}, 4), numbers<leaf>({3}, 5));
+  check_second_gradient(
+      [](const auto& v, const auto& w, const auto& b) {
+        return std::get<0>(al::batch_norm_train(v, w, b, 0.5));
+      },
+      x, c, d);
   CHECK_THROWS_AS(
       al::batch_norm_train(numbers<real>({2, 4}), numbers<real>({3}), numbers<real>({3})),
       al::shape_error);
@@ -224,6 +248,8 @@ TEST_CASE("ops/dropout: a share of the places is zero, the same ones again for o
     CHECK((p == 0) == (al::to_vector(al::dropout(x, p, 7, offset)) == al::to_vector(y)));
     check_gradient([&](const auto& v) { return al::dropout(v, p, 7); }, numbers<leaf>({3, 5}, 1));
   }
+  check_second_gradient([](const auto& v) { return al::dropout(v, 0.5, 7); },
+                        numbers<leaf>({3, 5}, 1));
   check_elements(al::dropout(x, 1.0, 7), [](std::int64_t) { return 0.0; });
   const auto infinite =
       al::dropout(al::full<real>({100}, std::numeric_limits<double>::infinity()), 0.5, 7);

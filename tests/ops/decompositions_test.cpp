@@ -15,6 +15,7 @@
 #include <type_traits>
 
 #include "ashlar/ops.hpp"
+#include "ops/core_chip.hpp"
 #include "ops/twins.hpp"
 
 namespace al = ashlar;
@@ -22,43 +23,7 @@ namespace ops = ashlar::ops;
 
 namespace {
 
-using host_key = al::keys::backend<al::chip::host>;
-struct core_chip;
-
-/// The host's kernel of a prim.
-template <class Op>
-struct lent {
-  using op = Op;
-  using run = std::conditional_t<al::exists<al::kernel<Op, host_key>>, al::kernel<Op, host_key>,
-                                 al::tile_kernel<Op, al::chip::host>>;
-  static constexpr al::output_kind outputs = [] {
-    if constexpr (requires { run::outputs; }) {
-      return run::outputs;
-    } else {
-      return al::output_kind::raw_strided;
-    }
-  }();
-  template <class... A>
-    requires requires(al::context<al::chip::host>& host, A&... args) { run::impl(host, args...); }
-  static void impl(al::context<core_chip>&, A&&... args) {
-    run::impl(al::context<al::chip::host>::current(), args...);
-  }
-};
-struct nothing {  // views need no kernel
-  using op = void;
-};
-template <class... Op>
-auto lent_all(ops::operators<Op...>)
-    -> al::kernels<std::conditional_t<al::View<Op>, nothing, lent<Op>>..., lent<ops::cast<double>>,
-                   lent<ops::cast<std::int64_t>>>;
-
-struct core_chip {
-  static constexpr al::chip_description description{.name = "core_chip"};
-  using memory = al::chip::host::memory;
-  using queue = al::chip::host::queue;
-  using kernels = decltype(lent_all(ops::prims{}));
-};
-
+using core_only::core_chip;
 constexpr auto covered = al::coverage<core_chip>();
 static_assert(covered.count(al::found::missing) == 0);
 static_assert(covered["gelu"].how == al::found::decomposition);

@@ -31,6 +31,8 @@ struct device {
   void (*overwrite)(const tensor_handle&, std::span<const std::byte>);
   /// What the elements of any tensor reach, from the first one on.
   void (*read)(const tensor_handle&, std::span<std::byte>);
+  /// Another tensor in the memory of one from `upload`; its offset counts from the first byte.
+  tensor_handle (*alias)(const tensor_handle&, const tensor_spec&);
 };
 
 /// The forms of one operator with some element types; null where there is none.
@@ -48,7 +50,8 @@ struct calls {
   form in_place = nullptr;  ///< `in[0]` is changed
   /// Geometry alone: `in` to `out`.
   void (*meta)(const tensor_spec* in, const settings&, tensor_spec* out) = nullptr;
-  /// `in` and the result's gradient behind them, to the gradients of `in`.
+  /// `in` and the results' gradients behind them, to the gradients of `in`. Empty handles stand
+  /// for results from which no pass begins.
   form gradient = nullptr;
 };
 
@@ -77,13 +80,18 @@ void read_back(const tensor_handle& x, std::span<std::byte> to) {
     chip_of<Keys>::memory::copy_out(to.data(), x.bytes(), to.size());
   }
 }
+template <class Keys>
+tensor_handle alias(const tensor_handle& x, const tensor_spec& s) {
+  return tensor_handle(ref<tensor_body>(body_of<Keys>::alias(s, *x.body(), size_of(s.type))));
+}
 
 template <class Keys>
 [[nodiscard]] device device_of() {
   constexpr chip_description d = chip_of<Keys>::description;
   return {d.name,           std::max<std::size_t>(64, d.alignment),
           &upload<Keys>,    &download<Keys>,
-          &overwrite<Keys>, &read_back<Keys>};
+          &overwrite<Keys>, &read_back<Keys>,
+          &alias<Keys>};
 }
 
 template <class Op, class T>
@@ -172,13 +180,15 @@ struct forms {
           s);
     }(indices{});
   }
-  using result_type = decltype([]<class... S>(std::type_identity<std::tuple<S...>>) {
+  template <class X, class... S>
+  static consteval auto result_of(std::type_identity<std::tuple<S...>>) {
     if constexpr (Structured<Op>) {
-      return std::type_identity<call_result<Op, tensor<A, Keys>..., S...>>{};
+      return std::type_identity<call_result<Op, tensor<A, X>..., S...>>{};
     } else {
       return std::type_identity<std::tuple<>>{};
     }
-  }(std::type_identity<attributes>{}))::type;
+  }
+  using result_type = typename decltype(result_of<Keys>(std::type_identity<attributes>{}))::type;
 
   static void functional(const tensor_handle* in, const settings& with, tensor_handle* out) {
     if constexpr (Structured<Op>) {
@@ -217,10 +227,16 @@ struct forms {
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       const std::tuple<tensor<A, Full>...> x{tensor<A, Full>(in[I])...};
       (want(std::get<I>(x)), ...);
-      const auto y =
-          std::apply([&](const auto&... s) { return op_function<Op>{}(std::get<I>(x)..., s...); },
-                     samples<Op>::attributes(with));
-      backward(y, std::remove_cv_t<decltype(y)>(in[sizeof...(A)]));
+      const std::array<tensor_handle, sizeof...(A)> leaves{std::get<I>(x)...};
+      std::array<tensor_handle, 4> results;
+      functional(leaves.data(), with, results.data());
+      typename decltype(result_of<Full>(std::type_identity<attributes>{}))::type y;
+      give(results.data(), y);
+      if constexpr (Tensor<decltype(y)>) {
+        send_back(in + sizeof...(A), y);
+      } else {
+        std::apply([&](const auto&... each) { send_back(in + sizeof...(A), each...); }, y);
+      }
       (take(std::get<I>(x), out[I]), ...);
     }(indices{});
   }
@@ -231,6 +247,23 @@ struct forms {
     if constexpr (FloatingTensor<X>) {
       require_grad(x);
     }
+  }
+  /// One pass from the results that have a seed.
+  template <class... Y>
+  static void send_back(const tensor_handle* seed, const Y&... y) {
+    std::array<autograd::start, sizeof...(Y)> from;
+    std::size_t count = 0;
+    const auto begin = [&](const auto& root) {
+      using type = std::remove_cvref_t<decltype(root)>;
+      if constexpr (FloatingTensor<type>) {
+        if (*seed) {
+          from[count++] = autograd::detail::start_at("backward", root, type(*seed));
+        }
+      }
+      ++seed;
+    };
+    (begin(y), ...);
+    autograd::detail::run_pass<Full>({from.data(), count}, {}, {});
   }
   template <class X>
   static void take(const X& x, tensor_handle& to) {
@@ -251,9 +284,8 @@ struct element_types<std::tuple<tensor<T, K>...>> {
   static constexpr std::array<dtype, sizeof...(T)> all{dtype_of<T>...};
 };
 
-/// `Full`: the keys of the chip, and of the tape where gradients are checked. `AllForms`: whether
-/// there are others than the functional one.
-template <bool AllForms, class Op, class Keys, class Full, class... A>
+/// `Full`: the keys of the chip, and of the tape where gradients are checked.
+template <class Op, class Keys, class Full, class... A>
 [[nodiscard]] calls calls_of(types<A...>) {
   using chip = chip_of<Keys>;
   using f = forms<Op, Keys, Full, A...>;
@@ -273,22 +305,21 @@ template <bool AllForms, class Op, class Keys, class Full, class... A>
     constexpr bool has_kernel = !View<Op> && !Composite<Op>;
     using R = scalar_of<out[0]>;
     using first = std::tuple_element_t<0, std::tuple<A...>>;
-    if constexpr (AllForms) {
-      c.meta = &f::geometry;
-    }
-    if constexpr (AllForms && (has_kernel || supports<ops::clone, chip>(types<R>{}))) {
+    c.meta = &f::geometry;
+    if constexpr (has_kernel || supports<ops::clone, chip>(types<R>{})) {
       c.out_form = &f::to_output;
     }
-    if constexpr (AllForms && Tensor<result> && !View<Op> && std::is_same_v<R, first>) {
+    if constexpr (Tensor<result> && !View<Op> && std::is_same_v<R, first>) {
       if constexpr (Elementwise<Op> || (supports<ops::copy, chip>(types<R, R>{}) &&
                                         supports<ops::clone, chip>(types<R>{}))) {
         c.in_place = &f::over_first;
       }
     }
-    if constexpr (contains<Full, keys::autograd> &&
-                  (Differentiable<Op> || Composite<Op>)&&Tensor<result> &&
-                  std::is_floating_point_v<R>) {
-      c.gradient = &f::gradient;
+    if constexpr (contains<Full, keys::autograd> && Floating<R>) {
+      if constexpr (Differentiable<Op> || Composite<Op> ||
+                    autograd::detail::decomposes<Op, Full>()) {
+        c.gradient = &f::gradient;
+      }
     }
   }
   return c;

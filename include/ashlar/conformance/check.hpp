@@ -45,10 +45,16 @@ class checker : caller {
     in_place(in, want, s, first);
     if (s.gradient && call_.gradient != nullptr) {
       try {
-        gradient(in, values, want[0], s);
+        for (std::size_t r = 0; call_.results > 1 && r < call_.results; ++r) {
+          if (is_floating(call_.out[r])) {
+            gradient(in, values, want, s, r);
+          }
+        }
+        gradient(in, values, want, s, call_.results);
       } catch (const not_supported&) {  // what derivatives call has rows of its own
       }
     }
+    over_arguments(in, want, s);
   }
 
  private:
@@ -242,23 +248,80 @@ class checker : caller {
     }
   }
 
-  /// Against central differences of the twin.
-  void gradient(const std::vector<array>& in, std::vector<numbers> values, const numbers& want,
-                const sample& s) const {
-    std::vector<array> all = in;
-    all.push_back(make_array(want.extents, call_.out[0], layout::dense, on_.alignment));
-    for (std::int64_t i = 0; i < want.size(); ++i) {  // fixed weights, so that no error cancels
-      all.back().set(i, 0.5 + 0.37 * std::sin(1.7 * static_cast<double>(i) + 0.3));
+  /// An output that lies partly over an argument is refused, or right all the same: what has no
+  /// kernel is copied there.
+  void over_arguments(const std::vector<array>& in, const std::vector<numbers>& want,
+                      const sample& s) const {
+    for (std::size_t k = 0; k < in.size() && call_.out_form != nullptr; ++k) {
+      for (std::size_t r = 0; r < call_.results; ++r) {
+        for (const std::int64_t ahead : {1, -1}) {
+          if (call_.in[k] == call_.out[r] && in[k].size() > 1 && want[r].size() + ahead > 0) {
+            over_argument(in, want, s, k, r, ahead);
+          }
+        }
+      }
     }
-    const numbers seed = dense(all.back());
+  }
+  /// Result `r` begins `ahead` elements behind argument `k`.
+  void over_argument(const std::vector<array>& in, const std::vector<numbers>& want,
+                     const sample& s, std::size_t k, std::size_t r, std::int64_t ahead) const {
+    const std::string name = "out= over argument " + std::to_string(k);
+    std::vector<array> mine = in;
+    mine[k] = laid(in[k], layout::dense, on_.alignment);
+    tensor_spec place = contiguous_spec(call_.out[r], want[r].extents.span());
+    place.offset = mine[k].spec.offset + ahead;
+    const auto end = static_cast<std::size_t>(place.offset + place.size) * size_of(place.type);
+    mine[k].bytes.resize(std::max(mine[k].bytes.size(), end), array::canary(place.type));
+    const handles x = uploaded(mine);
+    handles to(4);
+    for (std::size_t i = 0; i < call_.results; ++i) {
+      to[i] =
+          i == r
+              ? on_.alias(x[k], place)
+              : on_.upload(make_array(want[i].extents, call_.out[i], layout::dense, on_.alignment));
+    }
+    const tensor_handle y = to[r];
+    try {
+      call_.out_form(x.data(), s.with, to.data());
+    } catch (const overlap_error&) {
+      return untouched(name.c_str(), mine, x);
+    } catch (const std::exception& e) {
+      refuse_unsupported(e);
+      throw failure{name + ": throws: " + e.what()};
+    }
+    compare(name, result(y), want[r], s.allowed);
+  }
+
+  /// Against central differences of the twin: of result `which`, or of all together where there is
+  /// none of that number.
+  void gradient(const std::vector<array>& in, std::vector<numbers> values,
+                const std::vector<numbers>& want, const sample& s, std::size_t which) const {
+    handles all = uploaded(in);
+    std::vector<numbers> seed;
+    for (std::size_t r = 0; r < call_.results; ++r) {
+      seed.emplace_back(want[r].extents);
+      all.emplace_back();
+      if ((which == r || which == call_.results) && is_floating(call_.out[r])) {
+        array weights = make_array(want[r].extents, call_.out[r], layout::dense, on_.alignment);
+        for (std::int64_t i = 0; i < want[r].size(); ++i) {  // fixed, so that no error cancels
+          weights.set(i, 0.5 + 0.37 * std::sin(1.7 * static_cast<double>(i) + 0.3));
+        }
+        seed[r] = dense(weights);
+        all.back() = on_.upload(weights);
+      }
+    }
+    const std::string name =
+        which == call_.results ? "gradient" : "gradient of result " + std::to_string(which);
     handles g;
     g.resize(in.size());
-    call("gradient", call_.gradient, uploaded(all), s.with, g);
+    call(name.c_str(), call_.gradient, all, s.with, g);
     const auto loss = [&] {
-      const numbers y = op_.twin({call_.out[0], values, s.with})[0];
+      const std::vector<numbers> y = op_.twin({call_.out[0], values, s.with});
       double sum = 0;
-      for (std::int64_t i = 0; i < y.size(); ++i) {
-        sum += seed[i] * y[i];
+      for (std::size_t r = 0; r < seed.size(); ++r) {
+        for (std::int64_t i = 0; i < y[r].size(); ++i) {
+          sum += seed[r][i] == 0 ? 0.0 : seed[r][i] * y[r][i];
+        }
       }
       return sum;
     };
@@ -280,19 +343,27 @@ class checker : caller {
         most = std::max(most, std::abs(slope[i]));
       }
       if (!g[k]) {
-        throw failure{"gradient: of argument " + std::to_string(k) + " there is none"};
+        const auto is_zero = [](double x) { return x == 0; };
+        if (call_.results > 1 && std::all_of(slope.v.begin(), slope.v.end(), is_zero)) {
+          continue;  // nothing depends on it
+        }
+        throw failure{name + ": of argument " + std::to_string(k) + " there is none"};
       }
       const array got = result(g[k]);
       if (!same_shape(got.spec.shape(), slope.extents.span())) {
-        throw failure{"gradient: of argument " + std::to_string(k) + " has shape " +
+        throw failure{name + ": of argument " + std::to_string(k) + " has shape " +
                       to_string(got.spec.shape())};
       }
-      // A gradient is a few calls, each with the terms of this one; differences in double are good
-      // to seven digits.
-      const double allowed = (8 * (s.allowed.terms + 16) * roundoff(call_.out[0]) + 1e-7) * most;
+      // A gradient is a few calls, each with the terms of this one, and rounded in a narrow type;
+      // differences in double are good to seven digits.
+      const dtype sums = is_narrow_floating(call_.out[0]) ? dtype::float32 : call_.out[0];
+      const double own = std::max(roundoff(call_.out[0]), roundoff(call_.in[k]));
+      const double allowed = (8 * (s.allowed.terms + 16) * roundoff(sums) +
+                              (own > roundoff(sums) ? 8 * own : 0.0) + 1e-7) *
+                             most;
       for (std::int64_t i = 0; i < slope.size(); ++i) {
         if (!(std::abs(got[i] - slope[i]) <= allowed)) {
-          throw failure{"gradient: of argument " + std::to_string(k) + " element " +
+          throw failure{name + ": of argument " + std::to_string(k) + " element " +
                         std::to_string(i) + ": got " + shown(got[i]) + ", differences give " +
                         shown(slope[i]) + ", allowed " + shown(allowed)};
         }

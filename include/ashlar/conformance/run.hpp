@@ -108,7 +108,7 @@ template <class Op, class Keys, class Other, class... A>
 struct second_calls<Op, Keys, variant<Other, types<A...>>> {
   static const calls* get() {
     if constexpr (supports<Other, chip_of<Keys>>(types<A...>{})) {
-      static const calls c = calls_of<false, Other, Keys, Keys>(types<A...>{});
+      static const calls c = calls_of<Other, Keys, Keys>(types<A...>{});
       return &c;
     } else {
       return nullptr;
@@ -137,12 +137,12 @@ struct keys_of {
     }
     return false;
   }();
-  template <class T, bool First>
-  using full = std::conditional_t<First && records && std::is_floating_point_v<T>,
+  template <class T>
+  using full = std::conditional_t<records && Floating<T>,
                                   make_key_set<keys::autograd, keys::backend<chip>>, plain>;
 };
 
-template <class Stack, class Op, class T, bool First>
+template <class Stack, class Op, class T>
 void run_one(const options& o, report& r) {
   if ((!o.op.empty() && o.op != name_of_operator<Op>()) ||
       (!o.dtype.empty() && o.dtype != name_of(dtype_of<T>))) {
@@ -156,8 +156,7 @@ void run_one(const options& o, report& r) {
     if constexpr (supports<Op, typename k::chip>(arguments{})) {
       constexpr std::size_t index = index_in<Op>(ops::all{});
       const device on = device_of<typename k::plain>();
-      const calls call =
-          calls_of<First, Op, typename k::plain, typename k::template full<T, First>>(arguments{});
+      const calls call = calls_of<Op, typename k::plain, typename k::template full<T>>(arguments{});
       const calls* const second =
           second_calls<Op, typename k::plain, typename second_of<Op, T>::type>::get();
       if constexpr (index < count_of(ops::all{})) {
@@ -170,10 +169,9 @@ void run_one(const options& o, report& r) {
   r.cells.push_back(std::move(c));
 }
 
-template <class Stack, class Op, class First, class... T>
-void run_types(types<First, T...>, const options& o, report& r) {
-  run_one<Stack, Op, First, true>(o, r);
-  (run_one<Stack, Op, T, false>(o, r), ...);
+template <class Stack, class Op, class... T>
+void run_types(types<T...>, const options& o, report& r) {
+  (run_one<Stack, Op, T>(o, r), ...);
 }
 template <class Stack, class Types, class... Op>
 void run_operators(ops::operators<Op...>, const options& o, report& r) {
@@ -225,13 +223,15 @@ using part = typename detail::part_of<List, I, N>::type;
 /// Checks the operators of `List` in the element types of `Types` on a stack, or on a chip.
 ///
 /// Each sample is run in every form that the operator has: functional (twice), `out=` (dense, with
-/// gaps, empty, of a wrong shape), in place, on the meta chip, and backward where the stack records
-/// and the operator differentiates. Results are compared with a twin in double precision that knows
-/// no chip. Memory around and between the elements must stay as it was, and is NaN, so that what is
-/// read there shows. The first of `Types` is checked in every form, the others in the functional
-/// one: forms do not depend on the type. Effects: prints the table, and writes files, as the
-/// options say. Returns: the table. Cost: compiles each form of each operator in each type: give
-/// fewer types, or split `List` over files.
+/// gaps, empty, of a wrong shape, over an argument), in place, on the meta chip, and backward where
+/// the stack records and the operator differentiates. Results are compared with a twin in double
+/// precision that knows no chip. Memory around and between the elements must stay as it was, and is
+/// NaN, so that what is read there shows.
+///
+/// Effects: prints the table, and writes files, as the options say.
+/// Returns: the table.
+/// Cost: compiles each form of each operator in each type: give fewer types, or split `List` over
+///       files.
 template <class Stack, class Types = default_types, class List = ops::all>
 report run(const options& o = {}) {
   report r{.chip = std::string(detail::keys_of<Stack>::chip::description.name),

@@ -12,6 +12,7 @@
 #include "ashlar/dispatch/op.hpp"
 #include "ashlar/dispatch/step.hpp"
 #include "ashlar/dispatch/where.hpp"
+#include "ashlar/dispatch/writing_forms.hpp"
 #include "ashlar/fwd.hpp"
 
 /// A call picks its kernel at compile time, and from one definition of an operator follow its
@@ -246,7 +247,7 @@ Result invoke(const A&... args) {
 
 /// The functions of one operator: `f(x...)`, `f.out(result, x...)`, `f.in_place(self, x...)`.
 template <class Op>
-struct op_function {
+struct op_function : detail::writing_forms<op_function<Op>> {
   /// The functional form, as a part of a call that knows where it stands.
   template <class... A>
   ASHLAR_INLINE constexpr call_result<Op, A...> unlocated(const A&... args) const {
@@ -261,17 +262,6 @@ struct op_function {
     } else {
       return step<Op, form::functional, call_keys<A...>>{}(args...);
     }
-  }
-
-  template <class Stack, class... A>
-  any_tensor<Stack>& out(any_tensor<Stack>& output, const A&... args) const {
-    detail::any_call<Op, form::out, A...>::run(output, args...);
-    return output;
-  }
-  template <class Stack, class... A>
-  any_tensor<Stack>& in_place(any_tensor<Stack>& self, const A&... args) const {
-    detail::any_call<Op, form::in_place, any_tensor<Stack>, A...>::run(self, args...);
-    return self;
   }
 
   // A default argument cannot follow a pack, hence one overload per number of arguments.
@@ -320,12 +310,19 @@ struct op_function {
     return unlocated(args...);
   }
 
-  /// Writes to `output`, which keeps its elements' place; an empty one is made. For an operator
-  /// with several results it is the tuple that the functional form returns. What has no kernel (a
-  /// view, a composite) is copied there. Throws: `output_error` for another shape, `overlap_error`
-  /// where it shares elements.
+  // The forms that write, as parts of a call that knows where it stands.
+  template <class Stack, class... A>
+  any_tensor<Stack>& to_output(any_tensor<Stack>& output, const A&... args) const {
+    detail::any_call<Op, form::out, A...>::run(output, args...);
+    return output;
+  }
+  template <class Stack, class... A>
+  any_tensor<Stack>& over_first(any_tensor<Stack>& self, const A&... args) const {
+    detail::any_call<Op, form::in_place, any_tensor<Stack>, A...>::run(self, args...);
+    return self;
+  }
   template <class Out, class... A>
-  Out& out(Out& output, const A&... args) const {
+  Out& to_output(Out& output, const A&... args) const {
     using set = call_keys<Out, A...>;
     constexpr bool has_forms = Structured<Op>;
     static_assert(has_forms,
@@ -350,11 +347,8 @@ struct op_function {
     }
     return output;
   }
-
-  /// Writes to the first argument.
-  /// Throws: as `out`.
   template <Tensor Self, class... A>
-  Self& in_place(Self& self, const A&... args) const {
+  Self& over_first(Self& self, const A&... args) const {
     using set = call_keys<Self, A...>;
     constexpr bool has_forms = Structured<Op> && !View<Op>;
     static_assert(has_forms,

@@ -33,7 +33,7 @@ struct to_output {
   Out& out;
   template <class Op, class... A>
   ASHLAR_INLINE void operator()(op_function<Op> f, const A&... args) const {
-    f.out(out, args...);
+    f.to_output(out, args...);
   }
   template <class X>
   void value(std::string_view op, const X& x) const {
@@ -53,7 +53,7 @@ struct to_first {
   template <class Op, class First, class... A>
   ASHLAR_INLINE void operator()(op_function<Op> f, const First&, const A&... args) const {
     require_same_element<First>();
-    f.in_place(self, args...);
+    f.over_first(self, args...);
   }
   template <Tensor X>
   void value(std::string_view op, const X& x) const {
@@ -85,7 +85,7 @@ concept SpelledBy = requires(const To& to, const A&... args) { D::spell(to, args
 /// Requires: the first argument that `spell` hands on is the first that it got, or one of another
 ///           type.
 template <class Derived>
-struct spelled_function {
+struct spelled_function : detail::writing_forms<Derived> {
   // As in `op_function`. What is no place is turned away before anybody asks `spell`.
   using where = std::source_location;
   template <class A, class Where = where>
@@ -156,29 +156,57 @@ struct spelled_function {
     return (*this)(x, shape(list), a, b, at);
   }
 
-  /// As `op_function::out`.
+  using detail::writing_forms<Derived>::out;
+  template <class Out, Tensor X, class Where = where>
+    requires std::same_as<Where, where>
+  Out& out(Out& output, const X& x, std::initializer_list<std::int64_t> list,
+           Where at = where::current()) const {
+    return out(output, x, shape(list), at);
+  }
+  template <class Out, Tensor X, class A, class Where = where>
+    requires(std::same_as<Where, where> && !std::same_as<A, where>)
+  Out& out(Out& output, const X& x, std::initializer_list<std::int64_t> list, const A& rest,
+           Where at = where::current()) const {
+    return out(output, x, shape(list), rest, at);
+  }
+  template <class Out, Tensor X, class A, class B, class Where = where>
+    requires(std::same_as<Where, where> && !std::same_as<B, where>)
+  Out& out(Out& output, const X& x, std::initializer_list<std::int64_t> list, const A& a,
+           const B& b, Where at = where::current()) const {
+    return out(output, x, shape(list), a, b, at);
+  }
+  using detail::writing_forms<Derived>::in_place;
+  template <Tensor Self, class Where = where>
+    requires std::same_as<Where, where>
+  Self& in_place(Self& self, std::initializer_list<std::int64_t> list,
+                 Where at = where::current()) const {
+    return in_place(self, shape(list), at);
+  }
+  template <Tensor Self, class A, class Where = where>
+    requires(std::same_as<Where, where> && !std::same_as<A, where>)
+  Self& in_place(Self& self, std::initializer_list<std::int64_t> list, const A& rest,
+                 Where at = where::current()) const {
+    return in_place(self, shape(list), rest, at);
+  }
+  template <Tensor Self, class A, class B, class Where = where>
+    requires(std::same_as<Where, where> && !std::same_as<B, where>)
+  Self& in_place(Self& self, std::initializer_list<std::int64_t> list, const A& a, const B& b,
+                 Where at = where::current()) const {
+    return in_place(self, shape(list), a, b, at);
+  }
+
+  // The forms that write, as parts of a call that knows where it stands.
   template <class Out, class... A>
     requires detail::SpelledBy<Derived, detail::to_output<Out>, A...>
-  Out& out(Out& output, const A&... args) const {
+  Out& to_output(Out& output, const A&... args) const {
     Derived::spell(detail::to_output<Out>{output}, args...);
     return output;
   }
-  template <class Out, Tensor X, class... A>
-  Out& out(Out& output, const X& x, std::initializer_list<std::int64_t> list,
-           const A&... rest) const {
-    return out(output, x, shape(list), rest...);
-  }
-
-  /// As `op_function::in_place`.
   template <Tensor Self, class... A>
     requires detail::SpelledBy<Derived, detail::to_first<Self>, Self, A...>
-  Self& in_place(Self& self, const A&... args) const {
+  Self& over_first(Self& self, const A&... args) const {
     Derived::spell(detail::to_first<Self>{self}, std::as_const(self), args...);
     return self;
-  }
-  template <Tensor Self, class... A>
-  Self& in_place(Self& self, std::initializer_list<std::int64_t> list, const A&... rest) const {
-    return in_place(self, shape(list), rest...);
   }
 };
 

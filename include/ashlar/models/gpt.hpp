@@ -13,12 +13,14 @@
 #include "ashlar/kv/step.hpp"
 #include "ashlar/models/detail/decoder.hpp"
 #include "ashlar/models/detail/operators.hpp"
+#include "ashlar/nn/dropout.hpp"
 #include "ashlar/nn/embedding.hpp"
 #include "ashlar/nn/linear.hpp"
 #include "ashlar/nn/module.hpp"
 #include "ashlar/nn/norm.hpp"
 #include "ashlar/ops/activation.hpp"
 #include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/attention.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/ops/matmul.hpp"
@@ -28,7 +30,7 @@
 /// The GPT-2 architecture: LayerNorm before each part, learned positions, biases, GELU.
 ///
 /// Members carry the names of Hugging Face's files, so the state dict is the file's; its matrices
-/// of projections are (in, out). There is no dropout.
+/// of projections are (in, out).
 /// Source: Radford et al. (2019).
 namespace ashlar::models {
 
@@ -42,6 +44,9 @@ struct gpt_config {
   std::int64_t context = 0;  ///< rows of the table of positions: no sequence is longer
   double norm_eps = 1e-5;
   bool tied_embeddings = true;  ///< the output layer is the embedding
+  /// The share of places that training sets to zero in the embedding, in the probabilities of
+  /// attention and in what is added to the residual stream; 0.1 in GPT-2.
+  double dropout = 0.0;
 
   [[nodiscard]] constexpr std::int64_t head_dim() const { return dim / heads; }
 
@@ -69,10 +74,36 @@ struct gpt_projection {
   }
 };
 
+namespace detail {
+/// What a dropout makes of `x` on a stack with a tape; nothing is trained on others.
+template <Tensor X>
+X dropped(const nn::dropout& by, const X& x) {
+  if constexpr (contains<typename X::keys, keys::autograd>) {
+    return by(x);
+  } else {
+    return x;
+  }
+}
+/// `causal_attention`, in training by plain operators: the probabilities have a dropout.
+auto attention_dropping(const nn::dropout& by, const auto& q, const auto& k, const auto& v) {
+  using result = decltype(causal_attention(q, k, v));
+  if constexpr (contains<typename result::keys, keys::autograd>) {
+    if (by.training && by.p > 0.0) {
+      const auto turn = [](const auto& x) { return transpose(x, 1, 2); };
+      const auto weights =
+          ops::detail::attention_weights(turn(q), turn(k), true, attention_scale(q.extent(-1)));
+      return turn(ops::detail::in_type<typename result::value_type>(matmul(by(weights), turn(v))));
+    }
+  }
+  return causal_attention(q, k, v);
+}
+}  // namespace detail
+
 template <class Stack>
 struct gpt_attention {
   using projection = gpt_projection<Stack>;
-  BOOST_HANA_DEFINE_STRUCT(gpt_attention, (projection, c_attn), (projection, c_proj));
+  BOOST_HANA_DEFINE_STRUCT(gpt_attention, (projection, c_attn), (projection, c_proj),
+                           (nn::dropout, attn_dropout), (nn::dropout, resid_dropout));
 
   /// `attend(q, k, v)` mixes tokens; everything else treats each on its own.
   ///
@@ -82,16 +113,20 @@ struct gpt_attention {
     const auto part = [&](std::int64_t i) {
       return detail::split_heads(narrow(all, -1, i * c.dim, c.dim), c.heads, c.head_dim());
     };
-    return c_proj(detail::merge_heads(attend(part(0), part(1), part(2))));
+    return detail::dropped(resid_dropout,
+                           c_proj(detail::merge_heads(attend(part(0), part(1), part(2)))));
   }
 };
 
 template <class Stack>
 struct gpt_mlp {
   using projection = gpt_projection<Stack>;
-  BOOST_HANA_DEFINE_STRUCT(gpt_mlp, (projection, c_fc), (projection, c_proj));
+  BOOST_HANA_DEFINE_STRUCT(gpt_mlp, (projection, c_fc), (projection, c_proj),
+                           (nn::dropout, dropout));
 
-  auto operator()(const auto& x) const { return c_proj(gelu_tanh(c_fc(x))); }
+  auto operator()(const auto& x) const {
+    return detail::dropped(dropout, c_proj(gelu_tanh(c_fc(x))));
+  }
 };
 
 template <class Stack>
@@ -113,11 +148,14 @@ struct gpt_trunk {
   using table = nn::embedding<Stack>;
   using norm = nn::layer_norm<Stack>;
   using layer_list = std::vector<gpt_layer<Stack>>;
-  BOOST_HANA_DEFINE_STRUCT(gpt_trunk, (table, wte), (table, wpe), (layer_list, h), (norm, ln_f));
+  BOOST_HANA_DEFINE_STRUCT(gpt_trunk, (table, wte), (table, wpe), (nn::dropout, drop),
+                           (layer_list, h), (norm, ln_f));
 };
 
 /// A language model; `lm_head` is empty where the output layer is the embedding (tied).
 ///
+/// It is made for training, as a module of PyTorch is: where `config.dropout` is above 0 and the
+/// stack has a tape, call `nn::eval` before the model is asked for its opinion.
 /// Models `kv::PagedModel`: an engine serves it.
 template <class Stack>
 class gpt {
@@ -130,16 +168,18 @@ class gpt {
   /// What a chip needs to serve it, and to train it where the stack has a tape.
   using operators = detail::operators_of_model<
       Stack, scalar, ops::operators<ops::gelu_tanh, ops::layer_norm, ops::narrow>,
-      ops::operators<ops::gelu_tanh_backward, ops::layer_norm_backward_weight,
-                     ops::layer_norm_backward_x, ops::neg, ops::slice, ops::slice_backward,
-                     ops::square, ops::sub, ops::tanh, ops::tanh_backward>>;
+      ops::operators<ops::dropout, ops::gelu_tanh_backward, ops::ge,
+                     ops::layer_norm_backward_weight, ops::layer_norm_backward_x, ops::le, ops::neg,
+                     ops::slice, ops::slice_backward, ops::softmax, ops::softmax_backward,
+                     ops::square, ops::sub, ops::tanh, ops::tanh_backward, ops::uniform,
+                     ops::unsqueeze, ops::where>>;
 
   BOOST_HANA_DEFINE_STRUCT(gpt, (trunk, transformer), (head, lm_head), (gpt_config, config));
 
   /// A model with parameters drawn by `seed`.
   ///
   /// Normal with deviation 0.02; what writes to the residual stream has it divided by
-  /// sqrt(2 layers). Biases are zeros.
+  /// sqrt(2 layers). Biases are zeros. Each dropout has a seed of its own.
   /// Throws: `argument_error` where `c` is no model.
   [[nodiscard]] static gpt make(const gpt_config& c, std::uint64_t seed);
 
@@ -180,7 +220,8 @@ class gpt {
  private:
   auto of_whole(const auto& tokens) const;
   auto embed(const auto& tokens, const auto& positions) const {
-    return add(transformer.wte(tokens), transformer.wpe(positions));
+    return detail::dropped(transformer.drop,
+                           add(transformer.wte(tokens), transformer.wpe(positions)));
   }
   auto logits(const auto& x) const {
     const auto y = transformer.ln_f(x);
@@ -210,6 +251,9 @@ inline void gpt_config::check() const {
     refuse("dim is " + std::to_string(dim) + ", which " + std::to_string(heads) +
            " heads do not divide");
   }
+  if (!(dropout >= 0 && dropout < 1)) {
+    refuse("dropout is " + std::to_string(dropout) + "; it must be from 0 to below 1");
+  }
   if (!(norm_eps > 0) || !std::isfinite(norm_eps)) {
     refuse("norm_eps is " + std::to_string(norm_eps) + "; it must be above 0");
   }
@@ -221,17 +265,20 @@ gpt<Stack> gpt<Stack>::make(const gpt_config& c, std::uint64_t seed) {
   using norm = nn::layer_norm<Stack>;
   using table = nn::embedding<Stack>;
   c.check();
+  std::uint64_t dropouts = 0;
+  const auto drop = [&] { return nn::dropout::make(c.dropout, philox_block(seed, dropouts++)[0]); };
   gpt m;
   m.config = c;
+  m.transformer.drop = drop();
   m.transformer.wte = table::make(c.vocab, c.dim);
   m.transformer.wpe = table::make(c.context, c.dim);
   m.transformer.ln_f = norm::make(c.dim, c.norm_eps);
   for (std::int64_t i = 0; i < c.layers; ++i) {
     m.transformer.h.push_back(
         {norm::make(c.dim, c.norm_eps),
-         {projection::make(c.dim, 3 * c.dim), projection::make(c.dim, c.dim)},
+         {projection::make(c.dim, 3 * c.dim), projection::make(c.dim, c.dim), drop(), drop()},
          norm::make(c.dim, c.norm_eps),
-         {projection::make(c.dim, c.hidden), projection::make(c.hidden, c.dim)}});
+         {projection::make(c.dim, c.hidden), projection::make(c.hidden, c.dim), drop()}});
   }
   if (!c.tied_embeddings) {
     m.lm_head = head::make(c.dim, c.vocab, false);
@@ -258,7 +305,9 @@ auto gpt<Stack>::of_whole(const auto& tokens) const {
   detail::require_tokens("models::gpt", tokens, config.context);
   auto x = embed(tokens, arange<std::remove_cvref_t<decltype(tokens)>>(tokens.extent(1)));
   for (const auto& layer : transformer.h) {
-    x = layer(x, config, detail::causal_attention);
+    x = layer(x, config, [&](const auto& q, const auto& k, const auto& v) {
+      return detail::attention_dropping(layer.attn.attn_dropout, q, k, v);
+    });
   }
   return logits(reshape(x, shape{tokens.size(), config.dim}));
 }

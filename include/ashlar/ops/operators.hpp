@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <concepts>
+#include <source_location>
 #include <type_traits>
 
 #include "ashlar/core/dtype.hpp"
@@ -10,9 +12,10 @@
 
 /// `+ - * /` on tensors and numbers, and their assigning forms.
 ///
-/// Between tensors of one type a call knows where it stands in the user's code (`anomaly_mode`).
-/// Beside a number a tensor keeps its element type, unless the number is of a wider category: see
-/// `promote_with_number`. The assigning forms take no such number.
+/// Between tensors of one type, and beside a number that does not change the element type, a call
+/// knows where it stands in the user's code (`anomaly_mode`). Beside a number a tensor keeps its
+/// element type, unless the number is of a wider category: see `promote_with_number`. The assigning
+/// forms take no such number.
 namespace ashlar {
 
 template <class S>
@@ -22,8 +25,26 @@ template <class S, class X>
 concept NumberFor =
     PlainNumber<S> && Tensor<X> &&
     promote_with_number<S>(dtype_of<typename X::value_type>) == dtype_of<typename X::value_type>;
+/// One that does.
+template <class S, class X>
+concept WiderNumberFor = PlainNumber<S> && Tensor<X> && !NumberFor<S, X>;
 
 namespace detail {
+/// A number for a tensor of type `X` that knows where it was handed over.
+template <class X>
+struct number_handed_over {
+  double value;
+  std::source_location at;
+  template <NumberFor<X> S>
+  number_handed_over(S number, std::source_location here = std::source_location::current())
+      : value(static_cast<double>(number)), at(here) {}
+};
+/// As types of parameters from which `X` is not deduced.
+template <class X>
+using tensor_for = std::type_identity_t<handed_over<X>>;
+template <class X>
+using number_for = std::type_identity_t<number_handed_over<X>>;
+
 /// `a` in the element type that it has beside a number of type `S`.
 template <class S, Tensor A>
 auto beside_number(const A& a) {
@@ -38,7 +59,7 @@ auto operator+(const A& a, const B& b) {
   return call<ops::add>(a, b);
 }
 template <Tensor A>
-auto operator+(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+auto operator+(const A& a, detail::tensor_for<A> b) {
   const detail::located<A> here(b.at);
   return call<ops::add>(a, b.value);
 }
@@ -48,7 +69,7 @@ auto operator-(const A& a, const B& b) {
   return call<ops::sub>(a, b);
 }
 template <Tensor A>
-auto operator-(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+auto operator-(const A& a, detail::tensor_for<A> b) {
   const detail::located<A> here(b.at);
   return call<ops::sub>(a, b.value);
 }
@@ -58,7 +79,7 @@ auto operator*(const A& a, const B& b) {
   return call<ops::mul>(a, b);
 }
 template <Tensor A>
-auto operator*(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+auto operator*(const A& a, detail::tensor_for<A> b) {
   const detail::located<A> here(b.at);
   return call<ops::mul>(a, b.value);
 }
@@ -68,7 +89,7 @@ auto operator/(const A& a, const B& b) {
   return call<ops::div>(a, b);
 }
 template <Tensor A>
-auto operator/(const A& a, std::type_identity_t<detail::handed_over<A>> b) {
+auto operator/(const A& a, detail::tensor_for<A> b) {
   const detail::located<A> here(b.at);
   return call<ops::div>(a, b.value);
 }
@@ -77,73 +98,138 @@ auto operator-(const A& a) {
   return call<ops::neg>(a);
 }
 
-template <Tensor A, PlainNumber S>
-auto operator+(const A& a, S number) {
-  return call<ops::scale>(detail::beside_number<S>(a), 1.0, static_cast<double>(number));
+template <Tensor A>
+auto operator+(const A& a, detail::number_for<A> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::scale>(a, 1.0, b.value);
 }
-template <Tensor A, PlainNumber S>
-auto operator+(S number, const A& a) {
-  return a + number;
+template <Tensor A>
+auto operator+(detail::number_for<A> a, const A& b) {
+  const detail::located<A> here(a.at);
+  return call<ops::scale>(b, 1.0, a.value);
 }
-template <Tensor A, PlainNumber S>
-auto operator-(const A& a, S number) {
-  return call<ops::scale>(detail::beside_number<S>(a), 1.0, -static_cast<double>(number));
+template <Tensor A, WiderNumberFor<A> S>
+auto operator+(const A& a, S b) {
+  return detail::beside_number<S>(a) + b;
 }
-template <Tensor A, PlainNumber S>
-auto operator-(S number, const A& a) {
-  return call<ops::scale>(detail::beside_number<S>(a), -1.0, static_cast<double>(number));
+template <Tensor A, WiderNumberFor<A> S>
+auto operator+(S a, const A& b) {
+  return a + detail::beside_number<S>(b);
 }
-template <Tensor A, PlainNumber S>
-auto operator*(const A& a, S number) {
-  return call<ops::scale>(detail::beside_number<S>(a), static_cast<double>(number), 0.0);
+template <Tensor A>
+auto operator-(const A& a, detail::number_for<A> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::scale>(a, 1.0, -b.value);
 }
-template <Tensor A, PlainNumber S>
-auto operator*(S number, const A& a) {
-  return a * number;
+template <Tensor A>
+auto operator-(detail::number_for<A> a, const A& b) {
+  const detail::located<A> here(a.at);
+  return call<ops::scale>(b, -1.0, a.value);
 }
-template <Tensor A, PlainNumber S>
-auto operator/(const A& a, S number) {
-  const auto x = detail::beside_number<S>(a);
-  return call<ops::div>(x, ops::detail::scalar_like(x, static_cast<double>(number)));
+template <Tensor A, WiderNumberFor<A> S>
+auto operator-(const A& a, S b) {
+  return detail::beside_number<S>(a) - b;
 }
-template <Tensor A, PlainNumber S>
-auto operator/(S number, const A& a) {
-  const auto x = detail::beside_number<S>(a);
-  return call<ops::div>(ops::detail::scalar_like(x, static_cast<double>(number)), x);
+template <Tensor A, WiderNumberFor<A> S>
+auto operator-(S a, const A& b) {
+  return a - detail::beside_number<S>(b);
+}
+template <Tensor A>
+auto operator*(const A& a, detail::number_for<A> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::scale>(a, b.value, 0.0);
+}
+template <Tensor A>
+auto operator*(detail::number_for<A> a, const A& b) {
+  const detail::located<A> here(a.at);
+  return call<ops::scale>(b, a.value, 0.0);
+}
+template <Tensor A, WiderNumberFor<A> S>
+auto operator*(const A& a, S b) {
+  return detail::beside_number<S>(a) * b;
+}
+template <Tensor A, WiderNumberFor<A> S>
+auto operator*(S a, const A& b) {
+  return a * detail::beside_number<S>(b);
+}
+template <Tensor A>
+auto operator/(const A& a, detail::number_for<A> b) {
+  const detail::located<A> here(b.at);
+  return call<ops::div>(a, ops::detail::scalar_like(a, b.value));
+}
+template <Tensor A>
+auto operator/(detail::number_for<A> a, const A& b) {
+  const detail::located<A> here(a.at);
+  return call<ops::div>(ops::detail::scalar_like(b, a.value), b);
+}
+template <Tensor A, WiderNumberFor<A> S>
+auto operator/(const A& a, S b) {
+  return detail::beside_number<S>(a) / b;
+}
+template <Tensor A, WiderNumberFor<A> S>
+auto operator/(S a, const A& b) {
+  return a / detail::beside_number<S>(b);
 }
 
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 A& operator+=(A& a, const B& b) {
-  return op_function<ops::add>{}.in_place(a, b);
+  return op_function<ops::add>{}.over_first(a, b);
+}
+template <Tensor A>
+A& operator+=(A& a, detail::tensor_for<A> b) {
+  const detail::located<A> here(b.at);
+  return op_function<ops::add>{}.over_first(a, b.value);
 }
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 A& operator-=(A& a, const B& b) {
-  return op_function<ops::sub>{}.in_place(a, b);
+  return op_function<ops::sub>{}.over_first(a, b);
+}
+template <Tensor A>
+A& operator-=(A& a, detail::tensor_for<A> b) {
+  const detail::located<A> here(b.at);
+  return op_function<ops::sub>{}.over_first(a, b.value);
 }
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 A& operator*=(A& a, const B& b) {
-  return op_function<ops::mul>{}.in_place(a, b);
+  return op_function<ops::mul>{}.over_first(a, b);
+}
+template <Tensor A>
+A& operator*=(A& a, detail::tensor_for<A> b) {
+  const detail::located<A> here(b.at);
+  return op_function<ops::mul>{}.over_first(a, b.value);
 }
 template <Tensor A, Tensor B>
+  requires(!std::same_as<A, B>)
 A& operator/=(A& a, const B& b) {
-  return op_function<ops::div>{}.in_place(a, b);
+  return op_function<ops::div>{}.over_first(a, b);
 }
-template <Tensor A, NumberFor<A> S>
-A& operator+=(A& a, S number) {
-  return op_function<ops::scale>{}.in_place(a, 1.0, static_cast<double>(number));
+template <Tensor A>
+A& operator/=(A& a, detail::tensor_for<A> b) {
+  const detail::located<A> here(b.at);
+  return op_function<ops::div>{}.over_first(a, b.value);
 }
-template <Tensor A, NumberFor<A> S>
-A& operator-=(A& a, S number) {
-  return op_function<ops::scale>{}.in_place(a, 1.0, -static_cast<double>(number));
+template <Tensor A>
+A& operator+=(A& a, detail::number_for<A> b) {
+  const detail::located<A> here(b.at);
+  return op_function<ops::scale>{}.over_first(a, 1.0, b.value);
 }
-template <Tensor A, NumberFor<A> S>
-A& operator*=(A& a, S number) {
-  return op_function<ops::scale>{}.in_place(a, static_cast<double>(number), 0.0);
+template <Tensor A>
+A& operator-=(A& a, detail::number_for<A> b) {
+  const detail::located<A> here(b.at);
+  return op_function<ops::scale>{}.over_first(a, 1.0, -b.value);
 }
-template <Tensor A, NumberFor<A> S>
-A& operator/=(A& a, S number) {
-  return op_function<ops::div>{}.in_place(a,
-                                          ops::detail::scalar_like(a, static_cast<double>(number)));
+template <Tensor A>
+A& operator*=(A& a, detail::number_for<A> b) {
+  const detail::located<A> here(b.at);
+  return op_function<ops::scale>{}.over_first(a, b.value, 0.0);
+}
+template <Tensor A>
+A& operator/=(A& a, detail::number_for<A> b) {
+  const detail::located<A> here(b.at);
+  return op_function<ops::div>{}.over_first(a, ops::detail::scalar_like(a, b.value));
 }
 
 }  // namespace ashlar

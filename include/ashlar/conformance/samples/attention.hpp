@@ -41,7 +41,7 @@ inline void list_attention(sample_list& all, bool backward,
       sample s{.in = {q, k, k},
                .with = {.number = {1 / std::sqrt(width)}, .flag = {causal}},
                .allowed = allowed,
-               .gradient = !backward && c.width <= 2 && c.keys > 0};
+               .gradient = c.width <= 2 && c.keys > 0};
       if (backward) {
         s.in = {q, q, k, k, q};
         s.prepare = prepare;

@@ -266,7 +266,7 @@ inline void list_norm(sample_list& all, int tensors, int channels, bool backward
       const auto terms = static_cast<double>(n + (backward ? s.rank() + 8 : 0)) + 8;
       sample one{.with = {.number = {1e-5}},
                  .allowed = {terms, backward ? sharp * 32 : sharp},
-                 .gradient = !backward && n == 7};
+                 .gradient = n == 7};
       one.in.resize(static_cast<std::size_t>(tensors), given{s});
       one.in.resize(static_cast<std::size_t>(tensors + channels), given{{n}});
       all.add(one);

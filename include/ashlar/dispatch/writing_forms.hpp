@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <concepts>
+#include <source_location>
+
+#include "ashlar/config.hpp"
+#include "ashlar/dispatch/where.hpp"
+
+/// Forms of a call that write: `f.out(result, x...)` and `f.in_place(self, x...)`.
+namespace ashlar::detail {
+
+// What is no place is turned away before anybody asks the function.
+template <class Where>
+concept Place = std::same_as<Where, std::source_location>;
+template <class F, class Out, class... A>
+concept WritesTo = requires(const F& f, Out& to, const A&... args) { f.to_output(to, args...); };
+template <class F, class Self, class... A>
+concept WritesOver =
+    requires(const F& f, Self& self, const A&... args) { f.over_first(self, args...); };
+
+/// Mixin of a function with `to_output(result, x...)` and `over_first(self, x...)`: the same, and
+/// the call knows where it stands in the user's code.
+///
+/// A default argument cannot follow a pack, hence one overload per number of arguments; calls with
+/// more than six have no place.
+template <class Derived>
+struct writing_forms {
+  /// Writes to `output`, which keeps its elements' place; an empty one is made. For an operator
+  /// with several results it is the tuple that the functional form returns. What has no kernel (a
+  /// view, a composite) is copied there. Throws: `output_error` for another shape, `overlap_error`
+  /// where it shares elements.
+  template <class Out, class Where = std::source_location>
+    requires(Place<Where> && WritesTo<Derived, Out>)
+  Out& out(Out& output, Where at = std::source_location::current()) const {
+    const located<Out> here(at);
+    return function().to_output(output);
+  }
+  template <class Out, class A, class Where = std::source_location>
+    requires(Place<Where> && WritesTo<Derived, Out, A>)
+  Out& out(Out& output, const A& a, Where at = std::source_location::current()) const {
+    const located<Out, A> here(at);
+    return function().to_output(output, a);
+  }
+  template <class Out, class A, class B, class Where = std::source_location>
+    requires(Place<Where> && WritesTo<Derived, Out, A, B>)
+  Out& out(Out& output, const A& a, const B& b, Where at = std::source_location::current()) const {
+    const located<Out, A, B> here(at);
+    return function().to_output(output, a, b);
+  }
+  template <class Out, class A, class B, class C, class Where = std::source_location>
+    requires(Place<Where> && WritesTo<Derived, Out, A, B, C>)
+  Out& out(Out& output, const A& a, const B& b, const C& c,
+           Where at = std::source_location::current()) const {
+    const located<Out, A, B, C> here(at);
+    return function().to_output(output, a, b, c);
+  }
+  template <class Out, class A, class B, class C, class D, class Where = std::source_location>
+    requires(Place<Where> && WritesTo<Derived, Out, A, B, C, D>)
+  Out& out(Out& output, const A& a, const B& b, const C& c, const D& d,
+           Where at = std::source_location::current()) const {
+    const located<Out, A, B, C, D> here(at);
+    return function().to_output(output, a, b, c, d);
+  }
+  template <class Out, class A, class B, class C, class D, class E,
+            class Where = std::source_location>
+    requires(Place<Where> && WritesTo<Derived, Out, A, B, C, D, E>)
+  Out& out(Out& output, const A& a, const B& b, const C& c, const D& d, const E& e,
+           Where at = std::source_location::current()) const {
+    const located<Out, A, B, C, D, E> here(at);
+    return function().to_output(output, a, b, c, d, e);
+  }
+  template <class Out, class A, class B, class C, class D, class E, class F,
+            class Where = std::source_location>
+    requires(Place<Where> && WritesTo<Derived, Out, A, B, C, D, E, F>)
+  Out& out(Out& output, const A& a, const B& b, const C& c, const D& d, const E& e, const F& f,
+           Where at = std::source_location::current()) const {
+    const located<Out, A, B, C, D, E, F> here(at);
+    return function().to_output(output, a, b, c, d, e, f);
+  }
+  template <class Out, class... A>
+    requires(sizeof...(A) > 6 && WritesTo<Derived, Out, A...>)
+  Out& out(Out& output, const A&... args) const {
+    return function().to_output(output, args...);
+  }
+
+  /// Writes to the first argument.
+  /// Throws: as `out`.
+  template <class Self, class Where = std::source_location>
+    requires(Place<Where> && WritesOver<Derived, Self>)
+  Self& in_place(Self& self, Where at = std::source_location::current()) const {
+    const located<Self> here(at);
+    return function().over_first(self);
+  }
+  template <class Self, class A, class Where = std::source_location>
+    requires(Place<Where> && WritesOver<Derived, Self, A>)
+  Self& in_place(Self& self, const A& a, Where at = std::source_location::current()) const {
+    const located<Self, A> here(at);
+    return function().over_first(self, a);
+  }
+  template <class Self, class A, class B, class Where = std::source_location>
+    requires(Place<Where> && WritesOver<Derived, Self, A, B>)
+  Self& in_place(Self& self, const A& a, const B& b,
+                 Where at = std::source_location::current()) const {
+    const located<Self, A, B> here(at);
+    return function().over_first(self, a, b);
+  }
+  template <class Self, class A, class B, class C, class Where = std::source_location>
+    requires(Place<Where> && WritesOver<Derived, Self, A, B, C>)
+  Self& in_place(Self& self, const A& a, const B& b, const C& c,
+                 Where at = std::source_location::current()) const {
+    const located<Self, A, B, C> here(at);
+    return function().over_first(self, a, b, c);
+  }
+  template <class Self, class A, class B, class C, class D, class Where = std::source_location>
+    requires(Place<Where> && WritesOver<Derived, Self, A, B, C, D>)
+  Self& in_place(Self& self, const A& a, const B& b, const C& c, const D& d,
+                 Where at = std::source_location::current()) const {
+    const located<Self, A, B, C, D> here(at);
+    return function().over_first(self, a, b, c, d);
+  }
+  template <class Self, class A, class B, class C, class D, class E,
+            class Where = std::source_location>
+    requires(Place<Where> && WritesOver<Derived, Self, A, B, C, D, E>)
+  Self& in_place(Self& self, const A& a, const B& b, const C& c, const D& d, const E& e,
+                 Where at = std::source_location::current()) const {
+    const located<Self, A, B, C, D, E> here(at);
+    return function().over_first(self, a, b, c, d, e);
+  }
+  template <class Self, class... A>
+    requires(sizeof...(A) > 5 && WritesOver<Derived, Self, A...>)
+  Self& in_place(Self& self, const A&... args) const {
+    return function().over_first(self, args...);
+  }
+
+ private:
+  [[nodiscard]] constexpr const Derived& function() const {
+    return static_cast<const Derived&>(*this);
+  }
+};
+
+}  // namespace ashlar::detail
