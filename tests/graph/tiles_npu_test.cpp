@@ -136,7 +136,10 @@ TEST_CASE("graph/tiles: products and what follows them are one program, with the
   // 0, 1, primes, tails of the matrix unit; the last one is several tiles.
   constexpr std::array<std::array<std::int64_t, 3>, 6> extents{
       {{0, 3, 5}, {5, 3, 0}, {1, 1, 1}, {7, 61, 37}, {17, 33, 64}, {131, 521, 67}}};
-  for (const auto& [rows, columns, depth] : extents) {
+  for (const auto& e : extents) {
+    const std::int64_t rows = e[0];
+    const std::int64_t columns = e[1];
+    const std::int64_t depth = e[2];
     CAPTURE(rows);
     const X w = numbers({columns, depth}, 2);
     const X u = numbers({columns, depth}, 3);
