@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -18,6 +19,7 @@
 #include "ashlar/dispatch/queues.hpp"
 #include "ashlar/graph/fused_blocks.hpp"
 #include "ashlar/graph/fused_body.hpp"
+#include "ashlar/graph/fused_products.hpp"
 #include "ashlar/graph/graph.hpp"
 #include "ashlar/graph/operation.hpp"
 
@@ -122,7 +124,10 @@ class fused_kernel final : public operation {
     name = text_;
     argument_types = argument_types_;
     result_types = result_types_;
-    elementwise = !calls_.by_rows;
+    elementwise = !calls_.by_rows && !multiplies_;
+    if (multiplies_ && !calls_.by_blocks) {
+      roles_.emplace(body);
+    }
     id = &op_id<fused_kernel>;
   }
 
@@ -180,7 +185,7 @@ class fused_kernel final : public operation {
     std::vector<tensor_spec> out{};
     std::shared_ptr<const chip::executable<C>> code{};  ///< null: the calls run one by one
     std::optional<detail::block_plan> cuts{};
-    std::optional<detail::tile_layout> layout{};
+    std::optional<detail::tile_layout> layout{};  ///< none of a kernel with products
     detail::tile_blocks blocks{};
     tile::grid grid{};
     std::vector<tile::argument> arguments{};
@@ -223,12 +228,32 @@ class fused_kernel final : public operation {
     if (plans_.size() == most) {
       plans_.erase(plans_.begin());
     }
-    plans_.push_back(std::make_unique<plan>(
-        make_plan(in, detail::tile_elements<C>(static_cast<int>(argument_types_.size()),
-                                               static_cast<int>(result_types_.size())))));
+    plans_.push_back(std::make_unique<plan>(make_plan(in, first_elements(in))));
     return *plans_.back();
   }
 
+  /// Elements of a tile to begin with: where there is not room for so many, plans try fewer.
+  std::int64_t first_elements(std::span<const tensor_spec> in) const {
+    if (roles_) {
+      return std::numeric_limits<std::int64_t>::max();
+    }
+    const std::int64_t one = detail::tile_elements<C>(static_cast<int>(argument_types_.size()),
+                                                      static_cast<int>(result_types_.size()));
+    if constexpr (RunsTiles<C>) {
+      constexpr std::int64_t rows = 8;  // what all rows share is loaded once for so many
+      constexpr std::int64_t most = std::int64_t{1} << 14;
+      const std::int64_t columns = calls_.by_rows ? domain_columns(in) : 0;
+      return C::description.dma_engines > 0 ? std::max(one, std::min(rows * columns, most)) : one;
+    } else {
+      return one;
+    }
+  }
+  std::int64_t domain_columns(std::span<const tensor_spec> in) const {
+    const tensor_spec walked = specs_of(in)[static_cast<std::size_t>(calls_.domain)];
+    return walked.rank == 0 ? 1 : walked[-1];
+  }
+
+  /// `elements`: of each tile at most.
   plan make_plan(std::span<const tensor_spec> in, std::int64_t elements) const {
     plan p{.in = {in.begin(), in.end()}};
     const std::vector<tensor_spec> specs = specs_of(in);
@@ -249,6 +274,10 @@ class fused_kernel final : public operation {
       // Of what is between calls the largest: the second cache holds several.
       const std::int64_t most = multiplies_ ? 1 << 20 : 1 << 16;
       p.cuts.emplace(calls_.body, specs, shape(walked.shape()), rows, most);
+      return p;
+    }
+    if (roles_) {
+      plan_products(p, all, elements);
       return p;
     }
     if (rows && (walked[-1] == 0 || walked[-1] > detail::longest_row<C>())) {
@@ -273,10 +302,36 @@ class fused_kernel final : public operation {
       } catch (const error& e) {
         p.obstacle = e.what();
         // It may be that the tiles do not fit into a scratchpad: smaller ones.
-        elements =
-            std::min<std::int64_t>(std::int64_t{p.blocks.rows} * p.blocks.columns, elements) / 2;
+        elements = std::min<std::int64_t>(p.blocks.elements(), elements) / 2;
         if (elements < 16 || (rows && p.blocks.rows == 1)) {
           return p;
+        }
+      }
+    }
+  }
+
+  void plan_products(plan& p, std::span<const tensor_spec> all, std::int64_t elements) const {
+    const auto layout = detail::product_layout::of(calls_.body, *roles_, all);
+    if (!layout) {
+      p.obstacle = "the axes of an argument do not lie evenly";
+      return;
+    }
+    p.arguments = layout->arguments;
+    const std::int64_t least =
+        std::int64_t{C::description.matrix_unit[0]} * C::description.matrix_unit[1];
+    while (true) {
+      p.blocks = layout->blocks(C::description, roles_->at.size(), elements);
+      p.grid = {ceil_div(layout->columns, std::int64_t{p.blocks.columns} * p.blocks.parts),
+                ceil_div(layout->rows, std::int64_t{p.blocks.rows}), 1};
+      try {
+        p.code = code_for(p.blocks);
+        p.obstacle.clear();
+        return;
+      } catch (const error& e) {
+        p.obstacle = e.what();
+        elements = p.blocks.elements() / 2;
+        if (elements < least) {
+          return;
         }
       }
     }
@@ -289,8 +344,10 @@ class fused_kernel final : public operation {
         return code;
       }
     }
-    programs_.emplace_back(blocks, std::make_shared<const chip::executable<C>>(
-                                       detail::write_program(calls_.body, name, blocks)));
+    programs_.emplace_back(blocks,
+                           std::make_shared<const chip::executable<C>>(
+                               roles_ ? detail::write_products(calls_.body, *roles_, name, blocks)
+                                      : detail::write_program(calls_.body, name, blocks)));
     return programs_.back().second;
   }
 
@@ -329,7 +386,7 @@ class fused_kernel final : public operation {
         return;
       } catch (const error& e) {
         // A chip that compiles where it launches says here that tiles do not fit.
-        const std::int64_t elements = std::int64_t{p.blocks.rows} * p.blocks.columns / 2;
+        const std::int64_t elements = p.blocks.elements() / 2;
         if (p.proven || elements < 16) {
           throw;
         }
@@ -348,14 +405,19 @@ class fused_kernel final : public operation {
   void launch_program(context<C>& on, const plan& p, std::span<const tensor_handle> in,
                       std::span<const tensor_handle> out) const {
     std::vector<tile::argument> arguments = p.arguments;
-    p.layout->each_launch([&](std::span<const std::int64_t> offset) {
+    const auto launch_at = [&](std::span<const std::int64_t> offset) {
       for (std::size_t k = 0; k < arguments.size(); ++k) {
         const tensor_handle& x = k < in.size() ? in[k] : out[k - in.size()];
         arguments[k].data =
             x.bytes() + offset[k] * static_cast<std::int64_t>(size_of(arguments[k].element));
       }
       (*p.code)(on, p.grid, arguments);
-    });
+    };
+    if (p.layout) {
+      p.layout->each_launch(launch_at);
+    } else {
+      launch_at(std::vector<std::int64_t>(arguments.size(), 0));
+    }
   }
 
   /// The calls one by one.
@@ -386,6 +448,7 @@ class fused_kernel final : public operation {
   std::vector<dtype> argument_types_, result_types_;
   std::vector<bool> never_cut_;
   bool multiplies_ = false;
+  std::optional<detail::product_roles> roles_;  ///< of a program with products
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<plan>> plans_;
   mutable std::vector<std::pair<detail::tile_blocks, std::shared_ptr<const chip::executable<C>>>>

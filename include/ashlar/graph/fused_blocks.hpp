@@ -13,9 +13,9 @@
 #include "ashlar/core/geometry.hpp"
 #include "ashlar/core/spec.hpp"
 #include "ashlar/dispatch/allocate.hpp"
+#include "ashlar/graph/fused_products.hpp"
 #include "ashlar/graph/graph.hpp"
 #include "ashlar/memory/resource.hpp"
-#include "ashlar/ops/fwd.hpp"
 
 /// Calls that run block by block: what is between them stays in the cache.
 namespace ashlar::graph::detail {
@@ -54,13 +54,6 @@ class chosen_places final : public memory::resource {
   std::size_t bytes_ = 0;
   std::vector<std::pair<std::byte*, std::byte*>> owned_;
 };
-
-/// Whether a call multiplies rows by one matrix, its second argument.
-inline bool is_product_of_rows(const node& n) {
-  return n.kind == node_kind::call &&
-         (n.op->id == &op_id<ops::linear> || n.op->id == &op_id<ops::linear_bias> ||
-          n.op->id == &op_id<ops::matmul>);
-}
 
 /// How calls are cut: along one axis of the domain, one place of each axis before it.
 struct block_plan {

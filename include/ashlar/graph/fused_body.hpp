@@ -29,6 +29,10 @@ struct tile_blocks {
   std::int32_t rows = 1, columns = 1;
   /// Of each argument, inputs first: bit 0 where all rows are one, bit 1 where all columns are.
   std::vector<std::uint8_t> spread{};
+  std::int32_t depth = 0;  ///< terms of a product's sums at a time
+  std::int32_t parts = 1;  ///< so many tiles beside each other in one program with products
+
+  [[nodiscard]] constexpr std::int64_t elements() const { return std::int64_t{rows} * columns; }
 
   friend constexpr bool operator==(const tile_blocks&, const tile_blocks&) = default;
 };

@@ -36,18 +36,22 @@ struct fusion_options {
 
 namespace detail {
 
+/// What fusion asks of a chip.
+struct fusion_target {
+  std::int64_t fold = 0;     ///< rows up to which sums have the operators' order
+  std::int64_t longest = 0;  ///< row that a tile holds
+  bool blocks = false;       ///< operators' kernels take turns block by block
+  bool products = false;     ///< programs may have products in them
+  bool alone = false;        ///< a product or a row that is read once gains by a program of its own
+};
+
 /// Groups of calls, grown from each call to those that make its arguments.
 class fuser {
+  using numbers = std::vector<std::int32_t>;
+
  public:
-  /// `fold`: rows up to which sums have the operators' order on the chip; `longest` a tile holds.
-  fuser(const graph& g, const fusion_options& options, std::int64_t fold, std::int64_t longest,
-        bool blocks)
-      : g_(g),
-        options_(options),
-        fold_(fold),
-        longest_(longest),
-        blocks_(blocks),
-        users_(g.users()) {
+  fuser(const graph& g, const fusion_options& options, const fusion_target& chip)
+      : g_(g), options_(options), chip_(chip), blocks_(chip.blocks), users_(g.users()) {
     era_.resize(g.nodes.size());
     group_.assign(g.nodes.size(), -1);
     part_.resize(g.nodes.size());
@@ -69,7 +73,11 @@ class fuser {
   [[nodiscard]] const std::vector<std::vector<std::int32_t>>& groups() const { return members_; }
   [[nodiscard]] std::int32_t group_of(std::size_t i) const {
     const std::int32_t at = group_[i];
-    return at >= 0 && members_[static_cast<std::size_t>(at)].size() > 1 ? at : -1;
+    if (at < 0) {
+      return -1;
+    }
+    const numbers& members = members_[static_cast<std::size_t>(at)];
+    return members.size() > 1 || (chip_.alone && walks_once(members[0])) ? at : -1;
   }
 
   /// All nodes in an order in which groups can run as one: a group stands as its last member.
@@ -146,8 +154,6 @@ class fuser {
   }
 
  private:
-  using numbers = std::vector<std::int32_t>;
-
   [[nodiscard]] const node& node_at(std::int32_t i) const {
     return g_.nodes[static_cast<std::size_t>(i)];
   }
@@ -156,6 +162,15 @@ class fuser {
   }
   [[nodiscard]] bool is_row(std::int32_t i) const {
     return part_[static_cast<std::size_t>(i)].what == tile_part::kind::row;
+  }
+  /// Of a program: the host's own blocks have products among rows.
+  [[nodiscard]] bool is_product(std::int32_t i) const {
+    return part_[static_cast<std::size_t>(i)].what == tile_part::kind::product;
+  }
+  [[nodiscard]] bool walks_once(std::int32_t i) const { return is_product(i) || is_row(i); }
+  [[nodiscard]] bool has_products(const numbers& members) const {
+    return std::any_of(members.begin(), members.end(),
+                       [&](std::int32_t m) { return is_product(m); });
   }
   [[nodiscard]] bool walks_rows(const numbers& members) const {
     return std::any_of(members.begin(), members.end(), [&](std::int32_t m) { return is_row(m); });
@@ -186,13 +201,22 @@ class fuser {
       }
       return part.what != tile_part::kind::none;
     }
+    if (chip_.products && is_product_of_rows(n) && in[0].rank >= 2 && in[1].rank == 2 &&
+        is_floating(in[0].type)) {
+      const bool alike = std::all_of(in.begin(), in.end(), [&](const tensor_spec& s) {
+        return s.type == g_.spec(n.out[0]).type;
+      });
+      part = {.what = alike ? tile_part::kind::product : tile_part::kind::none};
+      cost_[i] = 16;
+      return alike;
+    }
     if (part.what == tile_part::kind::none) {
       return false;
     }
     if (part.what == tile_part::kind::row) {
       const std::int64_t row = in[0][-1];
-      const std::int64_t same = part.sums ? std::min(part.same_up_to, fold_) : part.same_up_to;
-      if (row == 0 || row > longest_ || (row > same && !options_.reorder_sums)) {
+      const std::int64_t same = part.sums ? std::min(part.same_up_to, chip_.fold) : part.same_up_to;
+      if (row == 0 || row > chip_.longest || (row > same && !options_.reorder_sums)) {
         return false;
       }
     }
@@ -226,6 +250,9 @@ class fuser {
     members_.push_back({static_cast<std::int32_t>(i)});
     shapes_.emplace_back(g_.spec(domain_of(static_cast<std::int32_t>(i))).shape());
     group_[i] = at;
+    if (is_product(static_cast<std::int32_t>(i))) {
+      return;  // what it reads is whole before it begins
+    }
     for (const value_id v : g_.nodes[i].in) {
       const std::int32_t other = group_[static_cast<std::size_t>(maker(v))];
       if (other >= 0 && other != group_[i] &&
@@ -258,7 +285,7 @@ class fuser {
     if ((!blocks_ &&
          (cost > options_.most_instructions ||
           in.size() + out.size() > static_cast<std::size_t>(options_.most_arguments))) ||
-        !uses_fit(both) || leads_back(both)) {
+        !uses_fit(both) || !products_fit(both) || leads_back(both)) {
       return;
     }
     shapes_[static_cast<std::size_t>(a)] = shape(*walked);
@@ -325,6 +352,44 @@ class fuser {
       }
     }
     return true;
+  }
+
+  /// Products of one program are two at most, equally deep, with nothing else that walks rows; what
+  /// they read is an argument, and nobody else's.
+  [[nodiscard]] bool products_fit(const numbers& members) const {
+    if (!has_products(members)) {
+      return true;
+    }
+    int products = 0;
+    std::int64_t depth = -1;
+    for (const std::int32_t m : members) {
+      if (!is_product(m)) {
+        continue;
+      }
+      const auto& in = node_at(m).in;
+      const std::int64_t own = g_.spec(in[0])[-1];
+      if (++products > 2 || (depth >= 0 && own != depth)) {
+        return false;
+      }
+      depth = own;
+      for (std::size_t k = 0; k < in.size(); ++k) {
+        for (const std::int32_t user : users_[static_cast<std::size_t>(in[k])]) {
+          if (!contains(members, user)) {
+            continue;
+          }
+          const auto& theirs = node_at(user).in;
+          const bool same_place = is_product(user) && theirs[k] == in[k] &&
+                                  std::count(theirs.begin(), theirs.end(), in[k]) == 1;
+          if (!same_place) {
+            return false;
+          }
+        }
+        if (contains(members, maker(in[k]))) {
+          return false;
+        }
+      }
+    }
+    return !walks_rows(members);
   }
 
   void arguments_of(const numbers& members, std::vector<value_id>& in,
@@ -406,7 +471,7 @@ class fuser {
 
   const graph& g_;
   fusion_options options_;
-  std::int64_t fold_, longest_;
+  fusion_target chip_;
   bool blocks_;
   std::vector<std::vector<std::int32_t>> users_;
   std::vector<std::int32_t> era_, group_;
@@ -425,16 +490,17 @@ class fuser {
 /// Cost: a few microseconds for each call; programs are written when kernels first run.
 template <class C>
 [[nodiscard]] graph fuse(const graph& g, const fusion_options& options = {}) {
-  static constexpr std::int64_t any = std::numeric_limits<std::int64_t>::max();
-  const std::int64_t fold = [] {
-    if constexpr (RunsTiles<C>) {
-      return std::int64_t{chip::blocks_of<C>::fold};
-    } else {
-      return any;
-    }
-  }();
-  const detail::fuser found(g, options, fold, detail::longest_row<C>(),
-                            !RunsTiles<C> && options.host_blocks);
+  detail::fusion_target target{.fold = std::numeric_limits<std::int64_t>::max(),
+                               .longest = detail::longest_row<C>(),
+                               .blocks = options.host_blocks};
+  if constexpr (RunsTiles<C>) {
+    target = {.fold = chip::blocks_of<C>::fold,
+              .longest = detail::longest_row<C>(),
+              .products = true,
+              // The operators' kernels have blocks for any size, and pass over rows several times.
+              .alone = C::description.dma_engines > 0};
+  }
+  const detail::fuser found(g, options, target);
   graph made;
   copier to(g, made);
   for (const std::int32_t i : found.order()) {

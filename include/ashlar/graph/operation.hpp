@@ -26,7 +26,12 @@ using operation_ref = std::shared_ptr<const operation>;
 
 /// What an operation is in a tile program, where rows lie along the last axis.
 struct tile_part {
-  enum class kind : std::uint8_t { none, elementwise, row };
+  enum class kind : std::uint8_t {
+    none,
+    elementwise,
+    row,
+    product,  ///< of rows by a matrix: fusion finds those itself
+  };
 
   kind what = kind::none;
   /// It adds up rows. Its kernels do so in the program's order for rows of up to `same_up_to`

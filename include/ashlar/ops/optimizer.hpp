@@ -11,6 +11,7 @@
 #include "ashlar/dispatch.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/math.hpp"
 #include "ashlar/ops/operators.hpp"
 
@@ -46,9 +47,17 @@ inline void require_step(std::int64_t number) {
                          "step " + std::to_string(number) + "; steps count from 1");
   }
 }
+/// A step's number out of a tensor. Cost: the host waits for the chip.
+inline std::int64_t step_in(const Tensor auto& number) {
+  static_assert(
+      std::is_same_v<typename std::remove_cvref_t<decltype(number)>::value_type, std::int64_t>,
+      "ashlar::adamw_step: the step's number is an int64 tensor of one element");
+  return item(bare(number));
+}
 }  // namespace detail
 
-/// `adamw_step(param, grad, m, v, options, step, grad_scale)`: writes `param`, `m` and `v`.
+/// `adamw_step(param, grad, m, v, options, step, grad_scale)`: writes `param`, `m` and `v`. In
+/// place of the number a tensor that has it may stand: `adamw_step(param, grad, m, v, step, ...)`.
 struct adamw_step {
   static constexpr std::string_view name = "adamw_step";
   using result = void;
@@ -70,6 +79,10 @@ struct adamw_step {
       p *= 1.0 - options.lr * options.weight_decay;
       const auto deviation = call<sqrt>(second) / std::sqrt(correction2) + options.eps;
       p -= first / deviation * (options.lr / correction1);
+    }
+    void operator()(auto& param, auto& grad, auto& m, auto& v, const Tensor auto& step,
+                    const adamw_options& options, double grad_scale) const {
+      (*this)(param, grad, m, v, options, detail::step_in(step), grad_scale);
     }
   };
 };
@@ -122,6 +135,10 @@ struct kernel<ops::adamw_step, keys::backend<chip::host>> {
     ++m.body()->root().version;
     ++v.body()->root().version;
   }
+  static void impl(context<chip::host>& on, auto& param, auto& grad, auto& m, auto& v,
+                   const Tensor auto& step, const adamw_options& options, double grad_scale) {
+    impl(on, param, grad, m, v, options, ops::detail::step_in(step), grad_scale);
+  }
 };
 template <>
 struct kernel<ops::sgd_step, keys::backend<chip::host>> {
@@ -144,12 +161,19 @@ struct kernel<ops::sgd_step, keys::backend<chip::host>> {
 
 /// `adamw_step(param, grad, m, v, options, step, grad_scale = 1)`; steps count from 1.
 ///
+/// With an int64 tensor of one element as `step` the number is read when the step is taken: a
+/// compiled training step is one graph for all of them, and not for one number.
 /// Effects: writes `param`, `m` and `v`, outside the tape.
 inline constexpr struct adamw_step_function {
   void operator()(const Tensor auto& param, const Tensor auto& grad, const Tensor auto& m,
                   const Tensor auto& v, const adamw_options& options, std::int64_t step,
                   double grad_scale = 1.0) const {
     op_function<ops::adamw_step>{}(param, grad, m, v, options, step, grad_scale);
+  }
+  void operator()(const Tensor auto& param, const Tensor auto& grad, const Tensor auto& m,
+                  const Tensor auto& v, const adamw_options& options, const Tensor auto& step,
+                  double grad_scale = 1.0) const {
+    op_function<ops::adamw_step>{}(param, grad, m, v, step, options, grad_scale);
   }
 } adamw_step;
 

@@ -90,7 +90,8 @@ inline value_id insert(graph& to, const graph& part, const std::vector<value_id>
 /// in as they are). Writes within them become functional calls, as `functionalise` makes them of
 /// the graph. Matches are those of `find_matches`, for the shapes of each: extents among the
 /// attributes are worked out again by capturing `pattern` and `replacement` on the values found.
-/// Parameters that `replacement` uses become the graph's.
+/// Parameters that `replacement` uses become the graph's. Match by match, the guard is asked before
+/// `replacement` is captured, which may use what the guard has found.
 /// Requires: examples on the chip of the graph, of the element types to be found.
 /// Returns:  the graph, the matches as they were before, and what stands in their place.
 /// Throws:   `pattern_error` for a pattern with no call, not one output, or an argument that it

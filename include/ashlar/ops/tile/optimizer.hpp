@@ -105,6 +105,10 @@ struct tile_kernel<ops::adamw_step, C> {
     ++m.body()->root().version;
     ++v.body()->root().version;
   }
+  static void impl(context<C>& on, auto& param, auto& grad, auto& m, auto& v,
+                   const Tensor auto& step, const adamw_options& options, double grad_scale) {
+    impl(on, param, grad, m, v, options, ops::detail::step_in(step), grad_scale);
+  }
 };
 
 template <RunsTiles C>
