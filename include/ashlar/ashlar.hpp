@@ -4,7 +4,7 @@
 /// The entry headers of all rooms but `io`, whose file formats need JSON, `conformance`, which
 /// tests of a chip want, and `graph`, whose passes cost a second more. What only some programs want
 /// is included by itself: `models/load.hpp`, `ops/tile.hpp`, `tile/passes.hpp`,
-/// `tile/interpret.hpp`, `chip/npu.hpp`, `chip/llvm.hpp`, `chip/host/codegen.hpp`, `comm/mpi.hpp`.
+/// `tile/interpret.hpp`, `chip/npu.hpp`, `chip/llvm.hpp`, `comm/mpi.hpp`.
 #include "ashlar/autograd.hpp"
 #include "ashlar/chip.hpp"
 #include "ashlar/comm.hpp"

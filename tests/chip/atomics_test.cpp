@@ -55,7 +55,7 @@ TEST_CASE_TEMPLATE("chip/atomics: programs that want the same places lose nothin
     for (int t = 0; t < threads; ++t) {
       all.emplace_back([&, t] {
         for (std::int64_t i = t; i < programs; i += threads) {
-          al::chip::host_codegen::execute<source>(arguments.data(), {i, 0, 0}, {programs, 1, 1});
+          al::chip::host_codegen::execute<source>(arguments.data(), i, i + 1, {programs, 1, 1});
         }
       });
     }

@@ -28,12 +28,9 @@ struct source<Seed> {
 
 template <std::uint64_t Seed>
 void run(const tile::grid& grid, std::span<const tile::argument> arguments) {
-  for (std::int64_t z = 0; z < grid[2]; ++z) {
-    for (std::int64_t y = 0; y < grid[1]; ++y) {
-      for (std::int64_t x = 0; x < grid[0]; ++x) {
-        ashlar::chip::host_codegen::execute<source<Seed>>(arguments.data(), {x, y, z}, grid);
-      }
-    }
+  const std::int64_t places = grid[0] * grid[1] * grid[2];
+  if (places > 0) {
+    ashlar::chip::host_codegen::execute<source<Seed>>(arguments.data(), 0, places, grid);
   }
 }
 

@@ -14,6 +14,7 @@
 #include "ashlar/ops/math.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
 #include "ashlar/ops/reduction.hpp"
+#include "ashlar/ops/tile/norm_weight.hpp"
 
 /// Normalisation along the last axis. Shapes: `x`: (..., C); `weight`, `bias`: (C).
 namespace ashlar {
@@ -201,11 +202,10 @@ struct kernel<ops::rms_norm_backward_x, keys::backend<chip::host>> {
 };
 template <>
 struct kernel<ops::rms_norm_backward_weight, keys::backend<chip::host>> {
-  static constexpr output_kind outputs = output_kind::contiguous;
   template <Floating T>
-  static void impl(context<chip::host>&, view<T> out, view<const T> g, view<const T> self,
+  static void impl(context<chip::host>& on, view<T> out, view<const T> g, view<const T> self,
                    double eps) {
-    chip::host_kernels::rms_norm_backward_weight(out, g, self, eps);
+    ops::detail::norm_weight_by_tiles<false>(on, out, out, g, self, eps);
   }
 };
 template <>
@@ -226,11 +226,10 @@ struct kernel<ops::layer_norm_backward_x, keys::backend<chip::host>> {
 };
 template <>
 struct kernel<ops::layer_norm_backward_weight, keys::backend<chip::host>> {
-  static constexpr output_kind outputs = output_kind::contiguous;
   template <Floating T>
-  static void impl(context<chip::host>&, view<T> dweight, view<T> dbias, view<const T> g,
+  static void impl(context<chip::host>& on, view<T> dweight, view<T> dbias, view<const T> g,
                    view<const T> self, double eps) {
-    chip::host_kernels::layer_norm_backward_weight(dweight, dbias, g, self, eps);
+    ops::detail::norm_weight_by_tiles<true>(on, dweight, dbias, g, self, eps);
   }
 };
 

@@ -53,10 +53,7 @@ void run(const tile::grid& grid, std::span<const tile::argument> arguments) {
   }
   const bool streams = facts<Source>::streams(arguments);
   parallel_for(places, facts<Source>::grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n) {
-      execute<Source>(arguments.data(), {n % grid[0], n / grid[0] % grid[1], n / grid[0] / grid[1]},
-                      grid, streams);
-    }
+    execute<Source>(arguments.data(), begin, end, grid, streams);
     if (streams) {
       simd::finish_streams();
     }

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <array>
 #include <cmath>
-#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
-#include "ashlar/chip/host/detail/column_sums.hpp"
 #include "ashlar/chip/host/detail/lanes.hpp"
 #include "ashlar/chip/host/detail/rows.hpp"
 #include "ashlar/core/dtype.hpp"
@@ -14,9 +11,9 @@
 
 /// Normalisation along the last axis.
 ///
-/// Rows are computed alone, with sums by sixteen lanes and the tree of `simd::sum`; the gradients
-/// of weights add up rows in their order. Threads, batch and layout do not change a bit. Shapes:
-/// `x`, `g`, outputs: (..., C) alike; `weight`, `bias`: (C).
+/// Rows are computed alone, with sums by sixteen lanes and the tree of `simd::sum`. Threads, batch
+/// and layout do not change a bit. The gradients of weights are tile programs. Shapes: `x`, `g`,
+/// outputs: (..., C) alike; `weight`, `bias`: (C).
 namespace ashlar::chip::host_kernels {
 
 namespace detail {
@@ -107,19 +104,6 @@ void rms_norm_backward_x(view<T> dx, view<G> g, view<S> x, view<W> weight, doubl
       dx, view<const T>(g), view<const T>(x));
 }
 
-/// The gradient of `rms_norm` for `weight`: the sum over rows of `g * x / rms(x)`.
-///
-/// Shapes: `dweight`: (C), dense.
-template <Scalar T, class S, class G>
-void rms_norm_backward_weight(view<T> dweight, view<G> g, view<S> x, double eps) {
-  using C = compute_type<T>;
-  detail::sum_over_rows<1, C>(
-      std::array<T*, 1>{dweight.data}, view<const T>(g), view<const T>(x),
-      [eps](const T* row, std::int64_t n) { return detail::inverse_rms<C>(row, n, eps); },
-      [](const auto& grad, const auto& v, const C& inverse, auto add)
-          __attribute__((always_inline)) { add(0, grad * (v * simd::broadcast(inverse))); });
-}
-
 /// `out = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias`, with the variance over n.
 template <Scalar T, class S, class W, class B>
 void layer_norm(view<T> out, view<S> x, view<W> weight, view<B> bias, double eps) {
@@ -180,22 +164,6 @@ void layer_norm_backward_x(view<T> dx, view<G> g, view<S> x, view<W> weight, dou
             });
       },
       dx, view<const T>(g), view<const T>(x));
-}
-
-/// The gradients of `layer_norm` for `weight` and `bias`.
-///
-/// Shapes: `dweight`, `dbias`: (C), dense.
-template <Scalar T, class S, class G>
-void layer_norm_backward_weight(view<T> dweight, view<T> dbias, view<G> g, view<S> x, double eps) {
-  using C = compute_type<T>;
-  detail::sum_over_rows<2, C>(
-      std::array<T*, 2>{dweight.data, dbias.data}, view<const T>(g), view<const T>(x),
-      [eps](const T* row, std::int64_t n) { return detail::row_moments<C>(row, n, eps); },
-      [](const auto& grad, const auto& v, const detail::moments<C>& s, auto add)
-          __attribute__((always_inline)) {
-            add(0, grad * ((v - simd::broadcast(s.mean)) * simd::broadcast(s.inverse_deviation)));
-            add(1, grad);
-          });
 }
 
 }  // namespace ashlar::chip::host_kernels

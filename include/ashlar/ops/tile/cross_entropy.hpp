@@ -111,7 +111,7 @@ struct cross_entropy_backward {
     const auto counts = target != ignored;
     k.require(0, (!counts) | ((target >= 0) & (target < n)));
     const auto factor = tile::load(weight, 0);
-    const auto places = k.iota<std::int64_t, 0, B>();
+    const auto places = k.iota<std::int32_t, 0, B>();
     k.branch(
         counts,
         [&] {
@@ -120,7 +120,8 @@ struct cross_entropy_backward {
             const auto x = tile::cast<C>(tile::load<B>(logits, row, c));
             const auto p = tile::exp(x - std::get<0>(found)) / std::get<1>(found);
             // One rounding of p - 1 in place of a difference of rounded products.
-            const auto v = tile::select(places + c == target, p - 1, p);
+            const auto here = tile::min(tile::max(target - c, -1), B);  // of this block, or none
+            const auto v = tile::select(places == tile::cast<std::int32_t>(here), p - 1, p);
             tile::store(d, tile::cast<T>(v * factor), row, c);
           });
         },

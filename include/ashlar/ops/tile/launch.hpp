@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 
 #include "ashlar/chip/blocks.hpp"
 #include "ashlar/chip/codegen.hpp"
+#include "ashlar/chip/host/codegen.hpp"
+#include "ashlar/chip/host/host.hpp"
 #include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/geometry.hpp"
 #include "ashlar/core/spec.hpp"
@@ -128,14 +131,22 @@ inline tile::grid grid_over(const tile::argument& y, std::int64_t block) {
   return {ceil_div(y.extents[3], block), y.extents[2], y.extents[0] * y.extents[1]};
 }
 
+/// A chip that fixed kernels can be launched on. The host compiles them; it has no `codegen`, since
+/// its operators take tile programs one by one, where those are faster than what is written by
+/// hand.
+template <class C>
+concept LaunchesTiles = RunsTiles<C> || std::same_as<C, chip::host>;
+
 /// Enqueues the fixed kernel `K`; nothing where the grid is empty.
-template <class K, RunsTiles C, class... A>
+template <class K, LaunchesTiles C, class... A>
 void run_tiles(context<C>& on, const tile::grid& grid, const A&... arguments) {
   if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) {
     return;
   }
   const std::array<tile::argument, sizeof...(A)> all{tile::argument(arguments)...};
-  if constexpr (CompilesKernel<C, K>) {
+  if constexpr (std::same_as<C, chip::host>) {
+    chip::host_codegen::run<chip::host_codegen::source<K>>(grid, all);
+  } else if constexpr (CompilesKernel<C, K>) {
     C::codegen::template run<K>(on, grid, all);
   } else {
     C::codegen::run(on, tile::program_of<K>, grid, all);

@@ -58,6 +58,27 @@ struct fold_min {
   static constexpr auto finish(auto best, auto) { return best; }
 };
 
+/// Whether elements outside a view of `T` can read as what fold `F` begins with, so that they need
+/// no mask: the value goes through `double`, and e4m3 has no infinity.
+template <class F, Scalar T>
+inline constexpr bool begins_outside =
+    F::template first<compute_type<T>> == 0 || (Floating<T> && !std::is_same_v<T, float8_e4m3>);
+
+/// Takes `read(view)`, of which the first `rest` elements along an axis are there, into `lanes`.
+///
+/// `places` are the elements' numbers along that axis.
+template <class F, class X, class Read>
+constexpr auto take_there(auto lanes, const X& x, const auto& places, const tile::index& rest,
+                          const Read& read) {
+  using T = typename X::value_type;
+  constexpr auto first = F::template first<compute_type<T>>;
+  if constexpr (begins_outside<F, T>) {
+    return F::take(lanes, read(x.outside(static_cast<double>(first))));
+  } else {
+    return F::take(lanes, tile::select(places < rest, read(x), first));
+  }
+}
+
 /// One program for each row: the last axis is folded.
 template <class F, Scalar T, int B = detail::tile_block>
 struct fold_rows {
@@ -71,8 +92,9 @@ struct fold_rows {
     const auto lanes = k.loop(
         0, n, B,
         [&](tile::index c, auto lane) {
-          const auto v = tile::cast<C>(tile::load<B>(x, at.i0, at.i1, at.i2, c));
-          return F::take(lane, tile::select(columns < n - c, v, F::template first<C>));
+          return take_there<F>(lane, x, columns, n - c, [&](const auto& from) {
+            return tile::cast<C>(tile::load<B>(from, at.i0, at.i1, at.i2, c));
+          });
         },
         k.full<C, B>(F::template first<C>));
     tile::store(y, tile::cast<T>(F::finish(F::meet(lanes), n)), at.i0, at.i1, at.i2, 0);
@@ -95,8 +117,9 @@ struct fold_columns {
     const auto lanes = k.loop(
         0, n, B,
         [&](tile::index r, auto lane) {
-          const auto v = tile::cast<C>(tile::load<B, N>(x, i0, i1, r, column));
-          return F::take(lane, tile::select(rows < n - r, v, F::template first<C>));
+          return take_there<F>(lane, x, rows, n - r, [&](const auto& from) {
+            return tile::cast<C>(tile::load<B, N>(from, i0, i1, r, column));
+          });
         },
         k.full<C, B, N>(F::template first<C>));
     tile::store(y, tile::cast<T>(F::finish(F::meet(lanes), n)), i0, i1, 0, column);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -9,6 +10,8 @@
 #include <utility>
 
 #include "ashlar/chip/codegen.hpp"
+#include "ashlar/chip/host/copy.hpp"
+#include "ashlar/chip/host/host.hpp"
 #include "ashlar/core/geometry.hpp"
 #include "ashlar/core/tensor.hpp"
 #include "ashlar/dispatch/allocate.hpp"
@@ -19,16 +22,16 @@
 namespace ashlar::ops::detail {
 
 /// A tensor on the chip for the time of an operator.
-template <class T, RunsTiles C>
+template <class T, LaunchesTiles C>
 using tile_scratch = tensor<T, key_set<keys::backend<C>>>;
 
-template <class T, RunsTiles C>
+template <class T, LaunchesTiles C>
 tile_scratch<T, C> make_scratch(context<C>& on, const shape& extents) {
   return allocate_tensor<tile_scratch<T, C>>(on, contiguous_spec(dtype_of<T>, extents.span()));
 }
 
 /// A view in another shape: the same elements, or a copy where strides do not allow that.
-template <class T, RunsTiles C>
+template <class T, LaunchesTiles C>
 class reshaped {
  public:
   reshaped(context<C>& on, const view<const T>& x, const shape& to) : data_(x.data) {
@@ -37,7 +40,11 @@ class reshaped {
       return;
     }
     copy_ = make_scratch<T>(on, shape(x.shape()));
-    run_map(on, identity{}, copy_->view(), x);
+    if constexpr (std::same_as<C, chip::host>) {
+      chip::host_kernels::copy(copy_->view(), x);
+    } else {
+      run_map(on, identity{}, copy_->view(), x);
+    }
     data_ = copy_->data();
     spec_ = contiguous_spec(dtype_of<T>, to.span());
   }

@@ -203,14 +203,31 @@ ASHLAR_TILE_STEP void with_frame(const tile::argument* arguments, const tile::gr
   }
 }
 
-/// One program of the grid; `streams`: see `facts::streams`.
+/// Programs `begin` to `end` of the grid, of which the first axis counts fastest; `streams`: see
+/// `facts::streams`.
+///
+/// One frame serves them all: what it takes from the arguments and what does not depend on the
+/// place is done once, which weighs where a program is short.
+/// Requires: begin < end.
 template <class Source>
-ASHLAR_TILE_PROGRAM void execute(const tile::argument* arguments, const tile::grid& place,
-                                 const tile::grid& grid, bool streams = false) {
+ASHLAR_TILE_PROGRAM void execute(const tile::argument* arguments, std::int64_t begin,
+                                 std::int64_t end, const tile::grid& grid, bool streams = false) {
   with_frame<Source>(arguments, grid, [&](frame<Source>& f) ASHLAR_TILE_LAMBDA {
-    f.place = place;
+    f.place = {begin % grid[0], begin / grid[0] % grid[1], begin / grid[0] / grid[1]};
     f.streams = streams;
-    detail::run_region<Source, 0, facts<Source>::size>(f);
+    for (std::int64_t n = begin;;) {
+      detail::run_region<Source, 0, facts<Source>::size>(f);
+      if (++n == end) {
+        break;
+      }
+      if (++f.place[0] == grid[0]) {
+        f.place[0] = 0;
+        if (++f.place[1] == grid[1]) {
+          f.place[1] = 0;
+          ++f.place[2];
+        }
+      }
+    }
   });
 }
 

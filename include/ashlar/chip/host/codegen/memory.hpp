@@ -9,6 +9,7 @@
 #include "ashlar/chip/host/codegen/source.hpp"
 #include "ashlar/chip/host/codegen/value.hpp"
 #include "ashlar/config.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/simd/memory.hpp"
 #include "ashlar/tile/opcode.hpp"
@@ -128,10 +129,59 @@ ASHLAR_INLINE void each_row(const tile::argument& a,
   }
 }
 
-/// Reads a block of any place and strides.
+/// The elements of a line that a view has, where they are the line's first and stand side by side.
+template <class T>
+struct front_of_line {
+  T* data;
+  std::int64_t n = 0;  ///< none: the line is not so
+
+  template <tile::tile_type Type, int ViewRank>
+  ASHLAR_INLINE static front_of_line find(const tile::argument& a,
+                                          const std::array<std::int64_t, ViewRank>& offset) {
+    constexpr auto last = static_cast<std::size_t>(ViewRank - 1);
+    std::uint64_t at = static_cast<std::uint64_t>(offset[last]);
+    bool so = a.strides[last] == 1 && offset[last] >= 0 && offset[last] < a.extents[last];
+    for (std::size_t k = 0; k < last; ++k) {
+      so = so && offset[k] >= 0 && offset[k] < a.extents[k];
+      at += static_cast<std::uint64_t>(offset[k]) * static_cast<std::uint64_t>(a.strides[k]);
+    }
+    return so ? front_of_line{reinterpret_cast<T*>(a.data) + static_cast<std::int64_t>(at),
+                              std::min(Type.size(), a.extents[last] - offset[last])}
+              : front_of_line{};
+  }
+};
+
+/// Calls `whole(i)` for the packets of the first `n` elements of a line, and `part(i, m)` for the
+/// `m` elements after them.
+template <class Whole, class Part>
+ASHLAR_INLINE void each_packet(std::int64_t n, const Whole& whole, const Part& part) {
+  std::int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    whole(i);
+  }
+  if (i < n) {
+    part(i, static_cast<int>(n - i));
+  }
+}
+
+/// Reads a block of any place and strides into whole packets.
 template <tile::tile_type Type, int ViewRank, Scalar T>
 [[gnu::noinline]] void gather_block(T* to, const tile::argument& a,
                                     const std::array<std::int64_t, ViewRank>& offset, T fill) {
+  if constexpr (Type.rank == 1 && simd::Lane<T>) {
+    const auto front = front_of_line<const T>::template find<Type, ViewRank>(a, offset);
+    if (front.n > 0) [[likely]] {
+      each_packet(
+          front.n, [&](std::int64_t i) { simd::store(to + i, simd::load(front.data + i)); },
+          [&](std::int64_t i, int m) {
+            simd::store(to + i, simd::load_partial(front.data + i, m, fill));
+          });
+      for (std::int64_t i = ceil_div(front.n, lanes) * lanes; i < Type.size(); i += lanes) {
+        simd::store(to + i, simd::broadcast(fill));
+      }
+      return;
+    }
+  }
   each_row<Type, ViewRank, const T>(
       a, offset,
       [&](std::int64_t at, const T* from, std::int64_t n, std::int64_t step) {
@@ -150,6 +200,17 @@ template <tile::tile_type Type, int ViewRank, Scalar T>
 template <tile::tile_type Type, int ViewRank, Scalar T>
 [[gnu::noinline]] void scatter_block(const T* from, const tile::argument& a,
                                      const std::array<std::int64_t, ViewRank>& offset) {
+  if constexpr (Type.rank == 1 && simd::Lane<T>) {
+    const auto front = front_of_line<T>::template find<Type, ViewRank>(a, offset);
+    if (front.n > 0) [[likely]] {
+      each_packet(
+          front.n, [&](std::int64_t i) { simd::store(front.data + i, simd::load(from + i)); },
+          [&](std::int64_t i, int m) {
+            simd::store_partial(front.data + i, m, simd::load(from + i));
+          });
+      return;
+    }
+  }
   each_row<Type, ViewRank, T>(
       a, offset,
       [&](std::int64_t at, T* to, std::int64_t n, std::int64_t step) {

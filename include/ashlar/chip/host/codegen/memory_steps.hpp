@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -32,8 +33,20 @@ ASHLAR_TILE_STEP void load(frame<Source>& f) {
   using T = scalar_of<i.type.element>;
   auto& to = static_cast<slot<Source, I>&>(f).x;
   if constexpr (facts<Source>::is_staged_line(I)) {
+    constexpr int packets = tile_value<T, i.type.size()>::packets;
     const T* const from = reinterpret_cast<const T*>(f.lines[I]);
-    each_vector_in_loop<tile_value<T, i.type.size()>::packets>(
+    if constexpr (simd::Lane<T>) {
+      if (f.there[I] < i.type.size()) [[unlikely]] {
+        const T fill = tile::constant_value<T>(i.value);
+        const auto there = static_cast<int>(f.there[I]);
+        each_vector_in_loop<packets>([&](auto k) ASHLAR_TILE_LAMBDA {
+          const int n = std::clamp(there - k * lanes, 0, lanes);
+          to.part[k] = simd::load_partial(from + (n > 0 ? k * lanes : 0), n, fill);
+        });
+        return;
+      }
+    }
+    each_vector_in_loop<packets>(
         [&](auto k) ASHLAR_TILE_LAMBDA { to.part[k] = load_packet<T>(from + k * lanes); });
   } else {
     constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;
@@ -65,8 +78,19 @@ ASHLAR_TILE_STEP void store(frame<Source>& f) {
   using T = scalar_of<type.element>;
   const auto& from = static_cast<operand_slot<Source, I, 0>&>(f).x;
   if constexpr (facts<Source>::is_staged_line(I)) {
+    constexpr int packets = tile_value<T, type.size()>::packets;
     T* const to = reinterpret_cast<T*>(f.lines[I]);
-    each_vector_in_loop<tile_value<T, type.size()>::packets>(
+    if constexpr (simd::Lane<T>) {
+      if (f.there[I] < type.size()) [[unlikely]] {
+        const auto there = static_cast<int>(f.there[I]);
+        each_vector_in_loop<packets>([&](auto k) ASHLAR_TILE_LAMBDA {
+          const int n = std::clamp(there - k * lanes, 0, lanes);
+          simd::store_partial(to + (n > 0 ? k * lanes : 0), n, from.part[k]);
+        });
+        return;
+      }
+    }
+    each_vector_in_loop<packets>(
         [&](auto k) ASHLAR_TILE_LAMBDA { store_packet<T>(to + k * lanes, from.part[k]); });
   } else {
     constexpr int view_rank = facts<Source>::code.parameter_at(i.index).rank;

@@ -411,6 +411,7 @@ struct frame : detail::slots<Source, std::make_integer_sequence<int, facts<Sourc
   const tile::argument* arguments;
   view_in_frame views[static_cast<std::size_t>(std::max(facts<Source>::code.parameter_count, 1))];
   std::byte* lines[static_cast<std::size_t>(facts<Source>::size)];  ///< of staged loads and stores
+  std::int64_t there[static_cast<std::size_t>(facts<Source>::size)];  ///< elements of such a line
   tile::grid place;
   tile::grid grid;
   bool streams;  ///< see `facts::streams`

@@ -42,42 +42,45 @@ class staged_line {
   using T = scalar_of<type.element>;
 
  public:
-  /// The line of the round that the counter stands at; a copy of it where it is not all there.
+  /// The line of the round that the counter stands at. Of one that runs over the end of its view
+  /// the first elements are read and written; one that is cut in another way is copied.
   ///
-  /// Returns: the end of the counters for which it is all there, in rounds of `step`; the least
-  ///          number where it is not.
+  /// Returns: the end of the counters for which as much is there, in rounds of `step`; the least
+  ///          number where that is this round alone.
   ASHLAR_TILE_STEP std::int64_t find(frame<Source>& f, std::int64_t step) {
     const view_in_frame& v = f.views[i.index];
     const auto at = offsets < Source, I, writes ? 1 : 0 > (f);
     std::uint64_t place = 0;  // an offset outside the view may be any number
     std::uint64_t forward = 0;
-    unsigned whole = v.strides[rank - 1] == 1;
+    unsigned inside = v.strides[rank - 1] == 1;  // the first element is, and those in a row with it
     std::int64_t end = std::numeric_limits<std::int64_t>::max();
+    constexpr auto moves = [](int k) {
+      return facts_of::code.operand(I, k + (writes ? 1 : 0)) == counter;
+    };
     [&]<int... K>(std::integer_sequence<int, K...>) ASHLAR_TILE_LAMBDA {
       constexpr auto room = [](int k) { return k == rank - 1 ? size : 1; };
-      constexpr auto moves = [](int k) {
-        return facts_of::code.operand(I, k + (writes ? 1 : 0)) == counter;
-      };
       ((place += static_cast<std::uint64_t>(at[K]) * static_cast<std::uint64_t>(v.strides[K])),
        ...);
-      ((whole &=
-        static_cast<unsigned>(at[K] >= 0) & static_cast<unsigned>(at[K] <= v.extents[K] - room(K))),
+      ((inside &= static_cast<unsigned>(at[K] >= 0) & static_cast<unsigned>(at[K] < v.extents[K])),
        ...);
       ((forward +=
         moves(K) ? static_cast<std::uint64_t>(step) * static_cast<std::uint64_t>(v.strides[K]) : 0),
        ...);
       ((end = moves(K) ? std::min(end, v.extents[K] - room(K) + 1) : end), ...);
     }(std::make_integer_sequence<int, rank>{});
+    const std::int64_t there = v.extents[rank - 1] - at[rank - 1];
     forward_ = static_cast<std::int64_t>(forward * sizeof(T));
-    copied_ = whole == 0;
+    copied_ = inside == 0 || (!simd::Lane<T> && there < size);
     if (!copied_) [[likely]] {
       f.lines[I] = f.views[i.index].data + static_cast<std::int64_t>(place * sizeof(T));
-      return end;
+      f.there[I] = std::min(there, size);
+      return moves(rank - 1) && there < size ? std::numeric_limits<std::int64_t>::min() : end;
     }
     if constexpr (!writes) {
       gather_block<type, rank>(copy_, f.arguments[i.index], at, tile::constant_value<T>(i.value));
     }
     f.lines[I] = reinterpret_cast<std::byte*>(copy_);
+    f.there[I] = size;
     return std::numeric_limits<std::int64_t>::min();
   }
   ASHLAR_TILE_STEP void advance(frame<Source>& f) const { f.lines[I] += forward_; }
