@@ -347,7 +347,7 @@ TEST_CASE("serve/engine: a request that can never fit fails, and the others go o
   engine.submit({.tokens = {1, 2, 3}, .max_tokens = 50});
   engine.submit({.tokens = {5}, .max_tokens = 10});
   const auto results = engine.run();
-  CHECK(results[0].reason == finish_reason::failed);
+  CHECK(results[0].reason == finish_reason::ignored);
   CHECK(results[0].tokens.empty());
   try {
     std::rethrow_exception(results[0].error);

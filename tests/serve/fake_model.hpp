@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -48,18 +49,28 @@ struct fake_model {
 
   int words = 23;
   int context = 96;
-  int fail_at = -1;  ///< the step in which `forward` throws
-  int nan_at = -1;   ///< the step whose first row of logits holds a NaN
-  int cut_at = -1;   ///< the step that returns a logit too few
+  int fail_at = -1;       ///< the step in which `forward` throws
+  int nan_at = -1;        ///< the step whose first row of logits holds a NaN
+  int cut_at = -1;        ///< the step that returns a logit too few
+  int fail_copy_at = -1;  ///< the copy of a block that throws
   int steps = 0;
+  int copies = 0;
+  int block_tokens = 0;  ///< of the cache made last
   double waste_sum = 0;  ///< of what `forward` was shown
   double waste_peak = 0;
   std::size_t widest = 0;  ///< most rows in one step
   std::size_t most = 0;    ///< most sequences in one step
 
-  [[nodiscard]] cache_type make_cache(kv::block_id blocks, std::int32_t block_tokens) const {
-    return cache_type(static_cast<std::size_t>(blocks) * static_cast<std::size_t>(block_tokens),
-                      0xDEADu);
+  [[nodiscard]] cache_type make_cache(kv::block_id blocks, std::int32_t tokens) {
+    block_tokens = tokens;
+    return cache_type(static_cast<std::size_t>(blocks) * static_cast<std::size_t>(tokens), 0xDEADu);
+  }
+  void copy_block(const cache_type& from, kv::block_id block, cache_type& to, kv::block_id other) {
+    if (copies++ == fail_copy_at) {
+      throw std::runtime_error("the link is down");
+    }
+    std::copy_n(from.begin() + std::ptrdiff_t{block} * block_tokens, block_tokens,
+                to.begin() + std::ptrdiff_t{other} * block_tokens);
   }
   [[nodiscard]] int vocabulary() const { return words; }
   [[nodiscard]] int context_length() const { return context; }
