@@ -5,6 +5,7 @@
 #include "ashlar/serve/queue_order.hpp"
 #include "ashlar/serve/request.hpp"
 #include "ashlar/serve/sampler.hpp"
+#include "ashlar/serve/schedule_log.hpp"
 #include "ashlar/serve/schedule_policies.hpp"
 #include "ashlar/serve/schedule_queue.hpp"
 #include "ashlar/serve/scheduled.hpp"

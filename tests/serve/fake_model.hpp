@@ -32,15 +32,17 @@ inline std::vector<float> logits_of(std::uint64_t state, int vocabulary) {
   return logits;
 }
 
-/// The same model without a cache.
-inline std::vector<float> naive_logits(std::span<const token> tokens, int vocabulary) {
-  std::uint64_t sum = 0;
-  std::uint64_t state = 0;
+/// The same model without a cache; a token sees the last `window` tokens, itself included.
+inline std::vector<float> naive_logits(std::span<const token> tokens, int vocabulary,
+                                       std::size_t window = 1u << 20) {
+  std::vector<std::uint64_t> states;
+  std::uint64_t sum = 0;  // of the states that a token sees
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    state = next_state(sum, tokens[i], static_cast<std::int64_t>(i));
-    sum += state;
+    sum -= i >= window ? states[i - window] : 0;
+    states.push_back(next_state(sum, tokens[i], static_cast<std::int64_t>(i)));
+    sum += states.back();
   }
-  return logits_of(state, vocabulary);
+  return logits_of(states.empty() ? 0 : states.back(), vocabulary);
 }
 
 /// A language model made of hashes: one wrong slot, position or block changes its tokens.
@@ -49,6 +51,7 @@ struct fake_model {
 
   int words = 23;
   int context = 96;
+  int seen = 96;          ///< a token sees so many tokens before itself
   int fail_at = -1;       ///< the step in which `forward` throws
   int nan_at = -1;        ///< the step whose first row of logits holds a NaN
   int cut_at = -1;        ///< the step that returns a logit too few
@@ -74,6 +77,7 @@ struct fake_model {
   }
   [[nodiscard]] int vocabulary() const { return words; }
   [[nodiscard]] int context_length() const { return context; }
+  [[nodiscard]] int window() const { return seen + 1; }
 
   std::vector<float> forward(const step& s, cache_type& cache) {
     const int now = steps++;
@@ -92,7 +96,7 @@ struct fake_model {
       for (std::int32_t row = q.first_row; row < q.first_row + q.rows; ++row) {
         const auto r = static_cast<std::size_t>(row);
         std::uint64_t sum = 0;
-        for (std::int32_t p = 0; p < s.positions[r]; ++p) {
+        for (std::int32_t p = std::max(0, s.positions[r] - seen); p < s.positions[r]; ++p) {
           sum += at(p);
         }
         const std::uint64_t state = next_state(sum, s.tokens[r], s.positions[r]);

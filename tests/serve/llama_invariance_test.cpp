@@ -183,6 +183,19 @@ void check_invariance(testing::serving_llama& model, const workload& work) {
     CHECK(preemptions > 0);
   }
   {
+    INFO("preempted, swapped out and in");
+    using swapping = serve::continuous<serve::chunked_prefill<16>, serve::preempt_by_swap>;
+    std::int64_t preemptions = 0;
+    CHECK(differences(expected, run<kv::vllm_v0<5>, swapping>(model, work, 100, &preemptions)) ==
+          0);
+    CHECK(preemptions > 0);
+  }
+  {
+    INFO("as vLLM's schedulers and caches have it, the newer and the older");
+    CHECK(differences(expected, run<kv::vllm_v1<16>, serve::vllm_v1<>>(model, work)) == 0);
+    CHECK(differences(expected, run<kv::vllm_v0<16>, serve::vllm_v0<64, 4>>(model, work)) == 0);
+  }
+  {
     INFO("prompts whose beginnings are in the cache");
     CHECK(differences(expected, again(model, work)) == 0);
   }

@@ -166,6 +166,9 @@ class gpt {
 
   using cache_type = detail::paged_cache<parameter>;
   [[nodiscard]] cache_type make_cache(std::int32_t blocks, std::int32_t block_tokens) const;
+  /// `other` of `to` gets what `block` of `from` holds: for sequences that fork or are swapped out.
+  void copy_block(const cache_type& from, std::int32_t block, cache_type& to,
+                  std::int32_t other) const;
   [[nodiscard]] std::int64_t vocabulary() const { return config.vocab; }
   [[nodiscard]] std::int64_t context_length() const { return config.context; }
   /// Logits of the rows that `input` asks for; they stay valid until the next call.
@@ -266,6 +269,13 @@ auto gpt<Stack>::of_whole(const auto& tokens) const {
 template <class Stack>
 auto gpt<Stack>::make_cache(std::int32_t blocks, std::int32_t block_tokens) const -> cache_type {
   return cache_type::make(config.layers, config.heads, config.head_dim(), blocks, block_tokens);
+}
+
+template <class Stack>
+void gpt<Stack>::copy_block(const cache_type& from, std::int32_t block, cache_type& to,
+                            std::int32_t other) const {
+  const no_grad off;
+  from.copy_block(block, to, other);
 }
 
 template <class Stack>

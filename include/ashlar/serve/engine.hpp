@@ -127,6 +127,18 @@ class engine {
         !swaps || kv::CopyingModel<Model>,
         "ashlar::serve::engine<Model, Policies...>: a cache that swaps needs a model that "
         "models CopyingModel (copy_block)");
+    if constexpr (requires { cache_policy::window; }) {
+      static_assert(
+          requires { model.window(); },
+          "ashlar::serve::engine<Model, Policies...>: a cache with kv::sliding_window is "
+          "for a model that says how many tokens it attends to (window)");
+      if (model.window() > cache_policy::window) {
+        throw argument_error("ashlar::serve::engine", "the model attends to " +
+                                                          std::to_string(model.window()) +
+                                                          " tokens, and the cache keeps " +
+                                                          std::to_string(cache_policy::window));
+      }
+    }
     if (!options_.encode != !options_.decode) {
       throw argument_error("ashlar::serve::engine",
                            "only one of encode and decode is given; give both or neither");
@@ -240,6 +252,9 @@ class engine {
 
   /// Returns: the results since the last call, in the order in which the requests ended.
   [[nodiscard]] std::vector<finished> take_finished() { return std::exchange(finished_, {}); }
+
+  /// Who waits and who runs, and what was decided so far.
+  [[nodiscard]] const auto& scheduler() const { return queue_; }
 
   [[nodiscard]] engine_statistics statistics() const {
     engine_statistics now = statistics_;

@@ -98,8 +98,11 @@ struct step_shares {
   /// Up to what all branches have in common, which the others then take from the first.
   template <class Sequence>
   std::int32_t share_beginning(request_group<Sequence>& g) const {
+    for (const auto& branch : g.branches) {
+      branch->scheduled = 0;
+      branch->drafts = 0;
+    }
     Sequence& s = g.first();
-    s.drafts = 0;
     s.scheduled = g.common - s.computed;
     if constexpr (Choices::prefill::splits_prompts) {
       s.scheduled = std::min({s.scheduled, budget, Choices::longest_chunk});
