@@ -124,11 +124,11 @@ using model_type = al::models::llama<stack>;
 model_type& model() {
   static model_type made = [] {
     auto m = model_type::make({.dim = 384,
+                               .hidden = 1024,
                                .layers = 8,
                                .heads = 6,
                                .kv_heads = 2,
                                .head_dim = 64,
-                               .hidden = 1024,
                                .vocab = 4096,
                                .context = 4096},
                               1);

@@ -15,7 +15,7 @@ TEST_CASE_TEMPLATE("serve/random_steps: a million random steps lose no block and
   for (std::uint32_t seed = 0; seed < 10; ++seed) {
     CAPTURE(seed);
     const auto blocks = static_cast<kv::block_id>(8 + 5 * seed);
-    const auto n = Steps(1000 + seed, blocks, blocks / 2).run(25'000);
+    const auto n = Steps(1000 + seed, blocks, blocks / 2).run(100'000);
     CHECK(n.ended > 1000);
   }
 }
