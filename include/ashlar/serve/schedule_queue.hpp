@@ -56,8 +56,11 @@ struct schedule_statistics {
 /// their known tokens, running ones first, in order of admission, then swapped ones, then waiting
 /// ones, under one budget of tokens. Where blocks are short, drafts and lookahead are left out,
 /// then somebody gives way, and nobody comes in in that step. Requests that fork run and give way
-/// as one. The decisions depend on the calls alone. Requires: the pool outlives the queue and what
-/// it hands out. Cost: O(running) for a step, O(log waiting) for what comes and goes.
+/// as one. The decisions depend on the calls alone. One class, because every way from state to
+/// state moves the same blocks, places and counts.
+///
+/// Requires: the pool outlives the queue and what it hands out.
+/// Cost:     O(running) for a step, O(log waiting) for what comes and goes.
 template <Schedulable Sequence, class... Policies>
 class schedule_queue {
   using choices = detail::schedule_choices<Policies...>;
