@@ -26,6 +26,8 @@ namespace ashlar::serve {
 template <class... Policies>
 struct continuous {
   using choices = detail::schedule_choices<Policies...>;
+  static_assert(sizeof(choices) > 0,
+                "ashlar::serve::continuous<Policies...>: the policies are checked here");
 
   template <class Sequence>
   using queue = schedule_queue<Sequence, Policies...>;
