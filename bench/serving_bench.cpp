@@ -146,28 +146,28 @@ serve::request wish(const job& j, int number) {
   return r;
 }
 
-/// 32 requests of ShareGPT's lengths, halved, eight at once. `padded`: a static batch in which
+/// 128 requests of ShareGPT's lengths, halved, 16 at once. `padded`: a static batch in which
 /// every sequence is computed until the longest is done, as where a batch is one tensor.
 template <class Schedule>
 void serve_all(benchmark::State& state, bool padded) {
   const stack::session session;
   const al::chip::thread_limit one(1);
-  auto jobs = draw({"", sharegpt.prompt / 2, sharegpt.output / 2}, 32, 512);
+  auto jobs = draw({"", sharegpt.prompt / 2, sharegpt.output / 2}, 128, 512);
   std::int64_t asked = 0;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     asked += jobs[i].output;
   }
-  for (std::size_t i = 0; padded && i < jobs.size(); i += 8) {
+  for (std::size_t i = 0; padded && i < jobs.size(); i += 16) {
     std::int32_t longest = 0;
-    for (std::size_t j = i; j < i + 8; ++j) {
+    for (std::size_t j = i; j < i + 16; ++j) {
       longest = std::max(longest, jobs[j].output);
     }
-    for (std::size_t j = i; j < i + 8; ++j) {
+    for (std::size_t j = i; j < i + 16; ++j) {
       jobs[j].output = longest;
     }
   }
   for (auto _ : state) {
-    serve::engine<model_type, kv::paged<16>, Schedule> e(model(), {.cache_tokens = 8 * 1088});
+    serve::engine<model_type, kv::paged<16>, Schedule> e(model(), {.cache_tokens = 16 * 1088});
     for (std::size_t i = 0; i < jobs.size(); ++i) {
       e.submit(wish(jobs[i], static_cast<int>(i)));
     }
@@ -233,10 +233,10 @@ void once(const std::string& name, auto run) {
          [mix](benchmark::State& s) { count_steps<kv::paged<16>, closed<64>>(s, mix); });
   }
   once("serving/schedule:continuous",
-       [](benchmark::State& s) { serve_all<continuous<8>>(s, false); });
-  once("serving/schedule:static", [](benchmark::State& s) { serve_all<closed<8>>(s, false); });
+       [](benchmark::State& s) { serve_all<continuous<16>>(s, false); });
+  once("serving/schedule:static", [](benchmark::State& s) { serve_all<closed<16>>(s, false); });
   once("serving/schedule:static_padded",
-       [](benchmark::State& s) { serve_all<closed<8>>(s, true); });
+       [](benchmark::State& s) { serve_all<closed<16>>(s, true); });
   once("serving/prompts:whole", latency<serve::continuous<serve::whole_prefill<2048>>>);
   once("serving/prompts:chunks_of_512", latency<serve::continuous<serve::chunked_prefill<512>>>);
   once("serving/prompts:chunks_of_128", latency<serve::continuous<serve::chunked_prefill<128>>>);

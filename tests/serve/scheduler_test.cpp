@@ -463,3 +463,32 @@ TEST_CASE("serve/scheduler: who is promised blocks gets them") {
   }
   CHECK(b.plan.preempted == 0);
 }
+
+TEST_CASE("serve/scheduler: ten thousand wait while a thousand run, and any of them may leave") {
+  counting_bench<serve::continuous<serve::chunked_prefill<8192>, serve::max_sequences<1000>>> b(
+      4000);
+  for (serve::request_id id = 0; id < 11'000; ++id) {
+    b.add(4 + static_cast<std::int32_t>(id % 5), {.id = id, .most_tokens = 12});
+  }
+  std::size_t ended = 0;
+  std::size_t aborted = 0;
+  for (serve::request_id step = 0; !b.queue.empty(); ++step) {
+    b.plan = b.queue.next(b.pool);
+    CHECK(b.queue.running().size() <= 1000);
+    for (counted* s : b.plan.batch) {
+      serve::advance(*s);
+      if (s->remaining() == 0 && ++s->known == s->most_tokens) {
+        static_cast<void>(b.queue.drop(*s));
+        ++ended;
+      }
+    }
+    for (serve::request_id id = step; id < 11'000; id += 97) {
+      aborted += b.queue.remove(id).size();
+    }
+  }
+  CHECK(ended + aborted == 11'000);
+  CHECK(aborted > 1000);
+  CHECK(b.queue.statistics().most_running == 1000);
+  CHECK(b.queue.statistics().most_waiting == 11'000);
+  CHECK(b.pool.used() == 0);
+}
