@@ -2,8 +2,13 @@
 #pragma once
 
 #include "ashlar/serve/engine.hpp"
+#include "ashlar/serve/queue_order.hpp"
 #include "ashlar/serve/request.hpp"
 #include "ashlar/serve/sampler.hpp"
+#include "ashlar/serve/schedule_log.hpp"
+#include "ashlar/serve/schedule_policies.hpp"
+#include "ashlar/serve/schedule_queue.hpp"
+#include "ashlar/serve/scheduled.hpp"
 #include "ashlar/serve/scheduler.hpp"
 #include "ashlar/serve/sequence.hpp"
 #include "ashlar/serve/step.hpp"

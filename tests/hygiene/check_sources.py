@@ -37,6 +37,7 @@ ARROWS = {
 EVERYWHERE = {"version", "config", "fwd"}  # headers at the top that any room may include
 COMPOSITION = {"stack", "ashlar"}          # headers at the top that may include any room
 NOT_IN_UMBRELLA = {"io"}                   # `ashlar.hpp` is everything but these
+WITHOUT_TENSORS = ["examples/16_scheduler_only.cpp"]  # nor in what they include
 ANY_ROOM_MAY_USE = {"trace"}               # except the rooms below it, which would make a circle
 
 SPDX = "SPDX-License-Identifier: Apache-2.0"
@@ -173,6 +174,22 @@ def check_file(path):
         check_cxx(path, text)
 
 
+def check_without_tensors(start):
+    """`start` reaches neither a tensor's header nor a room that stands on tensors."""
+    found, ahead = set(), [ROOT / start]
+    while ahead:
+        path = ahead.pop()
+        for header in re.findall(r'^\s*#\s*include\s*["<](ashlar/[^">]+)[">]',
+                                 path.read_text(encoding="utf-8"), re.M):
+            if header in found:
+                continue
+            found.add(header)
+            ahead.append(ROOT / "include" / header)
+            if "tensor" in header or room_of(header) not in {"core", "kv", "serve"}:
+                complain(ROOT / start, 1, f"includes {header} by way of {path.relative_to(ROOT)}; "
+                                          "it is to show that no tensor is needed")
+
+
 def main():
     if "--rooms" in sys.argv[1:]:
         for room in ARROWS:
@@ -187,6 +204,8 @@ def main():
             if path.suffix in (".hpp", ".cpp", ".py", ".sh", ".cmake") or path.name == "CMakeLists.txt":
                 count += 1
                 check_file(path)
+    for start in WITHOUT_TENSORS:
+        check_without_tensors(start)
     for line in violations:
         print(line)
     print(f"check_sources: {count} files, {len(violations)} violations", file=sys.stderr)

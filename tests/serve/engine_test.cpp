@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ashlar/kv/policies.hpp"
+#include "ashlar/serve/schedule_log.hpp"
 #include "fake_model.hpp"
 #include "laws/schedule_policy.hpp"
 
@@ -47,11 +48,12 @@ std::vector<serve::request> requests() {
 }
 
 /// One request, no engine, no cache, every logit from the start.
-std::vector<token> naive(const serve::request& r, std::uint64_t seed, int context = 96) {
+std::vector<token> naive(const serve::request& r, std::uint64_t seed, int context = 96,
+                         std::size_t window = 96) {
   std::vector<token> tokens = r.tokens;
   serve::vllm_sampler sample;
   while (std::ssize(tokens) < std::ssize(r.tokens) + r.max_tokens && std::ssize(tokens) < context) {
-    tokens.push_back(sample(serve::testing::naive_logits(tokens, 23), r.sampling,
+    tokens.push_back(sample(serve::testing::naive_logits(tokens, 23, window), r.sampling,
                             {tokens, {}, r.sampling.seed.value_or(seed)}));
   }
   return {tokens.begin() + std::ssize(r.tokens), tokens.end()};
@@ -79,6 +81,12 @@ using whole_prompts =
 using remembering =
     serve::engine<fake_model, kv::vllm_v1<4>, serve::continuous<serve::chunked_prefill<11>>>;
 using no_pages = serve::engine<fake_model, kv::contiguous<96>>;
+using as_v0 = serve::engine<fake_model, kv::vllm_v0<4>, serve::vllm_v0<16, 4>>;
+using swapping =
+    serve::engine<fake_model, kv::vllm_v0<4>,
+                  serve::continuous<serve::chunked_prefill<11>, serve::preempt_by_swap>>;
+using windowed = serve::engine<fake_model, kv::paged<4, kv::sliding_window<8>>,
+                               serve::recording<serve::continuous<serve::chunked_prefill<8>>>>;
 /// A schedule policy with nothing but what the concept asks.
 using in_turn = serve::engine<fake_model, ashlar::laws::in_turn>;
 
@@ -126,6 +134,66 @@ TEST_CASE("serve/engine: a preempted request gives the same tokens as one that w
   check_against_naive<blocks_of_4>(112, true);
   check_against_naive<chunks>(72, true);
   check_against_naive<whole_prompts>(77, true);
+}
+
+TEST_CASE(
+    "serve/engine: a request that was swapped out gives the same tokens, failed copies or not") {
+  check_against_naive<as_v0>(112, true);
+  check_against_naive<swapping>(112, true);
+  const auto wishes = seeded();
+  for (const int bad_copy : {0, 3, 20}) {
+    fake_model model{.fail_copy_at = bad_copy};
+    swapping engine(model, {.cache_tokens = 112, .host_tokens = 60});
+    for (const auto& r : wishes) {
+      engine.submit(r);
+    }
+    int thrown = 0;
+    for (bool more = true; more;) {
+      try {
+        more = engine.step();
+      } catch (const std::runtime_error&) {
+        ++thrown;
+      }
+    }
+    CHECK(thrown == 1);
+    const auto results = engine.run();
+    REQUIRE(results.size() == wishes.size());
+    for (std::size_t i = 0; i < wishes.size(); ++i) {
+      CHECK(results[i].tokens == naive(wishes[i], 0));
+    }
+    CHECK(engine.statistics().copied_blocks > 0);
+    CHECK(engine.statistics().blocks_used == 0);
+    const auto& s = engine.scheduler().statistics();
+    CHECK(s.swapped_in > 0);
+    CHECK(s.recomputed > 0);  // the host is small
+  }
+}
+
+TEST_CASE("serve/engine: behind a window a sequence may be longer than the cache") {
+  fake_model model{.seen = 7};
+  CHECK_THROWS_AS(windowed(model = fake_model{.seen = 8}), ashlar::argument_error);
+  model = fake_model{.seen = 7};
+  windowed engine(model, {.cache_tokens = 44});
+  auto wishes = seeded();
+  wishes[3].tokens.resize(60, 5);
+  for (const auto& r : wishes) {
+    engine.submit(r);
+  }
+  const auto results = engine.run();
+  for (std::size_t i = 0; i < wishes.size(); ++i) {
+    CHECK(results[i].tokens == naive(wishes[i], 0, 96, 8));
+  }
+  CHECK(engine.statistics().blocks_used == 0);
+  CHECK(engine.statistics().preemptions > 0);
+
+  using cache = kv::paged<4, kv::sliding_window<8>>;
+  cache::pool pool(11);
+  using schedule = serve::continuous<serve::chunked_prefill<8>>;
+  const auto& log = engine.scheduler().log();
+  CHECK(serve::replay<schedule, cache>(log, pool) ==
+        static_cast<std::size_t>(engine.scheduler().statistics().steps));
+  cache::pool larger(12);
+  CHECK_THROWS_AS((serve::replay<schedule, cache>(log, larger)), serve::replay_difference);
 }
 
 TEST_CASE("serve/engine: what a prefix cache knows is not computed again, and changes no token") {
@@ -347,7 +415,7 @@ TEST_CASE("serve/engine: a request that can never fit fails, and the others go o
   engine.submit({.tokens = {1, 2, 3}, .max_tokens = 50});
   engine.submit({.tokens = {5}, .max_tokens = 10});
   const auto results = engine.run();
-  CHECK(results[0].reason == finish_reason::failed);
+  CHECK(results[0].reason == finish_reason::ignored);
   CHECK(results[0].tokens.empty());
   try {
     std::rethrow_exception(results[0].error);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -31,15 +32,17 @@ inline std::vector<float> logits_of(std::uint64_t state, int vocabulary) {
   return logits;
 }
 
-/// The same model without a cache.
-inline std::vector<float> naive_logits(std::span<const token> tokens, int vocabulary) {
-  std::uint64_t sum = 0;
-  std::uint64_t state = 0;
+/// The same model without a cache; a token sees the last `window` tokens, itself included.
+inline std::vector<float> naive_logits(std::span<const token> tokens, int vocabulary,
+                                       std::size_t window = 1u << 20) {
+  std::vector<std::uint64_t> states;
+  std::uint64_t sum = 0;  // of the states that a token sees
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    state = next_state(sum, tokens[i], static_cast<std::int64_t>(i));
-    sum += state;
+    sum -= i >= window ? states[i - window] : 0;
+    states.push_back(next_state(sum, tokens[i], static_cast<std::int64_t>(i)));
+    sum += states.back();
   }
-  return logits_of(state, vocabulary);
+  return logits_of(states.empty() ? 0 : states.back(), vocabulary);
 }
 
 /// A language model made of hashes: one wrong slot, position or block changes its tokens.
@@ -48,21 +51,33 @@ struct fake_model {
 
   int words = 23;
   int context = 96;
-  int fail_at = -1;  ///< the step in which `forward` throws
-  int nan_at = -1;   ///< the step whose first row of logits holds a NaN
-  int cut_at = -1;   ///< the step that returns a logit too few
+  int seen = 96;          ///< a token sees so many tokens before itself
+  int fail_at = -1;       ///< the step in which `forward` throws
+  int nan_at = -1;        ///< the step whose first row of logits holds a NaN
+  int cut_at = -1;        ///< the step that returns a logit too few
+  int fail_copy_at = -1;  ///< the copy of a block that throws
   int steps = 0;
+  int copies = 0;
+  int block_tokens = 0;  ///< of the cache made last
   double waste_sum = 0;  ///< of what `forward` was shown
   double waste_peak = 0;
   std::size_t widest = 0;  ///< most rows in one step
   std::size_t most = 0;    ///< most sequences in one step
 
-  [[nodiscard]] cache_type make_cache(kv::block_id blocks, std::int32_t block_tokens) const {
-    return cache_type(static_cast<std::size_t>(blocks) * static_cast<std::size_t>(block_tokens),
-                      0xDEADu);
+  [[nodiscard]] cache_type make_cache(kv::block_id blocks, std::int32_t tokens) {
+    block_tokens = tokens;
+    return cache_type(static_cast<std::size_t>(blocks) * static_cast<std::size_t>(tokens), 0xDEADu);
+  }
+  void copy_block(const cache_type& from, kv::block_id block, cache_type& to, kv::block_id other) {
+    if (copies++ == fail_copy_at) {
+      throw std::runtime_error("the link is down");
+    }
+    std::copy_n(from.begin() + std::ptrdiff_t{block} * block_tokens, block_tokens,
+                to.begin() + std::ptrdiff_t{other} * block_tokens);
   }
   [[nodiscard]] int vocabulary() const { return words; }
   [[nodiscard]] int context_length() const { return context; }
+  [[nodiscard]] int window() const { return seen + 1; }
 
   std::vector<float> forward(const step& s, cache_type& cache) {
     const int now = steps++;
@@ -81,7 +96,7 @@ struct fake_model {
       for (std::int32_t row = q.first_row; row < q.first_row + q.rows; ++row) {
         const auto r = static_cast<std::size_t>(row);
         std::uint64_t sum = 0;
-        for (std::int32_t p = 0; p < s.positions[r]; ++p) {
+        for (std::int32_t p = std::max(0, s.positions[r] - seen); p < s.positions[r]; ++p) {
           sum += at(p);
         }
         const std::uint64_t state = next_state(sum, s.tokens[r], s.positions[r]);

@@ -78,12 +78,12 @@ workload mixed(std::int64_t vocabulary) {
   return w;
 }
 
-template <class Cache, class Schedule>
-book run(testing::serving_llama& model, const workload& work, std::int64_t cache_tokens = 0,
+template <class Cache, class Schedule, class Model>
+book run(Model& model, const workload& work, std::int64_t cache_tokens = 0,
          std::int64_t* preemptions = nullptr) {
   book written;
   recording_sampler::to = &written;
-  serve::engine<testing::serving_llama, Cache, Schedule, recording_sampler> engine(
+  serve::engine<Model, Cache, Schedule, recording_sampler> engine(
       model, {.cache_tokens = cache_tokens != 0 ? cache_tokens : 8 * model.context_length()});
   for (const tokens& prompt : work.prompts) {
     engine.submit({.tokens = prompt, .max_tokens = work.more});
@@ -183,6 +183,19 @@ void check_invariance(testing::serving_llama& model, const workload& work) {
     CHECK(preemptions > 0);
   }
   {
+    INFO("preempted, swapped out and in");
+    using swapping = serve::continuous<serve::chunked_prefill<16>, serve::preempt_by_swap>;
+    std::int64_t preemptions = 0;
+    CHECK(differences(expected, run<kv::vllm_v0<5>, swapping>(model, work, 100, &preemptions)) ==
+          0);
+    CHECK(preemptions > 0);
+  }
+  {
+    INFO("as vLLM's schedulers and caches have it, the newer and the older");
+    CHECK(differences(expected, run<kv::vllm_v1<16>, serve::vllm_v1<>>(model, work)) == 0);
+    CHECK(differences(expected, run<kv::vllm_v0<16>, serve::vllm_v0<64, 4>>(model, work)) == 0);
+  }
+  {
     INFO("prompts whose beginnings are in the cache");
     CHECK(differences(expected, again(model, work)) == 0);
   }
@@ -218,6 +231,46 @@ TEST_CASE("serve/llama: logits depend on a request's own tokens alone, with size
 TEST_CASE("serve/llama: the same with small heads, neighbouring pairs and a tied output layer") {
   auto model = testing::make_serving(testing::even_config(), 2);
   check_invariance(model, mixed(model.config.vocab));
+}
+
+TEST_CASE("serve/llama: a cache of 32-bit floats in bytes gives the same bits as the model's own") {
+  auto model = testing::make_serving(testing::odd_config(), 1);
+  const workload work = mixed(model.config.vocab);
+  testing::narrow_llama<kv::as<float>> kept(model);
+  CHECK(differences(run<kv::paged<16>, whole>(model, work),
+                    run<kv::paged<5>, chunks<16>>(kept, work)) == 0);
+}
+
+TEST_CASE("serve/llama: with a cache of 8-bit integers logits still depend on own tokens alone") {
+  auto model = testing::make_serving(testing::odd_config(), 1);
+  const workload work = mixed(model.config.vocab);
+  testing::narrow_llama<kv::int8_per_head> narrow(model);
+  const book expected = run<kv::paged<16>, whole>(narrow, work);
+  CHECK(differences(expected, run<kv::paged<5>, chunks<16>>(narrow, work)) == 0);
+  std::int64_t preemptions = 0;
+  using swapping = serve::continuous<serve::chunked_prefill<16>, serve::preempt_by_swap>;
+  CHECK(differences(expected, run<kv::vllm_v0<5>, swapping>(narrow, work, 100, &preemptions)) == 0);
+  CHECK(preemptions > 0);
+
+  // Each kept number is off by at most 1/254 of its head's largest: other bits, near by.
+  const book exact = run<kv::paged<16>, whole>(model, work);
+  double error = 0;
+  double size = 0;
+  for (const tokens& prompt : work.prompts) {
+    const row& a = exact.at(prompt);
+    const row& b = expected.at(prompt);
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      error += (a[i] - b[i]) * (a[i] - b[i]);
+      size += a[i] * a[i];
+    }
+  }
+  CAPTURE(error / size);
+  CHECK(error > 0);
+  CHECK(error < 0.05 * 0.05 * size);
+  const auto own = model.make_cache(10, 16);
+  CHECK(narrow.make_cache(10, 16).bytes() ==
+        own.keys.size() * 2 * 10 * 16 * static_cast<std::size_t>(own.keys[0].extent(1)) *
+            (4 + static_cast<std::size_t>(own.keys[0].extent(2))));
 }
 
 TEST_CASE("serve/llama: the same where kernels use a second thread") {

@@ -5,6 +5,9 @@
 
 template class ashlar::models::llama<ashlar::testing::training_stack>;
 template class ashlar::models::llama<ashlar::testing::serving_stack>;
+template class ashlar::models::narrow_cache<ashlar::testing::serving_llama, ashlar::kv::as<float>>;
+template class ashlar::models::narrow_cache<ashlar::testing::serving_llama,
+                                            ashlar::kv::int8_per_head>;
 
 namespace ashlar::testing {
 

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "ashlar/io/tokenizer.hpp"
+#include "ashlar/kv/precision.hpp"
 #include "ashlar/models/llama.hpp"
+#include "ashlar/models/narrow_cache.hpp"
 #include "ashlar/stack.hpp"
 
 /// Small models for tests. What is costly to compile is compiled once, in the files beside this.
@@ -18,6 +20,8 @@ using serving_stack = training_stack::inference;
 using training_llama = models::llama<training_stack>;
 using serving_llama = models::llama<serving_stack>;
 using models::llama_config;
+template <class Precision>
+using narrow_llama = models::narrow_cache<serving_llama, Precision>;
 
 /// Grouped queries, and no size that is a multiple of a vector's: tails everywhere.
 llama_config odd_config();
@@ -63,3 +67,7 @@ void save(const std::filesystem::path& folder, const training_llama& model,
 
 extern template class ashlar::models::llama<ashlar::testing::training_stack>;
 extern template class ashlar::models::llama<ashlar::testing::serving_stack>;
+extern template class ashlar::models::narrow_cache<ashlar::testing::serving_llama,
+                                                   ashlar::kv::as<float>>;
+extern template class ashlar::models::narrow_cache<ashlar::testing::serving_llama,
+                                                   ashlar::kv::int8_per_head>;

@@ -93,11 +93,23 @@ struct sliding_window {
   static_assert(Tokens > 0, "ashlar::kv::sliding_window<Tokens>: Tokens must be positive");
   template <class Base>
   struct apply : detail::with_options<Base, null_block> {
-    struct table : Base::table {
+    static constexpr std::int64_t window = Tokens;
+
+    class table : public Base::table {
+     public:
       using Base::table::table;
 
       /// The next token attends to itself and to `Tokens - 1` before it.
       void slide() { this->drop_before(this->tokens() - Tokens + 1); }
+
+      [[nodiscard]] table fork() const
+        requires requires(const typename Base::table& t) { t.fork(); }
+      {
+        return table(Base::table::fork());
+      }
+
+     private:
+      explicit table(typename Base::table&& held) : Base::table(std::move(held)) {}
     };
   };
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -70,7 +71,8 @@ class prefix_cache {
   prefix_cache(block_pool& pool, std::int32_t block_tokens)
       : pool_(&pool),
         block_tokens_(block_tokens),
-        node_of_(static_cast<std::size_t>(pool.size()), none) {
+        node_of_(static_cast<std::size_t>(pool.size()), none),
+        next_of_(node_of_) {
     if (block_tokens <= 0) {
       throw argument_error(
           "ashlar::kv::prefix_cache",
@@ -164,8 +166,9 @@ class prefix_cache {
       }
     }
     nodes_.clear();
+    tokens_.clear();
     unused_.clear();
-    by_hash_.clear();
+    buckets_.clear();
     roots_.clear();
   }
 
@@ -187,22 +190,26 @@ class prefix_cache {
     };
     std::vector<std::int32_t> children(nodes_.size());
     std::size_t listed = 0;
-    for (const auto& [hash, index] : by_hash_) {
-      const entry& e = nodes_[at(index)];
-      require(e.hash == hash && e.tokens.size() == width(), "a name is filed under its hash");
-      require(child(e.parent, e.tokens) == index, "what follows one text has one name");
-      ++children[at(e.parent)];
-      ++listed;
+    for (std::size_t bucket = 0; bucket < buckets_.size(); ++bucket) {
+      for (std::int32_t i = buckets_[bucket]; i != none; i = nodes_[at(i)].next) {
+        const entry& e = nodes_[at(i)];
+        require(bucket_of(e.hash) == bucket && e.hash == hash_after(e.parent, tokens_of(i)),
+                "a name is filed under its hash");
+        require(child(e.parent, tokens_of(i)) == i, "what follows one text has one name");
+        ++children[at(e.parent)];
+        require(++listed <= nodes_.size(), "no name is filed twice");
+      }
     }
     for (const auto& [scope, index] : roots_) {
-      require(nodes_[at(index)].parent == none, "a scope begins a text");
+      require(nodes_[at(index)].parent == none && nodes_[at(index)].scope == &scope,
+              "a scope begins a text");
       ++listed;
     }
     require(listed + unused_.size() == nodes_.size(), "no name is lost");
     std::size_t named = 0;
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
       require(nodes_[i].children == children[i], "a name knows what follows it");
-      for (const block_id block : nodes_[i].blocks) {
+      for (block_id block = nodes_[i].block; block != none; block = next_of_[at(block)]) {
         require(node_of_[at(block)] == static_cast<std::int32_t>(i), "a block has one name");
         ++named;
       }
@@ -222,9 +229,11 @@ class prefix_cache {
     std::int32_t parent = none;
     std::int32_t children = 0;
     std::uint64_t hash = 0;
-    std::string scope{};  ///< of a root
-    std::vector<token> tokens{};
-    std::vector<block_id> blocks{};  ///< some of which the pool may have handed out since
+    const std::string* scope = nullptr;  ///< of a root
+    std::int32_t next = none;            ///< in its bucket
+    /// The first that held the text; the others are behind it in `next_of_`. Some of them the pool
+    /// may have handed out since.
+    block_id block = none;
   };
 
   static std::size_t at(std::int32_t index) { return static_cast<std::size_t>(index); }
@@ -237,51 +246,81 @@ class prefix_cache {
     return pool_->kept(id) ? node_of_[at(id)] : none;
   }
   [[nodiscard]] block_id holder(std::int32_t node) const {
-    for (const block_id id : nodes_[at(node)].blocks) {
-      if (pool_->kept(id)) {
-        return id;
-      }
+    block_id id = nodes_[at(node)].block;
+    while (id != none && !pool_->kept(id)) {
+      id = next_of_[at(id)];
     }
-    return none;
-  }
-  [[nodiscard]] std::int32_t child(std::int32_t parent, std::span<const token> tokens) const {
-    const auto [first, last] = by_hash_.equal_range(hash_(nodes_[at(parent)].hash, tokens));
-    const auto same = std::find_if(first, last, [&](const auto& item) {
-      const entry& e = nodes_[at(item.second)];
-      return e.parent == parent && std::ranges::equal(e.tokens, tokens);
-    });
-    return same == last ? none : same->second;
+    return id;
   }
 
-  std::int32_t new_node(entry e) {
+  [[nodiscard]] std::span<const token> tokens_of(std::int32_t node) const {
+    return std::span(tokens_).subspan(at(node) * width(), width());
+  }
+  [[nodiscard]] std::uint64_t hash_after(std::int32_t parent, std::span<const token> tokens) const {
+    return hash_(nodes_[at(parent)].hash, tokens);
+  }
+  [[nodiscard]] std::size_t bucket_of(std::uint64_t hash) const {
+    return (hash ^ (hash >> 32)) & (buckets_.size() - 1);
+  }
+  [[nodiscard]] std::int32_t child(std::int32_t parent, std::span<const token> tokens) const {
+    return child(parent, tokens, hash_after(parent, tokens));
+  }
+  [[nodiscard]] std::int32_t child(std::int32_t parent, std::span<const token> tokens,
+                                   std::uint64_t hash) const {
+    std::int32_t i = buckets_.empty() ? none : buckets_[bucket_of(hash)];
+    while (i != none && (nodes_[at(i)].hash != hash || nodes_[at(i)].parent != parent ||
+                         !std::ranges::equal(tokens_of(i), tokens))) {
+      i = nodes_[at(i)].next;
+    }
+    return i;
+  }
+
+  std::int32_t new_node(const entry& e) {
     if (unused_.empty()) {
-      nodes_.push_back(std::move(e));
+      nodes_.push_back(e);
+      tokens_.resize(nodes_.size() * width());
       return static_cast<std::int32_t>(nodes_.size() - 1);
     }
     const std::int32_t index = unused_.back();
     unused_.pop_back();
-    nodes_[at(index)] = std::move(e);
+    nodes_[at(index)] = e;
     return index;
   }
   std::int32_t root_of(const prefix_scope& scope) {
-    std::string key = key_of(scope);
-    if (const auto root = roots_.find(key); root != roots_.end()) {
-      return root->second;
+    const auto [root, added] = roots_.try_emplace(key_of(scope), none);
+    if (added) {
+      root->second =
+          new_node({.hash = std::hash<std::string>{}(root->first), .scope = &root->first});
     }
-    const std::int32_t index = new_node({.hash = std::hash<std::string>{}(key), .scope = key});
-    roots_.emplace(std::move(key), index);
-    return index;
+    return root->second;
   }
   std::int32_t child_or_new(std::int32_t parent, std::span<const token> tokens) {
-    if (const std::int32_t known = child(parent, tokens); known != none) {
+    const std::uint64_t hash = hash_after(parent, tokens);
+    if (const std::int32_t known = child(parent, tokens, hash); known != none) {
       return known;
     }
-    const std::uint64_t hash = hash_(nodes_[at(parent)].hash, tokens);
-    const std::int32_t index =
-        new_node({.parent = parent, .hash = hash, .tokens = {tokens.begin(), tokens.end()}});
-    by_hash_.emplace(hash, index);
+    const std::int32_t index = new_node({.parent = parent, .hash = hash});
+    std::ranges::copy(tokens, tokens_.begin() + static_cast<std::ptrdiff_t>(at(index) * width()));
     ++nodes_[at(parent)].children;
+    if (nodes_.size() > buckets_.size()) {
+      file_again();
+    } else {
+      file(index);
+    }
     return index;
+  }
+
+  void file(std::int32_t node) {
+    std::int32_t& bucket = buckets_[bucket_of(nodes_[at(node)].hash)];
+    nodes_[at(node)].next = std::exchange(bucket, node);
+  }
+  void file_again() {
+    buckets_.assign(std::bit_ceil(2 * nodes_.size()), none);
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+      if (nodes_[i].parent != none) {
+        file(static_cast<std::int32_t>(i));
+      }
+    }
   }
 
   void attach(std::int32_t node, block_id block) {
@@ -290,27 +329,36 @@ class prefix_cache {
     if (old == node) {
       return;
     }
-    nodes_[at(node)].blocks.push_back(block);
-    node_of_[at(block)] = node;
     if (old != none) {  // what the block held before the pool handed it out
-      std::erase(nodes_[at(old)].blocks, block);
+      block_id* link = &nodes_[at(old)].block;
+      while (*link != block) {
+        link = &next_of_[at(*link)];
+      }
+      *link = next_of_[at(block)];
+    }
+    node_of_[at(block)] = node;
+    block_id& first = nodes_[at(node)].block;
+    block_id& place = first == none ? first : next_of_[at(first)];
+    next_of_[at(block)] = std::exchange(place, block);
+    if (old != none) {
       prune(old);
     }
   }
   /// Removes names that neither a block nor a longer text needs, from `node` towards the root.
   void prune(std::int32_t node) {
-    while (node != none && nodes_[at(node)].children == 0 && nodes_[at(node)].blocks.empty()) {
-      const entry gone = std::exchange(nodes_[at(node)], {});
+    while (node != none && nodes_[at(node)].children == 0 && nodes_[at(node)].block == none) {
+      const entry gone = nodes_[at(node)];
       if (gone.parent == none) {
-        roots_.erase(gone.scope);
+        roots_.erase(roots_.find(*gone.scope));
       } else {
-        auto same = by_hash_.equal_range(gone.hash).first;
-        while (same->second != node) {
-          ++same;
+        std::int32_t* link = &buckets_[bucket_of(gone.hash)];
+        while (*link != node) {
+          link = &nodes_[at(*link)].next;
         }
-        by_hash_.erase(same);
+        *link = gone.next;
         --nodes_[at(gone.parent)].children;
       }
+      nodes_[at(node)] = {};
       unused_.push_back(node);
       node = gone.parent;
     }
@@ -320,9 +368,11 @@ class prefix_cache {
   std::int32_t block_tokens_;
   [[no_unique_address]] Hash hash_;
   std::vector<std::int32_t> node_of_;  // by block; the last name it had
+  std::vector<block_id> next_of_;      // by block; of the same name
   std::vector<entry> nodes_;
-  std::vector<std::int32_t> unused_;  // nodes
-  std::unordered_multimap<std::uint64_t, std::int32_t> by_hash_;
+  std::vector<token> tokens_;          // by node, `block_tokens` each; a root has none
+  std::vector<std::int32_t> unused_;   // nodes
+  std::vector<std::int32_t> buckets_;  // of nodes by hash; a power of two
   std::unordered_map<std::string, std::int32_t> roots_;
   prefix_statistics statistics_;
 };

@@ -57,4 +57,14 @@ concept PagedModel = requires(M& model, const step& input, typename M::cache_typ
   { model.context_length() } -> std::convertible_to<std::int64_t>;
 };
 
+/// A paged model whose blocks can be copied, as sequences that fork or are swapped out ask for.
+///
+/// `copy_block(from, block, to, other)`: `other` of the cache `to` gets what `block` of `from`
+/// holds, in every layer. The two caches are of the same model and block size, and may be the same.
+template <class M>
+concept CopyingModel =
+    PagedModel<M> && requires(M& model, typename M::cache_type& cache, block_id block) {
+      model.copy_block(cache, block, cache, block);
+    };
+
 }  // namespace ashlar::kv

@@ -143,10 +143,15 @@ class llama {
 
   using cache_type = detail::paged_cache<parameter>;
   [[nodiscard]] cache_type make_cache(std::int32_t blocks, std::int32_t block_tokens) const;
+  /// `other` of `to` gets what `block` of `from` holds: for sequences that fork or are swapped out.
+  void copy_block(const cache_type& from, std::int32_t block, cache_type& to,
+                  std::int32_t other) const;
   [[nodiscard]] std::int64_t vocabulary() const { return config.vocab; }
   [[nodiscard]] std::int64_t context_length() const { return config.context; }
   /// Logits of the rows that `input` asks for; they stay valid until the next call.
   [[nodiscard]] std::span<const float> forward(const kv::step& input, cache_type& cache);
+  /// The same with a cache of the caller's: `attend(now, layer, q, k, v)` is attention.
+  [[nodiscard]] std::span<const float> forward_through(const kv::step& input, const auto& attend);
 
   /// Stores each matrix by columns, so that multiplying one token by it reads memory in order; a
   /// tied output layer gets a copy of its own.
@@ -219,15 +224,29 @@ auto llama<Stack>::make_cache(std::int32_t blocks, std::int32_t block_tokens) co
 }
 
 template <class Stack>
+void llama<Stack>::copy_block(const cache_type& from, std::int32_t block, cache_type& to,
+                              std::int32_t other) const {
+  const no_grad off;
+  from.copy_block(block, to, other);
+}
+
+template <class Stack>
 std::span<const float> llama<Stack>::forward(const kv::step& input, cache_type& cache) {
+  return forward_through(input,
+                         [&cache](const auto& now, std::size_t layer, const auto& q, const auto& k,
+                                  const auto& v) { return now.attend(cache, layer, q, k, v); });
+}
+
+template <class Stack>
+std::span<const float> llama<Stack>::forward_through(const kv::step& input, const auto& attend) {
   const no_grad off;
   const detail::step_tensors<Stack> now(input);
   parameter x = model.embed_tokens(now.tokens);
   for (std::size_t i = 0; i < model.layers.size(); ++i) {
-    const auto attend = [&](const parameter& q, const parameter& k, const parameter& v) {
-      return now.attend(cache, i, q, k, v);
+    const auto mix = [&](const parameter& q, const parameter& k, const parameter& v) {
+      return attend(now, i, q, k, v);
     };
-    x = model.layers[i](x, now.positions, config, attend);
+    x = model.layers[i](x, now.positions, config, mix);
   }
   return detail::read_logits(logits(model.norm(now.asked(x))), logits_);
 }

@@ -26,6 +26,7 @@
 #include "ashlar/serve/detail/pick.hpp"
 #include "ashlar/serve/request.hpp"
 #include "ashlar/serve/sampler.hpp"
+#include "ashlar/serve/scheduled.hpp"
 #include "ashlar/serve/scheduler.hpp"
 #include "ashlar/serve/sequence.hpp"
 #include "ashlar/serve/step.hpp"
@@ -43,11 +44,15 @@ struct token_event {
 struct engine_options {
   /// Room of the key-value cache, rounded up to blocks; 0: four times the model's context.
   std::int64_t cache_tokens = 0;
+  /// Room in the host's memory, for a cache that swaps (`kv::swap_to_host`).
+  std::int64_t host_tokens = 0;
   std::vector<token> eos_tokens{};
   std::uint64_t seed = 0;  ///< for requests without a seed of their own
   /// Both or neither; without them requests come and go as tokens.
   std::function<std::vector<token>(std::string_view)> encode{};
   std::function<std::string(std::span<const token>)> decode{};
+  /// Seconds since some moment, for a schedule that asks what time it is (`delay`).
+  std::function<double()> clock{};
   /// Called at the end of a step for each of its tokens, in order of the batch. It may submit and
   /// cancel requests; what it has cancelled it hears no more of.
   std::function<void(const token_event&)> on_token{};
@@ -59,9 +64,10 @@ struct engine_statistics {
   std::int64_t computed_tokens = 0;  ///< rows of all steps, those computed again included
   std::int64_t steps = 0;
   std::int64_t preemptions = 0;
-  double seconds = 0;            ///< spent in `step`
-  std::int64_t blocks = 0;       ///< capacity of the cache
-  std::int64_t blocks_used = 0;  ///< now
+  std::int64_t copied_blocks = 0;  ///< to and from the host, and before writes to shared ones
+  double seconds = 0;              ///< spent in `step`
+  std::int64_t blocks = 0;         ///< capacity of the cache
+  std::int64_t blocks_used = 0;    ///< now
   std::int64_t blocks_peak = 0;
   double waste_peak = 0;  ///< share of used blocks' memory without a token, over steps
   double waste_mean = 0;
@@ -113,9 +119,26 @@ class engine {
   explicit engine(Model& model, engine_options options = {})
       : model_(model),
         options_(std::move(options)),
-        pool_(blocks_of(model, options_)),
-        cache_(
-            model.make_cache(static_cast<kv::block_id>(pool_.size()), cache_policy::block_tokens)) {
+        pool_(blocks_of(model, options_.cache_tokens),
+              {.host_blocks = swaps ? blocks_of(model, options_.host_tokens) : 0}),
+        cache_(cache_of(model, pool_)),
+        host_cache_(host_cache_of(model, pool_)) {
+    static_assert(
+        !swaps || kv::CopyingModel<Model>,
+        "ashlar::serve::engine<Model, Policies...>: a cache that swaps needs a model that "
+        "models CopyingModel (copy_block)");
+    if constexpr (requires { cache_policy::window; }) {
+      static_assert(
+          requires { model.window(); },
+          "ashlar::serve::engine<Model, Policies...>: a cache with kv::sliding_window is "
+          "for a model that says how many tokens it attends to (window)");
+      if (model.window() > cache_policy::window) {
+        throw argument_error("ashlar::serve::engine", "the model attends to " +
+                                                          std::to_string(model.window()) +
+                                                          " tokens, and the cache keeps " +
+                                                          std::to_string(cache_policy::window));
+      }
+    }
     if (!options_.encode != !options_.decode) {
       throw argument_error("ashlar::serve::engine",
                            "only one of encode and decode is given; give both or neither");
@@ -146,7 +169,12 @@ class engine {
     const request_id id = next_id_;
     const std::uint64_t seed = r.sampling.seed.value_or(seed_of(id));
     const auto most = std::min<std::int64_t>(std::ssize(r.tokens) + r.max_tokens, context);
-    auto s = std::make_unique<sequence_type>(id, std::move(r), seed, pool_);
+    const scheduling asked{.id = id,
+                           .most_tokens = static_cast<std::int32_t>(most),
+                           .priority = r.priority,
+                           .tenant = r.tenant,
+                           .arrival = now()};
+    auto s = std::make_unique<sequence_type>(asked, std::move(r), seed, pool_);
     s->tokens.reserve(static_cast<std::size_t>(most));
     const std::int64_t prompt_tokens = s->prompt_tokens;
     queue_.add(std::move(s));
@@ -158,37 +186,40 @@ class engine {
   ///
   /// Returns: whether there was such a request.
   bool cancel(request_id id) {
-    auto s = queue_.remove(id);
-    if (!s) {
-      return false;
+    const auto gone = queue_.remove(id);
+    for (const auto& s : gone) {
+      finish(*s, finish_reason::cancelled);
     }
-    finish(*s, finish_reason::cancelled);
-    cancelled_.push_back(id);
-    return true;
+    if (!gone.empty()) {
+      cancelled_.push_back(id);
+    }
+    return !gone.empty();
   }
 
   /// Computes one batch.
   ///
   /// Returns: whether requests are left.
   /// Throws:  what the model throws, and `argument_error` where it returns logits of a wrong
-  ///          size; no request is lost, and the next call tries the step again. What `on_token`
+  ///          size; no request is lost, and the next call tries the step again (where a copy of
+  ///          blocks failed, what they held is computed again). What `on_token`
   ///          throws, after the step is complete; its later tokens are not announced.
   bool step() {
     const auto start = std::chrono::steady_clock::now();
-    auto plan = queue_.next(pool_);
+    auto plan = queue_.next(pool_, now());
     statistics_.preemptions += plan.preempted;
     for (const auto& s : plan.hopeless) {
       const auto needed = kv::blocks_for(std::ssize(s->tokens), cache_policy::block_tokens);
-      finish(*s, finish_reason::failed,
+      finish(*s, s->generated() == 0 ? finish_reason::ignored : finish_reason::failed,
              std::make_exception_ptr(kv::out_of_blocks(needed, pool_.capacity())));
     }
+    move_blocks(plan);
     std::vector<token_event> events;
     if (!plan.batch.empty()) {
       try {
         compute(plan.batch);
       } catch (...) {
         for (sequence_type* s : plan.batch) {
-          s->table.truncate(s->computed);
+          rewind(*s);
         }
         throw;
       }
@@ -222,6 +253,9 @@ class engine {
   /// Returns: the results since the last call, in the order in which the requests ended.
   [[nodiscard]] std::vector<finished> take_finished() { return std::exchange(finished_, {}); }
 
+  /// Who waits and who runs, and what was decided so far.
+  [[nodiscard]] const auto& scheduler() const { return queue_; }
+
   [[nodiscard]] engine_statistics statistics() const {
     engine_statistics now = statistics_;
     now.blocks = pool_.capacity();
@@ -237,9 +271,10 @@ class engine {
  private:
   using sequence_type = sequence<cache_policy>;
 
-  static kv::block_id blocks_of(const Model& model, const engine_options& options) {
-    const std::int64_t tokens =
-        options.cache_tokens != 0 ? options.cache_tokens : 4 * std::int64_t{model.context_length()};
+  static constexpr bool swaps = requires(typename cache_policy::pool& pool) { pool.host; };
+
+  static kv::block_id blocks_of(const Model& model, std::int64_t asked) {
+    const std::int64_t tokens = asked != 0 ? asked : 4 * std::int64_t{model.context_length()};
     const std::int64_t blocks = kv::blocks_for(tokens, cache_policy::block_tokens);
     if (tokens < 0 || blocks > std::numeric_limits<kv::block_id>::max()) {
       throw argument_error("ashlar::serve::engine",
@@ -247,6 +282,40 @@ class engine {
                                "; it must be positive, and at most 2^31 - 1 blocks");
     }
     return static_cast<kv::block_id>(blocks);
+  }
+
+  static typename Model::cache_type cache_of(Model& model, const kv::block_pool& pool) {
+    return model.make_cache(static_cast<kv::block_id>(pool.size()), cache_policy::block_tokens);
+  }
+  static std::optional<typename Model::cache_type> host_cache_of(
+      Model& model, const typename cache_policy::pool& pool) {
+    if constexpr (swaps) {
+      return cache_of(model, pool.host.host());
+    } else {
+      return std::nullopt;
+    }
+  }
+
+  [[nodiscard]] double now() const { return options_.clock ? options_.clock() : 0.0; }
+
+  /// Makes a step's copies; where one fails, those whose blocks it moves begin again.
+  void move_blocks(schedule<sequence_type>& plan) {
+    if (plan.copies.empty()) {
+      return;
+    }
+    if constexpr (kv::CopyingModel<Model> && requires { queue_.lose(plan, pool_); }) {
+      try {
+        for (const kv::block_copy& c : plan.copies) {
+          auto& from = c.from_place == kv::tier::device ? cache_ : *host_cache_;
+          auto& to = c.to_place == kv::tier::device ? cache_ : *host_cache_;
+          model_.copy_block(from, c.from, to, c.to);
+        }
+      } catch (...) {
+        queue_.lose(plan, pool_);
+        throw;
+      }
+      statistics_.copied_blocks += std::ssize(plan.copies);
+    }
   }
 
   [[nodiscard]] std::uint64_t seed_of(request_id id) const {
@@ -314,8 +383,7 @@ class engine {
     ++statistics_.steps;
     statistics_.computed_tokens += std::ssize(step_.tokens);
     for (sequence_type* s : batch) {
-      s->computed += s->scheduled;
-      s->publish();
+      advance(*s);
     }
     measure();
     std::vector<token_event> events;
@@ -326,7 +394,7 @@ class engine {
       }
       const choice& c = chosen_[row++];
       if (c.error) {
-        finish(*queue_.remove(s->id), finish_reason::failed, c.error);
+        finish(*queue_.drop(*s), finish_reason::failed, c.error);
         continue;
       }
       s->tokens.push_back(c.chosen);
@@ -334,7 +402,7 @@ class engine {
       const auto reason = stop_reason(*s);
       events.push_back({s->id, s->generated() - 1, c.chosen, reason});
       if (reason) {
-        finish(*queue_.remove(s->id), *reason);
+        finish(*queue_.drop(*s), *reason);
       }
     }
     return events;
@@ -383,6 +451,7 @@ class engine {
   engine_options options_;
   typename cache_policy::pool pool_;
   typename Model::cache_type cache_;
+  std::optional<typename Model::cache_type> host_cache_;
   typename schedule_policy::template queue<sequence_type> queue_;
   sampler_type sampler_;
   serve::step step_;

@@ -15,9 +15,6 @@
 
 namespace ashlar::serve {
 
-/// Counts the requests of one engine from 0.
-using request_id = std::uint64_t;
-
 /// Thrown where a request cannot be served as written; the engine is as it was.
 struct invalid_request final : error {
   std::string field;   ///< of `request` or `sampling_options`
@@ -51,8 +48,10 @@ struct request {
   std::int32_t min_tokens = 0;  ///< until then neither end of text nor stop tokens are chosen
   sampling_options sampling{};
   std::vector<token> stop_tokens{};
-  bool ignore_eos = false;   ///< go on after the end-of-text token
-  std::string cache_salt{};  ///< only requests of the same salt share what a prefix cache knows
+  bool ignore_eos = false;    ///< go on after the end-of-text token
+  std::string cache_salt{};   ///< only requests of the same salt share what a prefix cache knows
+  std::int32_t priority = 0;  ///< lower ones go first, where the schedule asks (`by_priority`)
+  std::uint32_t tenant = 0;   ///< whose it is, where the schedule asks (`fair_by_tenant`)
 };
 
 /// Why a request is over.
@@ -61,6 +60,7 @@ enum class finish_reason : std::uint8_t {
   stop_token,  ///< one of `request::stop_tokens` was generated
   length,      ///< `max_tokens`, or the model's context is full
   cancelled,   ///< `engine::cancel`
+  ignored,     ///< the cache can never hold the prompt; see `finished::error`
   failed       ///< see `finished::error`
 };
 
@@ -71,8 +71,8 @@ struct finished {
   std::vector<token> tokens{};  ///< generated; the one that ended the text included
   std::string text{};           ///< without that one; empty where the engine has no tokenizer
   finish_reason reason = finish_reason::length;
-  std::exception_ptr
-      error{};  ///< `failed` only: `kv::out_of_blocks`, `bad_logits`, or what `decode` threw
+  /// `ignored` and `failed` only: `kv::out_of_blocks`, `bad_logits`, or what `decode` threw.
+  std::exception_ptr error{};
 };
 
 /// Checks a request whose prompt is in `tokens`.

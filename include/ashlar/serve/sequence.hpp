@@ -9,59 +9,72 @@
 #include "ashlar/kv/paged.hpp"
 #include "ashlar/kv/prefix_cache.hpp"
 #include "ashlar/serve/request.hpp"
+#include "ashlar/serve/scheduled.hpp"
 
 namespace ashlar::serve {
 
-/// A request on its way through an engine.
+/// One of the sequences of a request on its way through an engine.
 template <kv::CachePolicy Cache>
-struct sequence {
+struct sequence : scheduled_sequence<Cache> {
   static constexpr bool remembers =
       requires(typename Cache::table& t, std::span<const token> known, kv::prefix_scope scope) {
         t.adopt(known, scope);
         t.publish(known, scope);
       };
 
-  sequence(request_id number, request&& asked, std::uint64_t random_seed,
+  sequence(const scheduling& asked, request&& what, std::uint64_t random_seed,
            typename Cache::pool& pool)
-      : id(number),
-        wish(std::move(asked)),
+      : scheduled_sequence<Cache>(asked, pool),
+        wish(std::move(what)),
         tokens(std::move(wish.tokens)),
         prompt_tokens(static_cast<std::int32_t>(tokens.size())),
-        seed(random_seed),
-        table(pool, Cache::block_tokens) {}
+        seed(random_seed) {}
 
   /// Tokens whose keys and values are not in the cache yet.
   [[nodiscard]] std::int32_t remaining() const {
-    return static_cast<std::int32_t>(tokens.size()) - computed;
+    return static_cast<std::int32_t>(tokens.size()) - this->computed;
   }
   [[nodiscard]] std::int32_t generated() const {
     return static_cast<std::int32_t>(tokens.size()) - prompt_tokens;
   }
 
+  /// A second sequence with the same tokens, in the same blocks; of one scheduler's request.
+  [[nodiscard]] sequence fork() const
+    requires requires(const typename Cache::table& t) { t.fork(); }
+  {
+    return sequence(*this, this->twin());
+  }
+
   /// Begins with what the cache still knows of the tokens, where it is one that remembers.
   void reuse() {
     if constexpr (remembers) {
-      if (table.blocks().empty()) {
-        computed = table.adopt(tokens, {.salt = wish.cache_salt});
+      if (this->table.blocks().empty()) {
+        this->computed = this->table.adopt(tokens, {.salt = wish.cache_salt});
       }
     }
   }
   /// Leaves what is computed to those who come.
   void publish() {
     if constexpr (remembers) {
-      table.publish(std::span(tokens).first(static_cast<std::size_t>(computed)),
-                    {.salt = wish.cache_salt});
+      this->table.publish(std::span(tokens).first(static_cast<std::size_t>(this->computed)),
+                          {.salt = wish.cache_salt});
     }
   }
 
-  request_id id;
   request wish;
   std::vector<token> tokens;  ///< prompt, then output
   std::int32_t prompt_tokens;
   std::uint64_t seed;
-  typename Cache::table table;
-  std::int32_t computed = 0;   ///< tokens in the cache
-  std::int32_t scheduled = 0;  ///< tokens of the step that is being made
+
+ private:
+  sequence(const sequence& other, scheduled_sequence<Cache>&& twin)
+      : scheduled_sequence<Cache>(std::move(twin)),
+        wish(other.wish),
+        tokens(other.tokens),
+        prompt_tokens(other.prompt_tokens),
+        seed(other.seed) {
+    tokens.reserve(other.tokens.capacity());
+  }
 };
 
 }  // namespace ashlar::serve

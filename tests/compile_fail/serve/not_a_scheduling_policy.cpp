@@ -1,4 +1,4 @@
-// EXPECT-ERROR: a policy must model PrefillPolicy or PreemptionPolicy
+// EXPECT-ERROR: a policy must model PrefillPolicy, PreemptionPolicy
 // SPDX-License-Identifier: Apache-2.0
 #include "ashlar/serve/scheduler.hpp"
 

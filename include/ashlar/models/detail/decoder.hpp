@@ -14,6 +14,7 @@
 #include "ashlar/kv/step.hpp"
 #include "ashlar/nn/module.hpp"
 #include "ashlar/ops/attention.hpp"
+#include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/embedding.hpp"
 #include "ashlar/ops/paged_attention.hpp"
@@ -94,6 +95,18 @@ struct paged_cache {
       c.values.push_back(zeros<Parameter>({blocks, kv_heads, block_tokens, head_dim}));
     }
     return c;
+  }
+
+  /// `other` of `to` gets what `block` holds here.
+  void copy_block(std::int32_t block, paged_cache& to, std::int32_t other) const {
+    const auto copy_one = [&](const Parameter& from, const Parameter& target) {
+      auto place = narrow(target, 0, other, 1);
+      copy.in_place(place, narrow(from, 0, block, 1));
+    };
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      copy_one(keys[i], to.keys[i]);
+      copy_one(values[i], to.values[i]);
+    }
   }
 };
 
