@@ -2,9 +2,12 @@
 #pragma once
 
 #include "ashlar/serve/engine.hpp"
+#include "ashlar/serve/filters.hpp"
+#include "ashlar/serve/processors.hpp"
 #include "ashlar/serve/queue_order.hpp"
 #include "ashlar/serve/request.hpp"
 #include "ashlar/serve/sampler.hpp"
+#include "ashlar/serve/sampling.hpp"
 #include "ashlar/serve/schedule_log.hpp"
 #include "ashlar/serve/schedule_policies.hpp"
 #include "ashlar/serve/schedule_queue.hpp"

@@ -7,9 +7,11 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "laws/sampling_filter.hpp"
@@ -21,9 +23,12 @@ namespace {
 
 constexpr float inf = std::numeric_limits<float>::infinity();
 
-std::vector<double> softmax(const std::vector<double>& logits) {
+using row = std::vector<double>;
+constexpr double out = -std::numeric_limits<double>::infinity();
+
+row softmax(const row& logits) {
   const double best = *std::ranges::max_element(logits);
-  std::vector<double> p;
+  row p;
   for (const double l : logits) {
     p.push_back(std::exp(l - best));
   }
@@ -34,39 +39,247 @@ std::vector<double> softmax(const std::vector<double>& logits) {
   return p;
 }
 
-/// The distribution in the order temperature, min_p, top_k, top_p, by full sorts and masks.
-std::vector<double> naive_distribution(const std::vector<float>& logits,
-                                       const serve::sampling_options& o) {
-  constexpr double masked = -std::numeric_limits<double>::infinity();
-  std::vector<double> l(logits.begin(), logits.end());
-  for (double& x : l) {
-    x /= o.temperature;
+/// Every stage once more, in double precision, by full sorts and masks over the whole vocabulary.
+namespace twin {
+
+using stage = void (*)(row&, const serve::sampling_options&, const serve::sampling_state&);
+
+/// Masks what comes, in the order of `key` and then of ids, after tokens that add up to `share`.
+void keep_share(row& l, double share, const row& key) {
+  if (share >= 1) {
+    return;
   }
-  const auto p = softmax(l);
+  const row p = softmax(l);
+  std::vector<std::size_t> order(l.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return key[a] < key[b]; });
+  double before = 0;
+  for (const std::size_t i : order) {
+    const bool drop = before >= share;
+    before += p[i];
+    l[i] = drop ? out : l[i];
+  }
+}
+
+void bias(row& l, const serve::sampling_options& o, const serve::sampling_state&) {
+  for (const auto& b : o.logit_bias) {
+    l[static_cast<std::size_t>(b.token)] += std::min(100.0, std::max(-100.0, double{b.bias}));
+  }
+}
+void allowed(row& l, const serve::sampling_options& o, const serve::sampling_state& s) {
+  const serve::token_mask* mask = o.mask ? o.mask(s.generated()) : nullptr;
+  for (std::size_t i = 0; i < l.size(); ++i) {
+    const auto id = static_cast<token>(i);
+    if ((!o.allowed_tokens.empty() && std::ranges::count(o.allowed_tokens, id) == 0) ||
+        std::ranges::count(s.forbidden, id) != 0 || (mask != nullptr && !mask->allows(id))) {
+      l[i] = out;
+    }
+  }
+}
+void bad_words(row& l, const serve::sampling_options& o, const serve::sampling_state& s) {
+  for (std::size_t i = 0; i < l.size(); ++i) {  // would the output end with a bad word?
+    std::vector<token> next(s.history.begin() + static_cast<std::ptrdiff_t>(s.prompt_tokens),
+                            s.history.end());
+    next.push_back(static_cast<token>(i));
+    for (const auto& word : o.bad_words) {
+      if (word.size() <= next.size() && std::equal(word.rbegin(), word.rend(), next.rbegin())) {
+        l[i] = out;
+      }
+    }
+  }
+}
+void penalize(row& l, const serve::sampling_options& o, std::span<const token> seen,
+              std::span<const token> counted) {
+  for (std::size_t i = 0; i < l.size(); ++i) {
+    const auto id = static_cast<token>(i);
+    if (std::ranges::count(seen, id) != 0) {
+      l[i] = l[i] > 0 ? l[i] / o.repetition_penalty : l[i] * o.repetition_penalty;
+    }
+    const auto times = std::ranges::count(counted, id);
+    l[i] -= o.frequency_penalty * static_cast<double>(times);
+    l[i] -= times > 0 ? o.presence_penalty : 0;
+  }
+}
+void penalties(row& l, const serve::sampling_options& o, const serve::sampling_state& s) {
+  penalize(l, o, s.history, s.history.subspan(s.prompt_tokens));
+}
+void last_64(row& l, const serve::sampling_options& o, const serve::sampling_state& s) {
+  const auto window = s.history.last(std::min<std::size_t>(64, s.history.size()));
+  penalize(l, o, window, window);
+}
+void temperature(row& l, const serve::sampling_options& o, const serve::sampling_state&) {
+  for (double& x : l) {
+    x /= std::max(o.temperature, 0.01);
+  }
+}
+void min_p(row& l, const serve::sampling_options& o, const serve::sampling_state&) {
+  const row p = softmax(l);
   const double best = *std::ranges::max_element(p);
   for (std::size_t i = 0; i < l.size(); ++i) {
-    l[i] = p[i] < o.min_p * best ? masked : l[i];
+    l[i] = p[i] < o.min_p * best ? out : l[i];
   }
+}
+void top_k(row& l, const serve::sampling_options& o, const serve::sampling_state&) {
   if (o.top_k > 0 && o.top_k < std::ssize(l)) {
-    auto sorted = l;
+    row sorted = l;
     std::ranges::sort(sorted, std::ranges::greater{});
     const double least = sorted[static_cast<std::size_t>(o.top_k) - 1];
     for (double& x : l) {
-      x = x < least ? masked : x;
+      x = x < least ? out : x;
     }
   }
-  const auto q = softmax(l);
-  std::vector<std::size_t> order(l.size());
-  std::iota(order.begin(), order.end(), 0u);
-  std::ranges::stable_sort(order, [&](std::size_t a, std::size_t b) { return l[a] > l[b]; });
-  double before = 0;
-  for (const std::size_t i : order) {
-    if (o.top_p < 1 && before >= o.top_p) {
-      l[i] = masked;
-    }
-    before += q[i];
+}
+void top_p(row& l, const serve::sampling_options& o, const serve::sampling_state&) {
+  row key;
+  for (const double x : l) {
+    key.push_back(-x);
   }
-  return softmax(l);
+  keep_share(l, o.top_p, key);
+}
+void typical(row& l, const serve::sampling_options& o, const serve::sampling_state&) {
+  const row p = softmax(l);
+  double entropy = 0;
+  for (const double x : p) {
+    entropy -= x > 0 ? x * std::log(x) : 0;
+  }
+  row key;
+  for (const double x : p) {
+    key.push_back(std::abs(-std::log(x) - entropy));
+  }
+  keep_share(l, o.typical_p, key);
+}
+
+const std::vector<stage> vllm{allowed, bad_words, bias,  penalties, temperature,
+                              typical, min_p,     top_k, top_p};
+const std::vector<stage> vllm_v0{allowed, bad_words, bias,    penalties, temperature,
+                                 top_k,   top_p,     typical, min_p};
+const std::vector<stage> llama_cpp{bias,    allowed, bad_words, last_64,    top_k,
+                                   typical, top_p,   min_p,     temperature};
+
+row distribution(const std::vector<stage>& order, const std::vector<float>& logits,
+                 const serve::sampling_options& o, const serve::sampling_state& s) {
+  row l(logits.begin(), logits.end());
+  if (o.temperature >= 1e-5) {
+    for (const stage apply : order) {
+      apply(l, o, s);
+    }
+    return softmax(l);
+  }
+  for (const stage apply : order) {
+    if (apply == bias || apply == allowed || apply == bad_words || apply == penalties ||
+        apply == last_64) {
+      apply(l, o, s);
+    }
+  }
+  row p(l.size());
+  p[static_cast<std::size_t>(std::ranges::max_element(l) - l.begin())] = 1;
+  return p;
+}
+
+}  // namespace twin
+
+template <class Sampler>
+row dense(Sampler& sample, const std::vector<float>& logits, const serve::sampling_options& o,
+          const serve::sampling_state& s) {
+  row p(logits.size());
+  token before = -1;
+  for (const serve::weighted_token& t : sample.distribution(logits, o, s)) {
+    CHECK(t.id > before);
+    before = t.id;
+    p[static_cast<std::size_t>(t.id)] = t.probability;
+  }
+  return p;
+}
+
+/// Random wishes; about half of them at their defaults.
+struct wishes {
+  std::mt19937 random{7};
+  std::vector<float> logits;
+  std::vector<token> history;
+  std::vector<token> forbidden;
+  serve::token_mask mask{0};
+
+  double unit() { return static_cast<double>(random()) / 0x1p32; }
+  bool coin() { return random() % 2 == 0; }
+  token any() { return static_cast<token>(random() % logits.size()); }
+
+  serve::sampling_options make(std::size_t vocabulary) {
+    const bool ties = random() % 3 == 0;
+    logits.clear();
+    for (std::size_t i = 0; i < vocabulary; ++i) {
+      const double x = 16 * unit() - 8;
+      logits.push_back(random() % 11 == 0 ? -inf
+                                          : static_cast<float>(ties ? std::round(x) / 2 : x));
+    }
+    logits[0] = 0.25F;  // what nothing rules out
+    history.clear();
+    for (auto i = random() % 150; i-- > 0;) {
+      history.push_back(any());
+    }
+    serve::sampling_options o;
+    o.temperature = random() % 5 == 0 ? 0 : 0.2 + 2 * unit();
+    o.top_k = coin() ? 0 : static_cast<int>(1 + random() % (vocabulary + 3));
+    o.top_p = coin() ? 1 : 0.01 + 0.98 * unit();
+    o.min_p = coin() ? 0 : unit() * unit();
+    o.typical_p = coin() ? 1 : 0.01 + 0.98 * unit();
+    o.repetition_penalty = coin() ? 1 : 0.5 + unit();
+    o.frequency_penalty = coin() ? 0 : 2 * unit() - 1;
+    o.presence_penalty = coin() ? 0 : 2 * unit() - 1;
+    for (auto i = random() % 4; i-- > 0;) {
+      o.logit_bias.push_back({any(), static_cast<float>(4 * unit() - 2)});
+    }
+    if (random() % 3 == 0) {
+      for (std::size_t i = 0; i <= vocabulary; ++i) {
+        o.allowed_tokens.push_back(any());
+      }
+      o.allowed_tokens.push_back(0);
+    }
+    for (auto i = random() % 4; i-- > 0;) {
+      o.bad_words.emplace_back();
+      const auto size = std::min<std::size_t>(random() % 3, history.size());
+      o.bad_words.back().assign(history.end() - static_cast<std::ptrdiff_t>(size), history.end());
+      o.bad_words.back().push_back(any());
+      if (o.bad_words.back().back() == 0) {
+        o.bad_words.pop_back();
+      }
+    }
+    forbidden.clear();
+    if (vocabulary > 2 && coin()) {
+      forbidden = {2, 1};
+    }
+    if (random() % 3 == 0) {
+      mask = serve::token_mask(static_cast<std::int64_t>(vocabulary));
+      for (std::size_t i = 0; i < vocabulary; ++i) {
+        mask.allow(any());
+      }
+      mask.allow(0);
+      o.mask = [this](std::span<const token>) { return &mask; };
+    }
+    return o;
+  }
+};
+
+template <class Sampler>
+void check_against(const std::vector<twin::stage>& order, std::size_t vocabulary, int rounds) {
+  wishes random;
+  Sampler sample;
+  for (int round = 0; round < rounds; ++round) {
+    const auto options = random.make(vocabulary);
+    const serve::sampling_state state{random.history, random.forbidden, 0,
+                                      random.history.size() / 3};
+    const row expected = twin::distribution(order, random.logits, options, state);
+    const row p = dense(sample, random.logits, options, state);
+    // Logits below 32 are kept in single precision: their errors of 2^-20 and those of a few
+    // operations are relative errors of probabilities. A token on the wrong side of a threshold
+    // would be off by all of its probability.
+    bool same = true;
+    for (std::size_t i = 0; i < p.size(); ++i) {
+      same = same && std::abs(p[i] - expected[i]) <= 2e-5 * expected[i] + 1e-12;
+    }
+    CAPTURE(vocabulary);
+    CAPTURE(round);
+    CHECK(same);
+  }
 }
 
 template <class Sampler = serve::vllm_sampler>
@@ -85,7 +298,7 @@ std::vector<double> drawn(const std::vector<float>& logits, const serve::samplin
 
 TEST_CASE_TEMPLATE("serve/sampler: the laws of a filter hold", Filter, serve::filters::temperature,
                    serve::filters::min_p, serve::filters::top_k, serve::filters::top_p,
-                   ashlar::laws::first_alone) {
+                   serve::filters::typical, ashlar::laws::first_alone) {
   ashlar::laws::check_sampling_filter<Filter>();
 }
 
@@ -96,6 +309,15 @@ TEST_CASE("serve/sampler: it asks no more of a filter than the concept does") {
   const std::vector<token> forbidden{0};
   CHECK(sample(logits, {.temperature = 1}, {history, forbidden, 5}) == 1);
   CHECK(sample(logits, {.temperature = 0}, {history, forbidden, 5}) == 3);
+}
+
+TEST_CASE("serve/sampler: every preset has the distribution that its stages define") {
+  for (const std::size_t vocabulary : {1u, 2u, 3u, 17u, 127u, 1009u}) {
+    const int rounds = vocabulary < 500 ? 300 : 60;
+    check_against<serve::vllm_sampler>(twin::vllm, vocabulary, rounds);
+    check_against<serve::vllm_v0_sampler>(twin::vllm_v0, vocabulary, rounds);
+    check_against<serve::llama_cpp_sampler>(twin::llama_cpp, vocabulary, rounds);
+  }
 }
 
 TEST_CASE("serve/sampler: greedy takes the largest logit, and of equal ones the lowest id") {
@@ -152,28 +374,16 @@ TEST_CASE("serve/sampler: extreme logits and temperatures still give a token") {
   CHECK(sample(std::vector<float>{-big, big, -inf}, {.temperature = 1e30}, {}) != 2);
 }
 
-TEST_CASE("serve/sampler: draws follow the distribution that masks and sorts define") {
-  std::mt19937 random(5);
-  std::normal_distribution<float> normal(0, 2);
-  const std::vector<serve::sampling_options> table{
-      {.temperature = 1},
-      {.temperature = 0.7, .top_k = 3},
-      {.temperature = 1.5, .top_p = 0.8},
-      {.temperature = 1, .min_p = 0.1},
-      {.temperature = 1.2, .top_k = 6, .top_p = 0.9, .min_p = 0.02},
-      {.temperature = 1, .top_k = 1},
-      {.temperature = 1, .top_p = 1e-9},
-      {.temperature = 1, .min_p = 1},
-  };
+TEST_CASE("serve/sampler: draws follow the distribution") {
+  wishes random;
+  serve::vllm_sampler sample;
   constexpr int draws = 20000;
-  for (const auto& options : table) {
-    std::vector<float> logits(11);
-    for (float& l : logits) {
-      l = normal(random);
-    }
-    const auto expected = naive_distribution(logits, options);
-    const auto share = drawn(logits, options, draws);
-    for (std::size_t i = 0; i < logits.size(); ++i) {
+  for (const auto& options : std::vector<serve::sampling_options>{
+           {.temperature = 1}, {.temperature = 1.2, .top_k = 6, .top_p = 0.9, .min_p = 0.02}}) {
+    random.make(11);
+    const auto expected = dense(sample, random.logits, options, {});
+    const auto share = drawn(random.logits, options, draws);
+    for (std::size_t i = 0; i < expected.size(); ++i) {
       // five standard deviations of a share of `draws`, and what adding up a share may lose
       CHECK(std::abs(share[i] - expected[i]) <=
             5 * std::sqrt(expected[i] * (1 - expected[i]) / draws) + 1e-9);

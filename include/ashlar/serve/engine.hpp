@@ -372,7 +372,9 @@ class engine {
       }
     }
     try {
-      return {sampler_(logits, s.wish.sampling, {s.tokens, forbidden_, s.seed}), nullptr};
+      return {sampler_(logits, s.wish.sampling,
+                       {s.tokens, forbidden_, s.seed, static_cast<std::size_t>(s.prompt_tokens)}),
+              nullptr};
     } catch (const bad_logits&) {
       return {0, std::current_exception()};
     }

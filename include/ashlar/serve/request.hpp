@@ -4,13 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <optional>
 #include <source_location>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "ashlar/core/error.hpp"
+#include "ashlar/serve/sampling.hpp"
 #include "ashlar/serve/step.hpp"
 
 namespace ashlar::serve {
@@ -28,16 +28,6 @@ struct invalid_request final : error {
   [[nodiscard]] std::string message() const override {
     return "ashlar::serve::request: " + field + " " + reason;
   }
-};
-
-/// How the next token is chosen. The defaults are greedy decoding.
-struct sampling_options {
-  double temperature = 0;         ///< 0 or more; below 1e-5: greedy, and the next three do nothing
-  int top_k = 0;                  ///< keep the `top_k` best and what ties with them; 0, -1: all
-  double top_p = 1;               ///< keep the best that add up to this probability; (0, 1]
-  double min_p = 0;               ///< drop what is below this share of the best one's; [0, 1]
-  double repetition_penalty = 1;  ///< above 0; for every token of prompt and output
-  std::optional<std::uint64_t> seed{};  ///< by default made from the engine's seed and the id
 };
 
 /// What a caller asks of an engine. `prompt` or `tokens` must be given.
@@ -111,8 +101,23 @@ inline void validate(const request& r, std::int64_t vocabulary, std::int64_t con
   check(s.top_k >= -1, "sampling.top_k", s.top_k, "positive, or 0 or -1 for all");
   check(s.top_p > 0 && s.top_p <= 1, "sampling.top_p", s.top_p, "above 0 and at most 1");
   check(s.min_p >= 0 && s.min_p <= 1, "sampling.min_p", s.min_p, "from 0 to 1");
+  check(s.typical_p > 0 && s.typical_p <= 1, "sampling.typical_p", s.typical_p,
+        "above 0 and at most 1");
   check(s.repetition_penalty > 0 && std::isfinite(s.repetition_penalty),
         "sampling.repetition_penalty", s.repetition_penalty, "above 0, and finite");
+  check(std::abs(s.frequency_penalty) <= 2, "sampling.frequency_penalty", s.frequency_penalty,
+        "from -2 to 2");
+  check(std::abs(s.presence_penalty) <= 2, "sampling.presence_penalty", s.presence_penalty,
+        "from -2 to 2");
+  check_tokens(s.allowed_tokens, "sampling.allowed_tokens");
+  for (const token_bias& b : s.logit_bias) {
+    check_tokens({b.token}, "sampling.logit_bias");
+    check(!std::isnan(b.bias), "sampling.logit_bias", b.bias, "a number");
+  }
+  for (const std::vector<token>& word : s.bad_words) {
+    check_tokens(word, "sampling.bad_words");
+    check(!word.empty(), "sampling.bad_words", 0, "sequences of one token at least");
+  }
 }
 
 }  // namespace ashlar::serve

@@ -1,236 +1,205 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <source_location>
 #include <span>
-#include <string>
-#include <type_traits>
+#include <tuple>
 #include <vector>
 
-#include "ashlar/core/error.hpp"
 #include "ashlar/core/philox.hpp"
-#include "ashlar/serve/request.hpp"
+#include "ashlar/serve/filters.hpp"
+#include "ashlar/serve/processors.hpp"
+#include "ashlar/serve/sampling.hpp"
 
 namespace ashlar::serve {
 
-/// Thrown where logits hold a NaN or +infinity, or leave no token to choose.
-struct bad_logits final : error {
-  std::int64_t position;  ///< of the token that was to be chosen, counted from the prompt's first
-
-  explicit bad_logits(std::int64_t at, std::source_location where = std::source_location::current())
-      : error(where), position(at) {}
-
- private:
-  [[nodiscard]] std::string message() const override {
-    return "ashlar::serve::sampler: no token can be chosen for position " +
-           std::to_string(position) +
-           "; the model's logits hold a NaN or an infinity, or every token is ruled out";
-  }
-};
-
-/// A token that may still be chosen.
-struct candidate {
+/// A token and how likely it is.
+struct weighted_token {
   token id;
-  float logit;
+  double probability;
 };
 
-/// One stage of sampling: narrows or rescales the candidates, which stand in order of their ids
-/// and are never none. Laws: tests/laws/sampling_filter.hpp.
-template <class F>
-concept SamplingFilter =
-    requires(std::vector<candidate>& candidates, const sampling_options& options) {
-      { F::apply(candidates, options) } -> std::same_as<void>;
-    };
+namespace detail {
 
-/// Each is a template, so that a file that samples nothing does not compile sorts and heaps.
-namespace filters {
+template <class... Stages>
+inline constexpr bool processors_first = true;
+template <class First, class... Rest>
+inline constexpr bool processors_first<First, Rest...> =
+    LogitsProcessor<First> ? processors_first<Rest...> : (!LogitsProcessor<Rest> && ...);
 
-float best_logit(const auto& candidates) {
-  float best = candidates.front().logit;
-  for (const candidate& c : candidates) {
-    best = std::max(best, c.logit);
-  }
-  return best;
-}
+}  // namespace detail
 
-/// Divides the logits by the temperature, but never by less than 0.01.
-struct temperature {
-  static void apply(auto& candidates, const sampling_options& options) {
-    const auto t = static_cast<float>(std::max(options.temperature, 0.01));
-    const float best = best_logit(candidates);
-    for (candidate& c : candidates) {
-      c.logit = (c.logit - best) / t;  // at most 0, so that no division overflows upwards
-    }
-  }
-};
-
-/// Drops what is less likely than `min_p` times the likeliest.
-struct min_p {
-  static void apply(auto& candidates, const sampling_options& options) {
-    if (options.min_p <= 0) {
-      return;
-    }
-    const double least = best_logit(candidates) + std::log(options.min_p);
-    std::erase_if(candidates, [least](const candidate& c) { return c.logit < least; });
-  }
-};
-
-/// Keeps the `top_k` likeliest and all that tie with the last of them.
-struct top_k {
-  static void apply(auto& candidates, const sampling_options& options) {
-    const auto k = static_cast<std::ptrdiff_t>(options.top_k);
-    if (k <= 0 || k >= std::ssize(candidates)) {
-      return;
-    }
-    std::vector<float> logits(candidates.size());
-    std::ranges::transform(candidates, logits.begin(), &candidate::logit);
-    std::ranges::nth_element(logits, logits.begin() + (k - 1), std::ranges::greater{});
-    const float least = logits[static_cast<std::size_t>(k - 1)];
-    std::erase_if(candidates, [least](const candidate& c) { return c.logit < least; });
-  }
-};
-
-/// Keeps the fewest likeliest tokens whose probabilities add up to `top_p`; of equal ones, those
-/// with lower ids.
-struct top_p {
-  static void apply(auto& candidates, const sampling_options& options) {
-    if (options.top_p >= 1) {
-      return;
-    }
-    const double best = best_logit(candidates);
-    double total = 0;
-    for (const candidate& c : candidates) {
-      total += std::exp(c.logit - best);
-    }
-    // A heap in place of a sort: the kept tokens are few and the vocabulary is large.
-    const auto less_likely = [](const candidate& a, const candidate& b) {
-      return a.logit != b.logit ? a.logit < b.logit : a.id > b.id;
-    };
-    std::ranges::make_heap(candidates, less_likely);
-    auto rest = candidates.end();
-    double kept = 0;
-    while (rest != candidates.begin() && kept < options.top_p * total) {
-      std::ranges::pop_heap(candidates.begin(), rest, less_likely);
-      --rest;
-      kept += std::exp(rest->logit - best);
-    }
-    candidates.erase(candidates.begin(), rest);
-    std::ranges::sort(candidates, {}, &candidate::id);
-  }
-};
-
-}  // namespace filters
-
-/// What a sampler must know besides logits and options.
-struct sampling_state {
-  std::span<const token> history;    ///< prompt and output so far
-  std::span<const token> forbidden;  ///< tokens that may not be chosen now
-  std::uint64_t seed = 0;
-};
-
-/// Chooses tokens: forbidden tokens, repetition penalty, then greedily or through `Filters`.
+/// Chooses tokens through `Stages`: processors, which change logits, then filters, which narrow a
+/// random choice.
 ///
-/// Greedy decoding takes the largest logit, of equal ones the lowest id. A random choice uses one
-/// number, made from the seed and the position alone, so a request's tokens do not depend on the
-/// requests beside it. The order of the filters matters, and engines differ in it.
-template <class... Filters>
+/// `state.forbidden` is ruled out whatever the stages are. Greedy decoding takes the largest logit
+/// after the processors, of equal ones the lowest id. A
+/// random choice uses one number, made from the seed and the position alone, so a request's tokens
+/// do not depend on the requests beside it. The order of stages matters, and engines differ in it.
+template <class... Stages>
 class sampler {
-  static_assert((SamplingFilter<Filters> && ...),
-                "ashlar::serve::sampler<Filters...>: a filter must model SamplingFilter "
-                "(`static void apply(std::vector<candidate>&, const sampling_options&)`)");
+  static_assert(((LogitsProcessor<Stages> || SamplingFilter<Stages>)&&...),
+                "ashlar::serve::sampler<Stages...>: a stage must model LogitsProcessor or "
+                "SamplingFilter (a filter: `static void apply(std::vector<candidate>&, const "
+                "sampling_options&)`)");
+  static_assert(detail::processors_first<Stages...>,
+                "ashlar::serve::sampler<Stages...>: processors change logits before any filter; "
+                "put them first");
 
  public:
   /// Returns: the token for position `state.history.size()`.
   /// Requires: `options` are valid; the tokens in `state` are smaller than `logits.size()`.
-  /// Throws: `bad_logits`.
+  /// Throws: `bad_logits`; what a mask throws.
   token operator()(std::span<const float> logits, const sampling_options& options,
                    const sampling_state& state) {
-    if (options.repetition_penalty != 1 || !state.forbidden.empty()) {
-      logits = adjusted(logits, options, state);
-    }
+    logits = processed(logits, options, state);
     const token best = argmax(logits, state);
-    if (options.temperature < 1e-5) {
+    if (greedy(options)) {
       return best;
     }
-    candidates_.clear();
-    for (std::size_t id = 0; id < logits.size(); ++id) {
-      if (logits[id] > -std::numeric_limits<float>::infinity()) {
-        candidates_.push_back({static_cast<token>(id), logits[id]});
-      }
-    }
-    (Filters::apply(candidates_, options), ...);
-    return draw(philox_uniform(state.seed, state.history.size()));
-  }
-
- private:
-  std::span<const float> adjusted(std::span<const float> logits, const sampling_options& options,
-                                  const sampling_state& state) {
-    adjusted_.assign(logits.begin(), logits.end());
-    if (options.repetition_penalty != 1) {
-      seen_.assign(logits.size(), false);
-      const auto penalty = static_cast<float>(options.repetition_penalty);
-      for (const token t : state.history) {
-        const auto at = static_cast<std::size_t>(t);
-        if (!seen_[at]) {
-          seen_[at] = true;
-          float& logit = adjusted_[at];
-          logit = logit > 0 ? logit / penalty : logit * penalty;
-        }
-      }
-    }
-    for (const token t : state.forbidden) {
-      adjusted_[static_cast<std::size_t>(t)] = -std::numeric_limits<float>::infinity();
-    }
-    return adjusted_;
-  }
-
-  static token argmax(std::span<const float> logits, const sampling_state& state) {
-    float best = -std::numeric_limits<float>::infinity();
-    std::size_t at = 0;
-    bool nan = false;
-    for (std::size_t id = 0; id < logits.size(); ++id) {
-      nan = nan || std::isnan(logits[id]);
-      if (logits[id] > best) {
-        best = logits[id];
-        at = id;
-      }
-    }
-    if (nan || !std::isfinite(best)) {
-      throw bad_logits(static_cast<std::int64_t>(state.history.size()));
-    }
-    return static_cast<token>(at);
-  }
-
-  [[nodiscard]] token draw(double u) const {
-    const double best = filters::best_logit(candidates_);
-    double total = 0;
-    for (const candidate& c : candidates_) {
-      total += std::exp(c.logit - best);
-    }
+    weigh(logits, options);
+    const double u = philox_uniform(state.seed, state.history.size()) * total_;
     double sum = 0;
-    for (const candidate& c : candidates_) {
-      sum += std::exp(c.logit - best);
-      if (u * total < sum) {
-        return c.id;
+    for (std::size_t i = 0; i < weights_.size(); ++i) {
+      sum += weights_[i];
+      if (u < sum) {
+        return candidates_[i].id;
       }
     }
     return candidates_.back().id;
   }
 
+  /// What the call above chooses from: tokens in order of their ids with what is above 0 of their
+  /// probabilities; a single one where decoding is greedy. Valid until the next call.
+  ///
+  /// Requires, Throws: as the call above.
+  std::span<const weighted_token> distribution(std::span<const float> logits,
+                                               const sampling_options& options,
+                                               const sampling_state& state) {
+    logits = processed(logits, options, state);
+    const token best = argmax(logits, state);
+    distribution_.clear();
+    if (greedy(options)) {
+      distribution_.push_back({best, 1});
+      return distribution_;
+    }
+    weigh(logits, options);
+    for (std::size_t i = 0; i < weights_.size(); ++i) {
+      if (weights_[i] > 0) {
+        distribution_.push_back({candidates_[i].id, weights_[i] / total_});
+      }
+    }
+    return distribution_;
+  }
+
+  /// Whether the likeliest token is taken without a random number.
+  static bool greedy(const sampling_options& options) { return options.temperature < 1e-5; }
+
+ private:
+  template <class Stage>
+  static bool wanted(const sampling_options& options, const sampling_state& state) {
+    if constexpr (LogitsProcessor<Stage>) {
+      return Stage::wanted(options, state);
+    }
+    return false;
+  }
+  template <class Stage>
+  void process(const sampling_options& options, const sampling_state& state) {
+    if constexpr (LogitsProcessor<Stage>) {
+      if (Stage::wanted(options, state)) {
+        std::get<Stage>(stages_).apply(std::span(processed_), options, state);
+      }
+    }
+  }
+  template <class Stage>
+  void filter(const sampling_options& options) {
+    if constexpr (!LogitsProcessor<Stage>) {
+      Stage::apply(candidates_, options);
+    }
+  }
+
+  std::span<const float> processed(std::span<const float> logits, const sampling_options& options,
+                                   const sampling_state& state) {
+    if (state.forbidden.empty() && !(wanted<Stages>(options, state) || ...)) {
+      return logits;
+    }
+    processed_.assign(logits.begin(), logits.end());
+    (process<Stages>(options, state), ...);
+    for (const token t : state.forbidden) {
+      processed_[static_cast<std::size_t>(t)] = processors::ruled_out;
+    }
+    return processed_;
+  }
+
+  static token argmax(std::span<const float> logits, const sampling_state& state) {
+    // Several at once, which compilers turn into vectors. A NaN is never the larger.
+    constexpr std::size_t lanes = 16;
+    std::array<float, lanes> best;
+    best.fill(-std::numeric_limits<float>::infinity());
+    std::array<std::uint32_t, lanes> nan{};
+    std::size_t id = 0;
+    for (; id + lanes <= logits.size(); id += lanes) {
+      for (std::size_t lane = 0; lane < lanes; ++lane) {
+        const float logit = logits[id + lane];
+        best[lane] = logit > best[lane] ? logit : best[lane];
+        nan[lane] |= logit != logit ? 1u : 0u;
+      }
+    }
+    float most = std::ranges::max(best);
+    bool bad = std::ranges::max(nan) != 0;
+    for (; id < logits.size(); ++id) {
+      most = logits[id] > most ? logits[id] : most;
+      bad = bad || std::isnan(logits[id]);
+    }
+    if (bad || !std::isfinite(most)) {
+      throw bad_logits(static_cast<std::int64_t>(state.history.size()));
+    }
+    return static_cast<token>(std::ranges::find(logits, most) - logits.begin());
+  }
+
+  /// Fills `candidates_`, their `weights_` and the `total_` of these.
+  void weigh(std::span<const float> logits, const sampling_options& options) {
+    candidates_.resize(logits.size());
+    std::size_t count = 0;
+    for (std::size_t id = 0; id < logits.size(); ++id) {
+      candidates_[count] = {static_cast<token>(id), logits[id]};
+      count += logits[id] > processors::ruled_out ? 1 : 0;
+    }
+    candidates_.resize(count);
+    (filter<Stages>(options), ...);
+    const double best = filters::best_logit(candidates_);
+    weights_.resize(candidates_.size());
+    total_ = 0;
+    for (std::size_t i = 0; i < candidates_.size(); ++i) {
+      weights_[i] = std::exp(candidates_[i].logit - best);
+      total_ += weights_[i];
+    }
+  }
+
+  std::tuple<Stages...> stages_;
   std::vector<candidate> candidates_;
-  std::vector<float> adjusted_;
-  std::vector<bool> seen_;
+  std::vector<float> processed_;
+  std::vector<double> weights_;  // by candidate
+  std::vector<weighted_token> distribution_;
+  double total_ = 0;
 };
 
 /// The order of vLLM v1, the default.
-using vllm_sampler = sampler<filters::temperature, filters::min_p, filters::top_k, filters::top_p>;
-/// The order of llama.cpp.
+using vllm_sampler = sampler<processors::allowed_tokens, processors::mask, processors::bad_words,
+                             processors::logit_bias, processors::penalties, filters::temperature,
+                             filters::typical, filters::min_p, filters::top_k, filters::top_p>;
+/// The order of vLLM 0.5.
+using vllm_v0_sampler = sampler<processors::allowed_tokens, processors::mask, processors::bad_words,
+                                processors::logit_bias, processors::penalties, filters::temperature,
+                                filters::top_k, filters::top_p, filters::typical, filters::min_p>;
+/// The order of llama.cpp, whose penalties count the last 64 tokens.
 using llama_cpp_sampler =
-    sampler<filters::top_k, filters::top_p, filters::min_p, filters::temperature>;
+    sampler<processors::logit_bias, processors::allowed_tokens, processors::mask,
+            processors::bad_words, processors::window_penalties<64>, filters::top_k,
+            filters::typical, filters::top_p, filters::min_p, filters::temperature>;
 
 }  // namespace ashlar::serve

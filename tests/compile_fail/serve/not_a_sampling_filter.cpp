@@ -1,4 +1,4 @@
-// EXPECT-ERROR: a filter must model SamplingFilter
+// EXPECT-ERROR: a stage must model LogitsProcessor or
 // SPDX-License-Identifier: Apache-2.0
 #include "ashlar/serve/sampler.hpp"
 

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/serve/request.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace serve = ashlar::serve;
+
+TEST_CASE("serve/request: sampling options out of range are refused with the name of their field") {
+  const std::vector<std::pair<std::string, serve::sampling_options>> table{
+      {"sampling.typical_p", {.typical_p = 0}},
+      {"sampling.typical_p", {.typical_p = 1.5}},
+      {"sampling.frequency_penalty", {.frequency_penalty = 2.1}},
+      {"sampling.frequency_penalty", {.frequency_penalty = std::nan("")}},
+      {"sampling.presence_penalty", {.presence_penalty = -2.1}},
+      {"sampling.logit_bias", {.logit_bias = {{23, 1}}}},
+      {"sampling.logit_bias", {.logit_bias = {{1, std::nanf("")}}}},
+      {"sampling.allowed_tokens", {.allowed_tokens = {1, -1}}},
+      {"sampling.bad_words", {.bad_words = {{1}, {}}}},
+      {"sampling.bad_words", {.bad_words = {{1, 23}}}},
+  };
+  for (const auto& entry : table) {
+    CAPTURE(entry.first);
+    try {
+      serve::validate({.tokens = {1}, .sampling = entry.second}, 23, 96);
+      FAIL("it was accepted");
+    } catch (const serve::invalid_request& e) {
+      CHECK(e.field == entry.first);
+    }
+  }
+  serve::validate({.tokens = {1},
+                   .sampling = {.typical_p = 0.5,
+                                .frequency_penalty = -2,
+                                .presence_penalty = 2,
+                                .logit_bias = {{22, 1e9F}},
+                                .allowed_tokens = {0, 22},
+                                .bad_words = {{22, 22}}}},
+                  23, 96);
+}
