@@ -3,6 +3,7 @@
 
 #include "ashlar/serve/engine.hpp"
 #include "ashlar/serve/filters.hpp"
+#include "ashlar/serve/logprobs.hpp"
 #include "ashlar/serve/processors.hpp"
 #include "ashlar/serve/queue_order.hpp"
 #include "ashlar/serve/request.hpp"
@@ -15,3 +16,4 @@
 #include "ashlar/serve/scheduler.hpp"
 #include "ashlar/serve/sequence.hpp"
 #include "ashlar/serve/step.hpp"
+#include "ashlar/serve/stop_text.hpp"
