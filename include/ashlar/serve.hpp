@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ashlar/serve/byte_regex.hpp"
+#include "ashlar/serve/constraint.hpp"
 #include "ashlar/serve/engine.hpp"
 #include "ashlar/serve/filters.hpp"
 #include "ashlar/serve/logprobs.hpp"
