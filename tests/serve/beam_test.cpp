@@ -174,6 +174,12 @@ TEST_CASE("serve/beam: a vocabulary of one, and what is ruled out") {
       b.continuations(std::vector<float>{out, 1, out})};
   CHECK(b.advance(next).size() == 1);
   CHECK(b.live().at(0).tokens == tokens{1});
+  CHECK_THROWS_AS(static_cast<void>(b.continuations(std::vector<float>{1, std::nanf("")})),
+                  serve::bad_logits);
+  CHECK_THROWS_AS(static_cast<void>(b.continuations(std::vector<float>{out, out})),
+                  serve::bad_logits);
+  CHECK_THROWS_AS(static_cast<void>(b.continuations(std::vector<float>{1, -out})),
+                  serve::bad_logits);
   b.finish();
   CHECK(b.over());
   CHECK(b.best().at(0).tokens == tokens{1});

@@ -73,9 +73,13 @@ class beam {
 
   /// What the text with this row of logits may go on with; for `advance`.
   ///
-  /// Requires: a logit is finite, none is NaN or +infinity.
+  /// Requires: `logits` are not empty, and the search is not over.
+  /// Throws:   `bad_logits`.
   [[nodiscard]] std::vector<token_logprob> continuations(std::span<const float> logits) const {
     auto found = logprobs_of(logits, 0, 2 * options_.width).top;
+    if (!std::isfinite(found.front().logprob)) {
+      throw bad_logits(prompt_tokens_ + std::ssize(live_.front().tokens));
+    }
     std::erase_if(found, [](const token_logprob& t) { return std::isinf(t.logprob); });
     return found;
   }

@@ -14,6 +14,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -23,56 +24,24 @@
 #include "ashlar/kv/block_table.hpp"
 #include "ashlar/kv/paged.hpp"
 #include "ashlar/kv/usage.hpp"
+#include "ashlar/serve/beam.hpp"
+#include "ashlar/serve/detail/chooser.hpp"
+#include "ashlar/serve/detail/outcome.hpp"
 #include "ashlar/serve/detail/pick.hpp"
+#include "ashlar/serve/detail/results.hpp"
+#include "ashlar/serve/engine_options.hpp"
+#include "ashlar/serve/generation.hpp"
+#include "ashlar/serve/logprobs.hpp"
 #include "ashlar/serve/request.hpp"
 #include "ashlar/serve/sampler.hpp"
 #include "ashlar/serve/scheduled.hpp"
 #include "ashlar/serve/scheduler.hpp"
 #include "ashlar/serve/sequence.hpp"
+#include "ashlar/serve/speculative.hpp"
 #include "ashlar/serve/step.hpp"
+#include "ashlar/serve/stop_text.hpp"
 
 namespace ashlar::serve {
-
-/// A token that has just been generated.
-struct token_event {
-  request_id id;
-  std::int32_t index;  ///< counted from the request's first generated token
-  serve::token token;
-  std::optional<finish_reason> finish;  ///< set on the last token of a request
-};
-
-struct engine_options {
-  /// Room of the key-value cache, rounded up to blocks; 0: four times the model's context.
-  std::int64_t cache_tokens = 0;
-  /// Room in the host's memory, for a cache that swaps (`kv::swap_to_host`).
-  std::int64_t host_tokens = 0;
-  std::vector<token> eos_tokens{};
-  std::uint64_t seed = 0;  ///< for requests without a seed of their own
-  /// Both or neither; without them requests come and go as tokens.
-  std::function<std::vector<token>(std::string_view)> encode{};
-  std::function<std::string(std::span<const token>)> decode{};
-  /// Seconds since some moment, for a schedule that asks what time it is (`delay`).
-  std::function<double()> clock{};
-  /// Called at the end of a step for each of its tokens, in order of the batch. It may submit and
-  /// cancel requests; what it has cancelled it hears no more of.
-  std::function<void(const token_event&)> on_token{};
-};
-
-struct engine_statistics {
-  std::int64_t prompt_tokens = 0;  ///< of accepted requests
-  std::int64_t generated_tokens = 0;
-  std::int64_t computed_tokens = 0;  ///< rows of all steps, those computed again included
-  std::int64_t steps = 0;
-  std::int64_t preemptions = 0;
-  std::int64_t copied_blocks = 0;  ///< to and from the host, and before writes to shared ones
-  double seconds = 0;              ///< spent in `step`
-  std::int64_t blocks = 0;         ///< capacity of the cache
-  std::int64_t blocks_used = 0;    ///< now
-  std::int64_t blocks_peak = 0;
-  double waste_peak = 0;  ///< share of used blocks' memory without a token, over steps
-  double waste_mean = 0;
-  double prefix_hit_rate = 0;  ///< share of requests' tokens that a prefix cache had
-};
 
 namespace detail {
 template <class P>
@@ -85,26 +54,31 @@ template <class P>
                                     const sampling_options& options, const sampling_state& state) {
   { p(logits, options, state) } -> std::same_as<token>;
 } > {};
+template <class P>
+struct is_proposer : std::bool_constant<Proposer<P>> {};
 }  // namespace detail
 
-/// Serves many requests from one model: block pool, scheduler, model and sampler in a loop.
+/// Serves many requests from one model: block pool, scheduler, model and sampler in a loop. One
+/// class, because a step goes through all of them in turns.
 ///
 /// Policies, in any order: a cache (`kv::paged<16>`), a schedule (`continuous<>`), a sampler
-/// (`vllm_sampler`). The model must outlive the engine. Not for use from several threads at once.
+/// (`vllm_sampler`), a proposer of drafts (none). Model and proposer must outlive the engine. Not
+/// for use from several threads at once.
 template <class Model, class... Policies>
 class engine {
   static_assert(LanguageModel<Model>,
                 "ashlar::serve::engine<Model, Policies...>: Model must model LanguageModel "
                 "(cache_type, make_cache, forward, vocabulary, context_length)");
   static_assert(((detail::is_cache<Policies>::value + detail::is_schedule<Policies>::value +
-                      detail::is_sampler<Policies>::value ==
+                      detail::is_sampler<Policies>::value + detail::is_proposer<Policies>::value ==
                   1) &&
                  ...),
                 "ashlar::serve::engine<Model, Policies...>: a policy must be a cache "
-                "(kv::CachePolicy), a schedule (SchedulePolicy) or a sampler");
+                "(kv::CachePolicy), a schedule (SchedulePolicy), a sampler or a Proposer");
   static_assert(detail::count_of<detail::is_cache, Policies...> <= 1 &&
                     detail::count_of<detail::is_schedule, Policies...> <= 1 &&
-                    detail::count_of<detail::is_sampler, Policies...> <= 1,
+                    detail::count_of<detail::is_sampler, Policies...> <= 1 &&
+                    detail::count_of<detail::is_proposer, Policies...> <= 1,
                 "ashlar::serve::engine<Model, Policies...>: two policies of one kind; keep one");
 
  public:
@@ -112,17 +86,25 @@ class engine {
   using schedule_policy =
       typename detail::pick<detail::is_schedule, continuous<>, Policies...>::type;
   using sampler_type = typename detail::pick<detail::is_sampler, vllm_sampler, Policies...>::type;
+  using proposer_type = typename detail::pick<detail::is_proposer, no_proposer, Policies...>::type;
+
+  explicit engine(Model& model, engine_options options = {})
+    requires std::same_as<proposer_type, no_proposer>
+      : engine(model, std::move(options), nothing_proposed) {}
 
   /// Effects: allocates the whole cache.
   /// Throws:  `argument_error` where the cache's size is negative or has more than 2^31 - 1
   ///          blocks, or where only one of `encode` and `decode` is given.
-  explicit engine(Model& model, engine_options options = {})
+  engine(Model& model, engine_options options, proposer_type& proposer)
       : model_(model),
+        proposer_(proposer),
         options_(std::move(options)),
         pool_(blocks_of(model, options_.cache_tokens),
               {.host_blocks = swaps ? blocks_of(model, options_.host_tokens) : 0}),
         cache_(cache_of(model, pool_)),
-        host_cache_(host_cache_of(model, pool_)) {
+        host_cache_(host_cache_of(model, pool_)),
+        chooser_(options_.eos_tokens),
+        results_(options_) {
     static_assert(
         !swaps || kv::CopyingModel<Model>,
         "ashlar::serve::engine<Model, Policies...>: a cache that swaps needs a model that "
@@ -156,7 +138,7 @@ class engine {
 
   /// Accepts a request; it runs in the steps that follow.
   ///
-  /// Throws: `invalid_request`.
+  /// Throws: `invalid_request`; `argument_error` where the schedule never runs so many completions.
   request_id submit(request r) {
     if (r.tokens.empty() && !r.prompt.empty()) {
       if (!options_.encode) {
@@ -166,18 +148,32 @@ class engine {
     }
     const std::int64_t context = model_.context_length();
     validate(r, model_.vocabulary(), context);
+    if (!r.stop_strings.empty() && !options_.decode) {
+      throw invalid_request("stop_strings", "are text, and this engine has no tokenizer");
+    }
+    if (!forks && (r.n > 1 || r.beam_width > 1)) {
+      throw invalid_request(r.n > 1 ? "n" : "beam_width",
+                            "is above 1; that needs a cache and a schedule whose sequences fork, "
+                            "and a model that copies blocks");
+    }
     const request_id id = next_id_;
     const std::uint64_t seed = r.sampling.seed.value_or(seed_of(id));
     const auto most = std::min<std::int64_t>(std::ssize(r.tokens) + r.max_tokens, context);
     const scheduling asked{.id = id,
                            .most_tokens = static_cast<std::int32_t>(most),
+                           .branches = std::max(r.n, r.beam_width),
                            .priority = r.priority,
                            .tenant = r.tenant,
                            .arrival = now()};
     auto s = std::make_unique<sequence_type>(asked, std::move(r), seed, pool_);
     s->tokens.reserve(static_cast<std::size_t>(most));
+    begin_output(*s);
     const std::int64_t prompt_tokens = s->prompt_tokens;
+    sequence_type* const first = s.get();
     queue_.add(std::move(s));
+    if (first->wish.beam_width > 0) {
+      beams_.emplace(id, beam_of(*first));
+    }
     statistics_.prompt_tokens += prompt_tokens;
     return next_id_++;
   }
@@ -187,9 +183,7 @@ class engine {
   /// Returns: whether there was such a request.
   bool cancel(request_id id) {
     const auto gone = queue_.remove(id);
-    for (const auto& s : gone) {
-      finish(*s, finish_reason::cancelled);
-    }
+    finish_all(gone, finish_reason::cancelled);
     if (!gone.empty()) {
       cancelled_.push_back(id);
     }
@@ -205,12 +199,14 @@ class engine {
   ///          throws, after the step is complete; its later tokens are not announced.
   bool step() {
     const auto start = std::chrono::steady_clock::now();
+    propose();
     auto plan = queue_.next(pool_, now());
     statistics_.preemptions += plan.preempted;
     for (const auto& s : plan.hopeless) {
       const auto needed = kv::blocks_for(std::ssize(s->tokens), cache_policy::block_tokens);
-      finish(*s, s->generated() == 0 ? finish_reason::ignored : finish_reason::failed,
-             std::make_exception_ptr(kv::out_of_blocks(needed, pool_.capacity())));
+      finish_all(std::span(&s, 1),
+                 s->generated() == 0 ? finish_reason::ignored : finish_reason::failed,
+                 std::make_exception_ptr(kv::out_of_blocks(needed, pool_.capacity())));
     }
     move_blocks(plan);
     std::vector<token_event> events;
@@ -241,17 +237,17 @@ class engine {
 
   /// Steps until no request is left.
   ///
-  /// Returns: all results that were not taken yet, in order of their ids.
+  /// Returns: all results that were not taken yet, in order of their ids and completions.
   std::vector<finished> run() {
     while (step()) {
     }
     auto results = take_finished();
-    std::ranges::sort(results, {}, &finished::id);
+    std::ranges::sort(results, {}, [](const finished& f) { return std::pair(f.id, f.branch); });
     return results;
   }
 
   /// Returns: the results since the last call, in the order in which the requests ended.
-  [[nodiscard]] std::vector<finished> take_finished() { return std::exchange(finished_, {}); }
+  [[nodiscard]] std::vector<finished> take_finished() { return results_.take(); }
 
   /// Who waits and who runs, and what was decided so far.
   [[nodiscard]] const auto& scheduler() const { return queue_; }
@@ -261,7 +257,9 @@ class engine {
     now.blocks = pool_.capacity();
     now.blocks_used = pool_.used();
     now.blocks_peak = pool_.peak_used();
-    now.waste_mean = now.steps == 0 ? 0 : waste_sum_ / static_cast<double>(now.steps);
+    const auto steps = static_cast<double>(std::max<std::int64_t>(now.steps, 1));
+    now.waste_mean = waste_sum_ / steps;
+    now.sharing_mean = sharing_sum_ / steps;
     if constexpr (requires { pool_.prefixes; }) {
       now.prefix_hit_rate = pool_.prefixes.statistics().hit_rate();
     }
@@ -270,8 +268,14 @@ class engine {
 
  private:
   using sequence_type = sequence<cache_policy>;
+  using queue_type = typename schedule_policy::template queue<sequence_type>;
 
   static constexpr bool swaps = requires(typename cache_policy::pool& pool) { pool.host; };
+  static constexpr bool forks =
+      kv::CopyingModel<Model> &&
+      requires(queue_type& queue, const sequence_type& s) { queue.fork(s); };
+  static constexpr bool speculates = !std::same_as<proposer_type, no_proposer>;
+  static inline no_proposer nothing_proposed;
 
   static kv::block_id blocks_of(const Model& model, std::int64_t asked) {
     const std::int64_t tokens = asked != 0 ? asked : 4 * std::int64_t{model.context_length()};
@@ -325,24 +329,95 @@ class engine {
     return (std::uint64_t{bits[1]} << 32) | bits[0];
   }
 
-  /// Runs the model and chooses tokens into `chosen_`, one per logit row; changes no sequence.
+  // ---- before a step ----
+
+  void begin_output(sequence_type& s) const {
+    s.output.length = draft_length(speculates ? options_.most_drafts : 0, options_.draft_cost);
+    s.output.streams = options_.decode && s.wish.beam_width == 0 &&
+                       (options_.on_token || !s.wish.stop_strings.empty());
+    s.output.stop = stop_text(s.wish.stop_strings, s.wish.keep_stop_string);
+  }
+
+  [[nodiscard]] detail::beam_run<sequence_type> beam_of(sequence_type& s) const {
+    beam_options o{.width = s.wish.beam_width,
+                   .length_penalty = s.wish.length_penalty,
+                   .max_tokens = s.most_tokens - s.prompt_tokens,
+                   .eos_tokens = s.wish.stop_tokens};
+    if (!s.wish.ignore_eos) {
+      o.eos_tokens.insert(o.eos_tokens.end(), options_.eos_tokens.begin(),
+                          options_.eos_tokens.end());
+    }
+    return {.search = beam(std::move(o), s.prompt_tokens), .members = {&s}};
+  }
+
+  static std::uint64_t proposer_key(const sequence_type& s) {
+    return (s.id << 16) ^ static_cast<std::uint64_t>(s.branch);
+  }
+
+  /// Asks for drafts for the sequences that have one token to compute. A proposer that throws has
+  /// proposed nothing.
+  void propose() {
+    if constexpr (speculates) {
+      for (auto& member : queue_.running()) {
+        sequence_type& s = *member;
+        s.drafts = 0;
+        s.output.drafts.clear();
+        if (s.remaining() != 1 || s.generated() == 0 || s.wish.beam_width > 0) {
+          continue;
+        }
+        const std::int64_t room = s.most_tokens - std::ssize(s.tokens) - 1;
+        const auto most = static_cast<int>(std::min<std::int64_t>(s.output.length.next(), room));
+        if (most <= 0) {
+          continue;
+        }
+        try {
+          proposer_.propose({.sequence = proposer_key(s),
+                             .text = s.tokens,
+                             .prompt_tokens = static_cast<std::size_t>(s.prompt_tokens),
+                             .options = &s.wish.sampling,
+                             .seed = s.seed},
+                            most, s.output.drafts);
+          s.drafts = static_cast<std::int32_t>(s.output.drafts.tokens.size());
+        } catch (...) {
+          s.output.drafts.clear();
+        }
+      }
+    }
+  }
+
+  // ---- a step ----
+
+  /// Runs the model and finds out what follows, into `outcomes_`; changes no sequence.
   void compute(const std::vector<sequence_type*>& batch) {
     step_.clear();
     step_.block_tokens = cache_policy::block_tokens;
-    for (const sequence_type* s : batch) {
-      step_.sequences.push_back({static_cast<std::int32_t>(step_.tokens.size()), s->scheduled,
-                                 s->computed + s->scheduled, s->table.blocks()});
-      for (std::int32_t at = s->computed; at < s->computed + s->scheduled; ++at) {
-        step_.tokens.push_back(s->tokens[static_cast<std::size_t>(at)]);
+    outcomes_.resize(std::max(outcomes_.size(), batch.size()));
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      const sequence_type& s = *batch[i];
+      detail::outcome& o = outcomes_[i];
+      o.clear();
+      const std::int32_t end = s.computed + s.scheduled;
+      o.whole = s.scheduled >= s.remaining();
+      o.drafts = o.whole ? s.scheduled - s.remaining() : 0;
+      const auto known = static_cast<std::int32_t>(s.tokens.size());
+      const auto told = static_cast<std::int32_t>(s.output.prompt_logprobs.size());
+      step_.sequences.push_back(
+          {static_cast<std::int32_t>(step_.tokens.size()), s.scheduled, end, s.table.blocks()});
+      for (std::int32_t at = s.computed; at < end; ++at) {
+        const bool tells = s.wish.prompt_logprobs && at >= told && at + 1 < s.prompt_tokens;
+        if (tells || (o.whole && at + 1 >= known)) {
+          step_.logit_rows.push_back(static_cast<std::int32_t>(step_.tokens.size()));
+          o.prompt_rows += tells ? 1 : 0;
+        }
+        step_.tokens.push_back(at < known
+                                   ? s.tokens[static_cast<std::size_t>(at)]
+                                   : s.output.drafts.tokens[static_cast<std::size_t>(at - known)]);
         step_.positions.push_back(at);
-        step_.slots.push_back(s->table.slot(at));
-      }
-      if (s->scheduled == s->remaining()) {
-        step_.logit_rows.push_back(static_cast<std::int32_t>(step_.tokens.size()) - 1);
+        step_.slots.push_back(s.table.slot(at));
       }
     }
     const auto result = model_.forward(step_, cache_);
-    const std::span<const float> logits = result;
+    std::span<const float> logits = result;
     const auto width = static_cast<std::size_t>(model_.vocabulary());
     if (logits.size() != step_.logit_rows.size() * width) {
       throw argument_error("ashlar::serve::engine",
@@ -350,33 +425,22 @@ class engine {
                                std::to_string(step_.logit_rows.size()) + " rows of " +
                                std::to_string(width));
     }
-    chosen_.clear();
-    for (const sequence_type* s : batch) {
-      if (s->scheduled == s->remaining()) {
-        chosen_.push_back(choose(*s, logits.subspan(chosen_.size() * width, width)));
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      detail::outcome& o = outcomes_[i];
+      const auto told = batch[i]->output.prompt_logprobs.size();
+      for (std::int32_t row = 0; row < o.prompt_rows; ++row) {
+        o.prompt_logprobs.push_back(
+            logprobs_of(logits.first(width), batch[i]->tokens[told + o.prompt_logprobs.size() + 1],
+                        *batch[i]->wish.prompt_logprobs));
+        logits = logits.subspan(width);
       }
-    }
-  }
-
-  struct choice {
-    token chosen = 0;
-    std::exception_ptr error;
-  };
-
-  choice choose(const sequence_type& s, std::span<const float> logits) {
-    forbidden_.clear();
-    if (s.generated() < s.wish.min_tokens) {
-      forbidden_ = s.wish.stop_tokens;
-      if (!s.wish.ignore_eos) {
-        forbidden_.insert(forbidden_.end(), options_.eos_tokens.begin(), options_.eos_tokens.end());
+      if (o.whole) {
+        const std::size_t rows = static_cast<std::size_t>(o.drafts + 1) * width;
+        const bool is_beam = batch[i]->wish.beam_width > 0;
+        chooser_.choose(*batch[i], o, logits.first(rows), width,
+                        is_beam ? &beams_.at(batch[i]->id).search : nullptr);
+        logits = logits.subspan(rows);
       }
-    }
-    try {
-      return {sampler_(logits, s.wish.sampling,
-                       {s.tokens, forbidden_, s.seed, static_cast<std::size_t>(s.prompt_tokens)}),
-              nullptr};
-    } catch (const bad_logits&) {
-      return {0, std::current_exception()};
     }
   }
 
@@ -384,85 +448,169 @@ class engine {
   std::vector<token_event> commit(const std::vector<sequence_type*>& batch) {
     ++statistics_.steps;
     statistics_.computed_tokens += std::ssize(step_.tokens);
-    for (sequence_type* s : batch) {
-      advance(*s);
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      sequence_type& s = *batch[i];
+      const detail::outcome& o = outcomes_[i];
+      s.tokens.insert(s.tokens.end(), o.tokens.begin(), o.tokens.end());
+      s.output.logprobs.insert(s.output.logprobs.end(), o.logprobs.begin(),
+                               o.logprobs.end() - std::ssize(o.siblings));
+      s.output.prompt_logprobs.insert(s.output.prompt_logprobs.end(), o.prompt_logprobs.begin(),
+                                      o.prompt_logprobs.end());
+      s.output.length.record(o.drafts, o.accepted);
+      statistics_.drafts += o.drafts;
+      statistics_.accepted_drafts += o.accepted;
+      advance(s, o.drafts - o.accepted);
     }
     measure();
     std::vector<token_event> events;
-    std::size_t row = 0;
-    for (sequence_type* s : batch) {
-      if (s->remaining() != 0) {
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      sequence_type& s = *batch[i];
+      detail::outcome& o = outcomes_[i];
+      if (!o.whole) {
         continue;
       }
-      const choice& c = chosen_[row++];
-      if (c.error) {
-        finish(*queue_.drop(*s), finish_reason::failed, c.error);
+      if (s.wish.beam_width > 0) {
+        if (auto& run = beams_.at(s.id); run.add(s, o)) {
+          grow(run, s.id);
+        }
         continue;
       }
-      s->tokens.push_back(c.chosen);
-      ++statistics_.generated_tokens;
-      const auto reason = stop_reason(*s);
-      events.push_back({s->id, s->generated() - 1, c.chosen, reason});
-      if (reason) {
-        finish(*queue_.drop(*s), *reason);
+      const auto siblings = fork_siblings(s, o);
+      announce(s, o.tokens.size(), o.error, events);
+      for (sequence_type* twin : siblings) {
+        announce(*twin, 1, nullptr, events);
       }
     }
     return events;
   }
 
-  [[nodiscard]] std::optional<finish_reason> stop_reason(const sequence_type& s) const {
-    const token last = s.tokens.back();
-    const bool may_end = s.generated() >= s.wish.min_tokens;
-    if (may_end && !s.wish.ignore_eos && std::ranges::count(options_.eos_tokens, last) != 0) {
-      return finish_reason::eos;
+  // ---- branches ----
+
+  /// The other completions of a prompt, when the first has its first token.
+  std::vector<sequence_type*> fork_siblings(const sequence_type& s, detail::outcome& o) {
+    std::vector<sequence_type*> siblings;
+    if constexpr (forks) {
+      for (std::size_t i = 0; i < o.siblings.size(); ++i) {
+        sequence_type& twin = queue_.fork(s);
+        twin.tokens.back() = o.siblings[i];
+        twin.seed = branch_seed(s.seed, i + 1);
+        begin_output(twin);
+        twin.output.logprobs.clear();
+        if (!o.logprobs.empty()) {
+          twin.output.logprobs.push_back(
+              std::move(o.logprobs[o.logprobs.size() - o.siblings.size() + i]));
+        }
+        siblings.push_back(&twin);
+      }
     }
-    if (may_end && std::ranges::count(s.wish.stop_tokens, last) != 0) {
-      return finish_reason::stop_token;
+    return siblings;
+  }
+
+  void grow(detail::beam_run<sequence_type>& run, request_id id) {
+    if (run.error) {
+      finish_all(queue_.remove(id), finish_reason::failed, run.error);
+      return;
     }
-    if (s.generated() >= s.wish.max_tokens || std::ssize(s.tokens) >= model_.context_length()) {
-      return finish_reason::length;
+    if constexpr (forks) {
+      run.grow(queue_);
+    } else {  // a width of 1 never forks, but its text does go on
+      const auto steps = run.search.advance(run.next);
+      run.ready = 0;
+      if (!steps.empty()) {
+        run.members.front()->tokens.push_back(steps.front().token);
+      }
     }
-    return std::nullopt;
+    if (run.search.over()) {
+      finish_all(queue_.remove(id), finish_reason::length);
+    }
+  }
+
+  // ---- ends ----
+
+  /// The last `count` tokens of a sequence are new: makes text of them, and ends it where they do.
+  void announce(sequence_type& s, std::size_t count, std::exception_ptr error,
+                std::vector<token_event>& events) {
+    const auto output = std::span(s.tokens).subspan(static_cast<std::size_t>(s.prompt_tokens));
+    for (std::size_t at = output.size() - count; at < output.size(); ++at) {
+      const auto index = static_cast<std::int32_t>(at);
+      auto reason = detail::ended_by(s, output[at], index + 1, options_.eos_tokens);
+      token_event e{s.id, index, output[at], {}, s.branch};
+      if (s.output.streams) {
+        try {
+          e.text = results_.stream(s, output, at, reason);
+        } catch (...) {
+          reason = finish_reason::failed;
+          error = std::current_exception();
+        }
+      }
+      e.finish = reason;
+      ++statistics_.generated_tokens;
+      events.push_back(std::move(e));
+      if (reason) {
+        s.tokens.resize(static_cast<std::size_t>(s.prompt_tokens) + at + 1);
+        const auto last = queue_.drop(s);
+        finish(*last, *reason, *reason == finish_reason::failed ? error : nullptr);
+        return;
+      }
+    }
+    if (error) {
+      const auto last = queue_.drop(s);
+      finish(*last, finish_reason::failed, error);
+    }
+  }
+
+  /// Ends sequences of one request that have left the queue.
+  void finish_all(std::span<const std::unique_ptr<sequence_type>> gone, finish_reason reason,
+                  const std::exception_ptr& error = nullptr) {
+    if (gone.empty()) {
+      return;
+    }
+    const sequence_type& first = *gone.front();
+    if (first.wish.beam_width == 0) {
+      for (const auto& s : gone) {
+        finish(*s, reason, error);
+      }
+      return;
+    }
+    // Of several sequences the first one says it.
+    if (const auto at = beams_.find(first.id); at != beams_.end()) {
+      results_.end_beam(first, at->second.search, reason, error);
+      beams_.erase(at);
+    }
   }
 
   void finish(sequence_type& s, finish_reason reason, std::exception_ptr error = nullptr) {
-    finished f{
-        .id = s.id, .prompt_tokens = s.prompt_tokens, .reason = reason, .error = std::move(error)};
-    f.tokens.assign(s.tokens.begin() + s.prompt_tokens, s.tokens.end());
-    if (options_.decode) {
-      const bool ended = reason == finish_reason::eos || reason == finish_reason::stop_token;
-      try {
-        f.text = options_.decode(std::span(f.tokens).first(f.tokens.size() - (ended ? 1 : 0)));
-      } catch (...) {
-        f.reason = finish_reason::failed;
-        f.error = std::current_exception();
-      }
+    if (speculates) {
+      proposer_.finish(proposer_key(s));
     }
-    finished_.push_back(std::move(f));
+    results_.end(s, reason, std::move(error));
   }
 
   void measure() {
     const auto table_of = [](const auto& s) -> const auto& { return s->table; };
-    const double waste =
-        kv::measure(pool_, cache_policy::block_tokens, queue_.running(), table_of).waste();
-    statistics_.waste_peak = std::max(statistics_.waste_peak, waste);
-    waste_sum_ += waste;
+    const kv::usage now =
+        kv::measure(pool_, cache_policy::block_tokens, queue_.running(), table_of);
+    statistics_.waste_peak = std::max(statistics_.waste_peak, now.waste());
+    waste_sum_ += now.waste();
+    sharing_sum_ += now.sharing();
   }
 
   Model& model_;
+  proposer_type& proposer_;
   engine_options options_;
   typename cache_policy::pool pool_;
   typename Model::cache_type cache_;
   std::optional<typename Model::cache_type> host_cache_;
-  typename schedule_policy::template queue<sequence_type> queue_;
-  sampler_type sampler_;
+  queue_type queue_;
+  std::unordered_map<request_id, detail::beam_run<sequence_type>> beams_;
+  detail::chooser<sampler_type, speculates> chooser_;
   serve::step step_;
-  std::vector<choice> chosen_;
-  std::vector<token> forbidden_;
-  std::vector<finished> finished_;
+  std::vector<detail::outcome> outcomes_;  // by place in the batch
+  detail::results results_;
   std::vector<request_id> cancelled_;  // since the last step
   engine_statistics statistics_;
   double waste_sum_ = 0;
+  double sharing_sum_ = 0;
   request_id next_id_ = 0;
 };
 
@@ -488,5 +636,7 @@ template <class Model>
 engine(Model&, engine_options) -> engine<Model>;
 template <class Model>
 engine(Model&) -> engine<Model>;
+template <class Model, Proposer P>
+engine(Model&, engine_options, P&) -> engine<Model, P>;
 
 }  // namespace ashlar::serve

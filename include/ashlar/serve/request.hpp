@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <optional>
 #include <source_location>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "ashlar/core/error.hpp"
+#include "ashlar/serve/logprobs.hpp"
 #include "ashlar/serve/sampling.hpp"
 #include "ashlar/serve/step.hpp"
 
@@ -35,34 +38,49 @@ struct request {
   std::string prompt{};         ///< text, for an engine that has a tokenizer
   std::vector<token> tokens{};  ///< used in place of `prompt` where not empty
   std::int32_t max_tokens = 16;
-  std::int32_t min_tokens = 0;  ///< until then neither end of text nor stop tokens are chosen
+  std::int32_t min_tokens = 0;  ///< until then nothing ends the text
   sampling_options sampling{};
   std::vector<token> stop_tokens{};
   bool ignore_eos = false;    ///< go on after the end-of-text token
   std::string cache_salt{};   ///< only requests of the same salt share what a prefix cache knows
   std::int32_t priority = 0;  ///< lower ones go first, where the schedule asks (`by_priority`)
   std::uint32_t tenant = 0;   ///< whose it is, where the schedule asks (`fair_by_tenant`)
+  /// The text ends before the first of these; for an engine that has a tokenizer.
+  std::vector<std::string> stop_strings{};
+  bool keep_stop_string = false;         ///< the text ends behind it
+  std::optional<int> logprobs{};         ///< of chosen tokens, and of so many of the likeliest
+  std::optional<int> prompt_logprobs{};  ///< the same of the prompt's tokens, but the first
+  std::int32_t n = 1;                    ///< completions; they share the blocks of the prompt
+  /// 1 or more: a beam search for so many texts in place of sampling. Its tokens are known when it
+  /// ends; stop tokens count as end of text.
+  std::int32_t beam_width = 0;
+  double length_penalty = 1;  ///< see `beam_options`
 };
 
 /// Why a request is over.
 enum class finish_reason : std::uint8_t {
-  eos,         ///< the model ended the text
-  stop_token,  ///< one of `request::stop_tokens` was generated
-  length,      ///< `max_tokens`, or the model's context is full
-  cancelled,   ///< `engine::cancel`
-  ignored,     ///< the cache can never hold the prompt; see `finished::error`
-  failed       ///< see `finished::error`
+  eos,          ///< the model ended the text
+  stop_token,   ///< one of `request::stop_tokens` was generated
+  stop_string,  ///< one of `request::stop_strings` is complete
+  length,       ///< `max_tokens`, or the model's context is full
+  cancelled,    ///< `engine::cancel`
+  ignored,      ///< the cache can never hold the prompt; see `finished::error`
+  failed        ///< see `finished::error`
 };
 
-/// A request that is over.
+/// A request that is over, or one of its completions.
 struct finished {
   request_id id = 0;
   std::int64_t prompt_tokens = 0;
-  std::vector<token> tokens{};  ///< generated; the one that ended the text included
-  std::string text{};           ///< without that one; empty where the engine has no tokenizer
+  std::vector<token> tokens{};  ///< generated; those that ended the text included
+  std::string text{};           ///< without what ended it; empty where there is no tokenizer
   finish_reason reason = finish_reason::length;
   /// `ignored` and `failed` only: `kv::out_of_blocks`, `bad_logits`, or what `decode` threw.
   std::exception_ptr error{};
+  std::int32_t branch = 0;                    ///< which completion; of a beam search the best is 0
+  std::vector<position_logprobs> logprobs{};  ///< by token, where asked for
+  std::vector<position_logprobs> prompt_logprobs{};  ///< entry `i` is of token `i + 1`
+  double score = 0;                                  ///< of a beam search, see `beam::score`
 };
 
 /// Checks a request whose prompt is in `tokens`.
@@ -95,6 +113,17 @@ inline void validate(const request& r, std::int64_t vocabulary, std::int64_t con
   check(r.max_tokens >= 1, "max_tokens", r.max_tokens, "at least 1");
   check(r.min_tokens >= 0 && r.min_tokens <= r.max_tokens, "min_tokens", r.min_tokens,
         "from 0 to max_tokens");
+  check(r.n >= 1, "n", r.n, "at least 1");
+  check(r.beam_width >= 0, "beam_width", r.beam_width, "0, or the number of texts");
+  check(r.beam_width == 0 || (r.n == 1 && r.stop_strings.empty() && !r.logprobs), "beam_width",
+        r.beam_width, "0 where completions, stop strings or log probabilities are asked for");
+  check(std::isfinite(r.length_penalty), "length_penalty", r.length_penalty, "finite");
+  check(r.logprobs.value_or(0) >= 0, "logprobs", r.logprobs.value_or(0), "0 or more");
+  check(r.prompt_logprobs.value_or(0) >= 0, "prompt_logprobs", r.prompt_logprobs.value_or(0),
+        "0 or more");
+  if (std::ranges::count(r.stop_strings, std::string()) != 0) {
+    throw invalid_request("stop_strings", "hold an empty one; leave it out");
+  }
   const sampling_options& s = r.sampling;
   check(s.temperature >= 0 && std::isfinite(s.temperature), "sampling.temperature", s.temperature,
         "0 or more, and finite");

@@ -8,6 +8,7 @@
 
 #include "ashlar/kv/paged.hpp"
 #include "ashlar/kv/prefix_cache.hpp"
+#include "ashlar/serve/generation.hpp"
 #include "ashlar/serve/request.hpp"
 #include "ashlar/serve/scheduled.hpp"
 
@@ -45,10 +46,11 @@ struct sequence : scheduled_sequence<Cache> {
     return sequence(*this, this->twin());
   }
 
-  /// Begins with what the cache still knows of the tokens, where it is one that remembers.
+  /// Begins with what the cache still knows of the tokens, where it is one that remembers. Who
+  /// wants log probabilities of the prompt computes all of it.
   void reuse() {
     if constexpr (remembers) {
-      if (this->table.blocks().empty()) {
+      if (this->table.blocks().empty() && !wish.prompt_logprobs) {
         this->computed = this->table.adopt(tokens, {.salt = wish.cache_salt});
       }
     }
@@ -65,6 +67,7 @@ struct sequence : scheduled_sequence<Cache> {
   std::vector<token> tokens;  ///< prompt, then output
   std::int32_t prompt_tokens;
   std::uint64_t seed;
+  generation output{};
 
  private:
   sequence(const sequence& other, scheduled_sequence<Cache>&& twin)
@@ -72,7 +75,8 @@ struct sequence : scheduled_sequence<Cache> {
         wish(other.wish),
         tokens(other.tokens),
         prompt_tokens(other.prompt_tokens),
-        seed(other.seed) {
+        seed(other.seed),
+        output(other.output) {
     tokens.reserve(other.tokens.capacity());
   }
 };
