@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "ashlar/serve/beam.hpp"
 #include "ashlar/serve/byte_regex.hpp"
 #include "ashlar/serve/constraint.hpp"
 #include "ashlar/serve/engine.hpp"
+#include "ashlar/serve/engine_options.hpp"
 #include "ashlar/serve/filters.hpp"
+#include "ashlar/serve/generation.hpp"
 #include "ashlar/serve/logprobs.hpp"
 #include "ashlar/serve/processors.hpp"
 #include "ashlar/serve/proposers.hpp"

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <span>
@@ -19,8 +20,10 @@
 #include "ashlar/kv/paged.hpp"
 #include "ashlar/kv/policies.hpp"
 #include "ashlar/serve/engine.hpp"
+#include "ashlar/serve/proposers.hpp"
 #include "ashlar/serve/sampler.hpp"
 #include "ashlar/serve/scheduler.hpp"
+#include "ashlar/serve/speculative.hpp"
 #include "support/llama.hpp"
 
 namespace al = ashlar;
@@ -119,6 +122,35 @@ book again(testing::serving_llama& model, const workload& work) {
   return written;
 }
 
+/// Proposes through a function, so that one type of engine does for all proposers.
+struct any_proposer {
+  std::function<void(const serve::proposal_context&, int, serve::proposal&)> say;
+  void propose(const serve::proposal_context& c, int most, serve::proposal& out) {
+    say(c, most, out);
+  }
+  static void finish(std::uint64_t) {}
+};
+
+/// With drafts; greedy, as everything here.
+template <class P>
+book speculative(testing::serving_llama& model, const workload& work, P& proposer,
+                 std::int64_t& accepted) {
+  any_proposer any{
+      .say = [&](const auto& c, int most, auto& out) { proposer.propose(c, most, out); }};
+  serve::engine<testing::serving_llama, kv::paged<16>, chunks<64>, recording_sampler, any_proposer>
+      engine(model, {.cache_tokens = 8 * model.context_length()}, any);
+  book written;
+  recording_sampler::to = &written;
+  for (const tokens& prompt : work.prompts) {
+    engine.submit({.tokens = prompt, .max_tokens = work.more});
+  }
+  engine.run();
+  accepted = engine.statistics().accepted_drafts;
+  CHECK(engine.statistics().drafts > accepted);
+  CHECK(engine.statistics().blocks_used == 0);
+  return written;
+}
+
 /// Every request in an engine of its own, its prompt in one piece.
 book alone(testing::serving_llama& model, const workload& work) {
   book all;
@@ -198,6 +230,24 @@ void check_invariance(testing::serving_llama& model, const workload& work) {
   {
     INFO("prompts whose beginnings are in the cache");
     CHECK(differences(expected, again(model, work)) == 0);
+  }
+  {
+    INFO("drafts: n-grams, and the model's own tokens, now and then wrong");
+    std::int64_t accepted = 0;
+    serve::ngram_proposer<1, 3> ngram;
+    CHECK(differences(expected, speculative(model, work, ngram, accepted)) == 0);
+    serve::draft_model itself(model, 200, 16);
+    struct {
+      decltype(itself)& model;
+      void propose(const serve::proposal_context& c, int most, serve::proposal& out) {
+        model.propose(c, most, out);
+        if (c.text.size() % 3 == 0 && !out.tokens.empty()) {
+          out.tokens.back() = out.tokens.back() == 0 ? 1 : 0;
+        }
+      }
+    } doubtful{itself};
+    CHECK(differences(expected, speculative(model, work, doubtful, accepted)) == 0);
+    CHECK(accepted > 0);
   }
   {
     INFO("two threads");

@@ -121,34 +121,41 @@ struct verdict {
 
 /// Decides about one draft, given the logits of its position.
 ///
-/// Greedy decoding, and a draft that was not drawn at random: the sampler chooses as if there were
-/// no draft, and the draft is accepted where it is that token; so tokens are those of plain
-/// decoding to the bit. A draft that was drawn: it is accepted with probability `min(1, p / q)`,
-/// and what replaces it is drawn from the residual, so that tokens are distributed as in plain
-/// decoding. A caller goes on to the next draft after an accepted one, and samples one more token
-/// when all were. Requires: `state.history` ends before the draft, which has a probability above 0
-/// in `drawn_from`. Throws:   `bad_logits`; what a mask throws. Source:   Leviathan, Kalman,
-/// Matias, "Fast Inference from Transformers via Speculative Decoding"
+/// Greedy decoding, a draft that was not drawn at random, and a sampler without `distribution`:
+/// the sampler chooses as if there were no draft, which is accepted where it is that token; so
+/// tokens are those of plain decoding to the bit. A draft that was drawn: it is accepted with
+/// probability `min(1, p / q)`, and what replaces it is drawn from the residual, so that tokens are
+/// distributed as in plain decoding.
+/// A caller goes on to the next draft after an accepted one, and samples one more token when all
+/// were.
+///
+/// Requires: `state.history` ends before the draft, whose probability in `drawn_from` is above 0.
+/// Throws:   `bad_logits`; what a mask throws.
+/// Source:   Leviathan, Kalman, Matias, "Fast Inference from Transformers via Speculative Decoding"
 ///           (2023); Chen et al., "Accelerating Large Language Model Decoding" (2023).
 template <class Sampler>
 verdict verify(Sampler& sample, std::span<const float> logits, token draft,
                std::span<const weighted_token> drawn_from, const sampling_options& options,
                const sampling_state& state) {
-  if (drawn_from.empty() || Sampler::greedy(options)) {
-    const token chosen = sample(logits, options, state);
-    return {chosen, chosen == draft};
+  if constexpr (requires {
+                  { Sampler::greedy(options) } -> std::same_as<bool>;
+                }) {
+    if (!drawn_from.empty() && !Sampler::greedy(options)) {
+      const auto target = sample.distribution(logits, options, state);
+      const double p = probability_of(target, draft);
+      const double q = probability_of(drawn_from, draft);
+      const std::uint64_t position = state.history.size();
+      if (p > 0 && p >= uniform_of(random_stream::accept, state.seed, position) * q) {
+        return {draft, true};
+      }
+      const auto rest = residual(target, drawn_from);
+      const double u = uniform_of(random_stream::replace, state.seed, position);
+      // Rounding may leave no residual where the two distributions are as good as equal.
+      return {draw(rest.empty() ? target : std::span<const weighted_token>(rest), u), false};
+    }
   }
-  const auto target = sample.distribution(logits, options, state);
-  const double p = probability_of(target, draft);
-  const double q = probability_of(drawn_from, draft);
-  const std::uint64_t position = state.history.size();
-  if (p > 0 && p >= uniform_of(random_stream::accept, state.seed, position) * q) {
-    return {draft, true};
-  }
-  const auto rest = residual(target, drawn_from);
-  const double u = uniform_of(random_stream::replace, state.seed, position);
-  // Rounding may leave no residual where the two distributions are as good as equal.
-  return {draw(rest.empty() ? target : std::span<const weighted_token>(rest), u), false};
+  const token chosen = sample(logits, options, state);
+  return {chosen, chosen == draft};
 }
 
 /// How many drafts are worth while, from how many were accepted lately.
