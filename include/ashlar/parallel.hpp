@@ -2,3 +2,4 @@
 #pragma once
 #include "ashlar/parallel/ddp.hpp"
 #include "ashlar/parallel/errors.hpp"
+#include "ashlar/parallel/pipeline.hpp"
