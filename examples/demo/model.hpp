@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <ashlar/ashlar.hpp>
+#include <ashlar/serve.hpp>
 
 namespace demo {
 

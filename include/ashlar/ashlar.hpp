@@ -2,8 +2,8 @@
 #pragma once
 
 /// The entry headers of all rooms but `io`, whose file formats need JSON, `conformance`, which
-/// tests of a chip want, and `graph`, whose passes cost a second more. What only some programs want
-/// is included by itself: `models/load.hpp`, `ops/tile.hpp`, `tile/passes.hpp`,
+/// tests of a chip want, `graph` and `serve`, which cost a second more each. What only some
+/// programs want is included by itself: `models/load.hpp`, `ops/tile.hpp`, `tile/passes.hpp`,
 /// `tile/interpret.hpp`, `chip/npu.hpp`, `chip/llvm.hpp`, `comm/mpi.hpp`.
 #include "ashlar/autograd.hpp"
 #include "ashlar/chip.hpp"
@@ -17,7 +17,6 @@
 #include "ashlar/ops.hpp"
 #include "ashlar/parallel.hpp"
 #include "ashlar/plan.hpp"
-#include "ashlar/serve.hpp"
 #include "ashlar/simd.hpp"
 #include "ashlar/stack.hpp"
 #include "ashlar/tile.hpp"

@@ -2,4 +2,3 @@
 #pragma once
 #include "ashlar/parallel/ddp.hpp"
 #include "ashlar/parallel/errors.hpp"
-#include "ashlar/parallel/pipeline.hpp"

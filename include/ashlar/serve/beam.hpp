@@ -109,7 +109,7 @@ class beam {
     for (std::size_t i = 0; i < order.size(); ++i) {
       order[i] = i;
     }
-    std::ranges::sort(order, [&](std::size_t a, std::size_t b) {
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
       return all[a].logprob != all[b].logprob   ? all[a].logprob > all[b].logprob
              : from[a].parent != from[b].parent ? from[a].parent < from[b].parent
                                                 : from[a].token < from[b].token;
@@ -123,7 +123,7 @@ class beam {
       steps.push_back(from[i]);
     }
     if (!live_.empty() && std::ssize(live_.front().tokens) >= options_.max_tokens) {
-      std::ranges::move(live_, std::back_inserter(complete_));
+      std::move(live_.begin(), live_.end(), std::back_inserter(complete_));
       live_.clear();
     } else if (!live_.empty() && decided()) {
       live_.clear();
@@ -138,7 +138,7 @@ class beam {
   /// Gives up: texts that are live are complete as they are, if they have a token.
   void finish() {
     std::erase_if(live_, [](const hypothesis& h) { return h.tokens.empty(); });
-    std::ranges::move(live_, std::back_inserter(complete_));
+    std::move(live_.begin(), live_.end(), std::back_inserter(complete_));
     live_.clear();
     keep_best();
   }
@@ -155,7 +155,8 @@ class beam {
     return !h.tokens.empty() && std::ranges::count(options_.eos_tokens, h.tokens.back()) != 0;
   }
   void keep_best() {
-    std::ranges::stable_sort(complete_, std::ranges::greater{}, &hypothesis::score);
+    std::stable_sort(complete_.begin(), complete_.end(),
+                     [](const hypothesis& a, const hypothesis& b) { return a.score > b.score; });
     complete_.resize(std::min(complete_.size(), static_cast<std::size_t>(options_.width)));
   }
   /// Log probabilities are 0 or less and only fall, so a live text scores at best what it has now,

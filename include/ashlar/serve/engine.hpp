@@ -242,7 +242,9 @@ class engine {
     while (step()) {
     }
     auto results = take_finished();
-    std::ranges::sort(results, {}, [](const finished& f) { return std::pair(f.id, f.branch); });
+    std::sort(results.begin(), results.end(), [](const finished& a, const finished& b) {
+      return std::pair(a.id, a.branch) < std::pair(b.id, b.branch);
+    });
     return results;
   }
 
