@@ -203,7 +203,7 @@ void check_one(tally& all) {
         constexpr form captured = &forms<Op, captured_keys, captured_keys, A...>::functional;
         check_samples(std::string(name_of_operator<Op>()),
                       kit::compiled<>::of(index_in<Op>(al::ops::all{})),
-                      calls_of<false, Op, keys, keys>(arguments{}), captured, all);
+                      calls_of<Op, keys, keys>(arguments{}), captured, all);
       }(arguments{});
     }
   }
