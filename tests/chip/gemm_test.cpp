@@ -182,6 +182,14 @@ TEST_CASE("chip/gemm: blocks of k, of columns and of rows do not change the bits
   }
 }
 
+TEST_CASE("chip/gemm: few rows of a B stored by columns, larger than the caches near by") {
+  for (const std::int64_t m : {1, 3, 8}) {
+    CAPTURE(m);
+    CHECK(agrees<float>(m, 523, 517, {false, 0}, {true, 0}, {false, 0}, start_mode::bias));
+    CHECK(agrees<float>(m, 515, 528, {false, 3}, {true, 5}, {false, 1}, start_mode::itself));
+  }
+}
+
 TEST_CASE("chip/gemm: the number of threads does not change the bits") {
   for (const int threads : {1, 2, 3, 5}) {
     const ashlar::chip::thread_limit limit(threads);

@@ -156,6 +156,54 @@ ASHLAR_INLINE void reg_load_turned(const T* p, std::ptrdiff_t row,
 #endif
 }
 
+/// Whether `reg_turn` is there, for as many rows as a register has lanes: each a cache line.
+template <Lane T>
+inline constexpr bool turns_lines =
+#ifdef __AVX512F__
+    std::is_same_v<T, float>;
+#else
+    false;
+#endif
+
+/// Turns a square: lane r of `x[q]` becomes what lane q of `x[r]` was.
+template <Lane T>
+  requires turns_lines<T>
+ASHLAR_INLINE void reg_turn(reg<T> (&x)[reg<T>::width]) {
+#ifdef __AVX512F__
+  // Squares of four within groups of 128 bits first, then the groups.
+  __m512 y[16];
+  const auto turn_squares = [&](int g) __attribute__((always_inline)) {
+    const __m512 low01 = detail::low(x[g].value, x[g + 1].value);
+    const __m512 low23 = detail::low(x[g + 2].value, x[g + 3].value);
+    const __m512 high01 = detail::high(x[g].value, x[g + 1].value);
+    const __m512 high23 = detail::high(x[g + 2].value, x[g + 3].value);
+    y[g] = detail::low_pair(low01, low23);
+    y[g + 1] = detail::high_pair(low01, low23);
+    y[g + 2] = detail::low_pair(high01, high23);
+    y[g + 3] = detail::high_pair(high01, high23);
+  };
+  const auto turn_groups = [&](int q) __attribute__((always_inline)) {
+    using native = detail::native<T>;
+    const __m512 even0 = _mm512_shuffle_f32x4(y[q], y[4 + q], 0x88);
+    const __m512 odd0 = _mm512_shuffle_f32x4(y[q], y[4 + q], 0xdd);
+    const __m512 even1 = _mm512_shuffle_f32x4(y[8 + q], y[12 + q], 0x88);
+    const __m512 odd1 = _mm512_shuffle_f32x4(y[8 + q], y[12 + q], 0xdd);
+    x[q].value = native(_mm512_shuffle_f32x4(even0, even1, 0x88));
+    x[4 + q].value = native(_mm512_shuffle_f32x4(odd0, odd1, 0x88));
+    x[8 + q].value = native(_mm512_shuffle_f32x4(even0, even1, 0xdd));
+    x[12 + q].value = native(_mm512_shuffle_f32x4(odd0, odd1, 0xdd));
+  };
+  turn_squares(0);
+  turn_squares(4);
+  turn_squares(8);
+  turn_squares(12);
+  turn_groups(0);
+  turn_groups(1);
+  turn_groups(2);
+  turn_groups(3);
+#endif
+}
+
 /// Transposes `reg<T>::width` rows of `k` values: `to[j * to_row + r] = from[r * from_row + j]`.
 template <Lane T>
   requires std::is_floating_point_v<T>

@@ -133,6 +133,8 @@ void gemm_turned(const gemm_args<T>& g) {
   const std::int64_t units = ceil_div(g.n, width);
   gemm_block<T> block = gemm_whole(g);
   block.b_row = g.b_col;
+  const bool far = g.k * g.n > default_gemm_blocking<T>.near;
+  block.ahead = far ? 512 / static_cast<int>(sizeof(T)) : 0;
   std::int64_t regs = 0;
   for (std::int64_t unit = 0; unit < units; unit += regs) {
     regs = std::min<std::int64_t>(gemm_turned_regs, units - unit);

@@ -47,7 +47,7 @@ void gemm_sweep(const gemm_block<T>& block) {
 }
 
 /// As `gemm_kernel`, with B stored by columns: `block.b_row` is the step from one column to the
-/// next.
+/// next, and `block.ahead`, along a column, is not 0 where B is far away.
 template <class T, int Rows, int Regs>
 [[gnu::noinline]] void gemm_turned_kernel(const gemm_block<T>& block) {
   using reg = simd::reg<T>;
@@ -72,6 +72,29 @@ template <class T, int Rows, int Regs>
     b[v] = block.b + (v == Regs - 1 ? block.b_last : v * width) * column;
   }
   std::int64_t k = block.k;
+  if constexpr (simd::turns_lines<T>) {
+    // Where B is far away each of its cache lines is read once, for sixteen columns a power of two
+    // apart share one set of the first-level cache, which loses a line before its next part is
+    // wanted; and fetched past the second level, which none of them needs.
+    for (; block.ahead != 0 && k >= width; k -= width) {
+      ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
+        reg x[width];
+        ASHLAR_DETAIL_UNROLL for (int q = 0; q < width; ++q) {
+          x[q] = simd::reg_load(b[v] + q * column);
+          __builtin_prefetch(b[v] + q * column + block.ahead, 0, 0);
+        }
+        simd::reg_turn(x);
+        ASHLAR_DETAIL_UNROLL for (int q = 0; q < width; ++q) {
+          ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
+            acc[r][v] =
+                simd::reg_madd(simd::reg_broadcast(a[r * a_row + q * a_col]), x[q], acc[r][v]);
+          }
+        }
+        b[v] += width;
+      }
+      a += width * a_col;
+    }
+  }
   for (; k >= step; k -= step) {
     ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
       reg x[step];
