@@ -42,6 +42,7 @@ ANY_ROOM_MAY_USE = {"trace"}               # except the rooms below it, which wo
 
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 MAX_LINES = 800
+MAX_TOY_LINES = 300  # a chip from outside the library, as docs/new_chip.md tells it
 ROOT_FOLDERS = {"include", "examples", "tests", "bench", "docs", ".ci"}
 
 violations = []
@@ -206,6 +207,9 @@ def main():
                 check_file(path)
     for start in WITHOUT_TENSORS:
         check_without_tensors(start)
+    toy = [ROOT / "examples" / name for name in ("04_toy_chip.cpp", "toy_chip.hpp")]
+    if sum(len(path.read_text(encoding="utf-8").splitlines()) for path in toy) > MAX_TOY_LINES:
+        complain(toy[1], 1, f"with its example more than {MAX_TOY_LINES} lines; a chip must stay small")
     for line in violations:
         print(line)
     print(f"check_sources: {count} files, {len(violations)} violations", file=sys.stderr)
