@@ -270,8 +270,8 @@ void check_against(const std::vector<twin::stage>& order, std::size_t vocabulary
     const row expected = twin::distribution(order, random.logits, options, state);
     const row p = dense(sample, random.logits, options, state);
     // Logits below 32 are kept in single precision: their errors of 2^-20 and those of a few
-    // operations are relative errors of probabilities. A token on the wrong side of a threshold
-    // would be off by all of its probability.
+    // operations, an exponential among them, are relative errors of probabilities. A token on the
+    // wrong side of a threshold would be off by all of its probability.
     bool same = true;
     for (std::size_t i = 0; i < p.size(); ++i) {
       same = same && std::abs(p[i] - expected[i]) <= 2e-5 * expected[i] + 1e-12;
@@ -309,6 +309,18 @@ TEST_CASE("serve/sampler: it asks no more of a filter than the concept does") {
   const std::vector<token> forbidden{0};
   CHECK(sample(logits, {.temperature = 1}, {history, forbidden, 5}) == 1);
   CHECK(sample(logits, {.temperature = 0}, {history, forbidden, 5}) == 3);
+}
+
+TEST_CASE("serve/sampler: weights are exponentials to the last bits of a float") {
+  double worst = 0;
+  for (float x = 0; x > -87; x -= 0.0009765625F + x * -1e-4F) {
+    const double exact = std::exp(double{x});
+    worst = std::max(worst, std::abs(serve::detail::exp_weight(x) - exact) / exact);
+  }
+  CHECK(worst < 2.4e-7);  // two units in the last place
+  CHECK(serve::detail::exp_weight(0) == 1);
+  CHECK(serve::detail::exp_weight(-200) == 0);
+  CHECK(serve::detail::exp_weight(-inf) == 0);
 }
 
 TEST_CASE("serve/sampler: every preset has the distribution that its stages define") {

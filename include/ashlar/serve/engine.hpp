@@ -454,8 +454,9 @@ class engine {
       sequence_type& s = *batch[i];
       const detail::outcome& o = outcomes_[i];
       s.tokens.insert(s.tokens.end(), o.tokens.begin(), o.tokens.end());
+      const auto own = std::min(o.logprobs.size(), o.tokens.size());
       s.output.logprobs.insert(s.output.logprobs.end(), o.logprobs.begin(),
-                               o.logprobs.end() - std::ssize(o.siblings));
+                               o.logprobs.begin() + static_cast<std::ptrdiff_t>(own));
       s.output.prompt_logprobs.insert(s.output.prompt_logprobs.end(), o.prompt_logprobs.begin(),
                                       o.prompt_logprobs.end());
       s.output.length.record(o.drafts, o.accepted);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <vector>
 
+#include "ashlar/serve/detail/weights.hpp"
 #include "ashlar/serve/sampling.hpp"
 
 namespace ashlar::serve {
@@ -36,22 +37,21 @@ float best_logit(const auto& candidates) {
   return best;
 }
 
-/// Keeps the first of `candidates` in the order `before` until their weights add up to `share` of
-/// all; the kept ones are in order of their ids again. `weight(c)` is read twice.
-void keep_share(auto& candidates, double share, const auto& before, const auto& weight) {
-  double total = 0;
-  for (const candidate& c : candidates) {
-    total += weight(c);
-  }
-  // A heap in place of a sort: the kept tokens are few and the vocabulary is large.
+/// How likely a candidate is beside the best one.
+inline double weight(const candidate& c, float best) { return detail::exp_weight(c.logit - best); }
+
+/// Keeps the first of `candidates` in the order `before` until their weights add up to `share`; the
+/// kept ones are in order of their ids again.
+void keep_share(auto& candidates, double share, float best, const auto& before) {
+  // A heap in place of a sort: the kept tokens are few.
   const auto later = [&before](const candidate& a, const candidate& b) { return before(b, a); };
   std::ranges::make_heap(candidates, later);
   auto rest = candidates.end();
   double kept = 0;
-  while (rest != candidates.begin() && kept < share * total) {
+  while (rest != candidates.begin() && kept < share) {
     std::ranges::pop_heap(candidates.begin(), rest, later);
     --rest;
-    kept += weight(*rest);
+    kept += weight(*rest, best);
   }
   candidates.erase(candidates.begin(), rest);
   std::ranges::sort(candidates, {}, &candidate::id);
@@ -110,13 +110,17 @@ struct top_p {
     if (options.top_p >= 1) {
       return;
     }
-    const double best = best_logit(candidates);
-    keep_share(
-        candidates, options.top_p,
-        [](const candidate& a, const candidate& b) {
-          return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-        },
-        [best](const candidate& c) { return std::exp(c.logit - best); });
+    const float best = best_logit(candidates);
+    const double total = detail::sum_of(candidates.size(),
+                                        [&](std::size_t i) { return weight(candidates[i], best); });
+    // What is less likely than an equal part of what is to be dropped is among it, all of it.
+    const double part =
+        0.999 * (1 - options.top_p) * total / static_cast<double>(candidates.size());
+    const double least = best + std::log(part);
+    std::erase_if(candidates, [least](const candidate& c) { return c.logit < least; });
+    keep_share(candidates, options.top_p * total, best, [](const candidate& a, const candidate& b) {
+      return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+    });
   }
 };
 
@@ -129,26 +133,25 @@ struct typical {
     if (options.typical_p >= 1) {
       return;
     }
-    const double best = best_logit(candidates);
-    const auto weight = [best](const candidate& c) { return std::exp(c.logit - best); };
+    const float best = best_logit(candidates);
     double total = 0;
     double sum = 0;
     for (const candidate& c : candidates) {
-      const double w = weight(c);
+      const double w = weight(c, best);
       total += w;
       sum += w * (c.logit - best);
     }
     // Surprise and its mean, both less the logarithm of `total`.
     const double mean = -sum / total;
-    const auto far = [best, mean](const candidate& c) { return std::abs(best - c.logit - mean); };
-    keep_share(
-        candidates, options.typical_p,
-        [&far](const candidate& a, const candidate& b) {
-          const double x = far(a);
-          const double y = far(b);
-          return x != y ? x < y : a.id < b.id;
-        },
-        weight);
+    const auto far = [best, mean](const candidate& c) {
+      return std::abs(double{best} - c.logit - mean);
+    };
+    keep_share(candidates, options.typical_p * total, best,
+               [&far](const candidate& a, const candidate& b) {
+                 const double x = far(a);
+                 const double y = far(b);
+                 return x != y ? x < y : a.id < b.id;
+               });
   }
 };
 

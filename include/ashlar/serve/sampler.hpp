@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ashlar/core/philox.hpp"
+#include "ashlar/serve/detail/weights.hpp"
 #include "ashlar/serve/filters.hpp"
 #include "ashlar/serve/processors.hpp"
 #include "ashlar/serve/sampling.hpp"
@@ -171,19 +172,17 @@ class sampler {
     }
     candidates_.resize(count);
     (filter<Stages>(options), ...);
-    const double best = filters::best_logit(candidates_);
+    const float most = filters::best_logit(candidates_);
     weights_.resize(candidates_.size());
-    total_ = 0;
-    for (std::size_t i = 0; i < candidates_.size(); ++i) {
-      weights_[i] = std::exp(candidates_[i].logit - best);
-      total_ += weights_[i];
-    }
+    total_ = detail::sum_of(candidates_.size(), [&](std::size_t i) {
+      return weights_[i] = detail::exp_weight(candidates_[i].logit - most);
+    });
   }
 
   std::tuple<Stages...> stages_;
   std::vector<candidate> candidates_;
   std::vector<float> processed_;
-  std::vector<double> weights_;  // by candidate
+  std::vector<float> weights_;  // by candidate
   std::vector<weighted_token> distribution_;
   double total_ = 0;
 };
