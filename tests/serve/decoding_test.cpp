@@ -18,6 +18,7 @@
 #include "ashlar/kv/paged.hpp"
 #include "ashlar/serve/beam.hpp"
 #include "ashlar/serve/engine.hpp"
+#include "ashlar/serve/generation.hpp"
 #include "ashlar/serve/proposers.hpp"
 #include "fake_model.hpp"
 
@@ -77,6 +78,18 @@ std::vector<serve::request> requests() {
     }
     if (i % 3 == 2) {
       r.sampling = {.temperature = 0.9, .top_k = 7, .seed = 40u + static_cast<unsigned>(i)};
+    } else if (i % 3 == 1) {  // what is allowed depends on the drafts before
+      r.sampling = {.repetition_penalty = 1.2, .presence_penalty = 0.5, .bad_words = {{3}, {5, 9}}};
+      r.sampling.mask = [](std::span<const token> output) {
+        static const std::vector<serve::token_mask> masks = [] {
+          std::vector<serve::token_mask> halves(2, serve::token_mask(23));
+          for (token t = 0; t < 23; ++t) {
+            halves[static_cast<std::size_t>(t % 2)].allow(t);
+          }
+          return halves;
+        }();
+        return &masks[output.size() % 2];
+      };
     }
     all.push_back(r);
   }
@@ -357,6 +370,27 @@ TEST_CASE("serve/decoding: stop strings end texts, held back until they are comp
   any_proposer proposer = silent();
   engine bare(model, {}, proposer);
   CHECK_THROWS_AS(bare.submit({.tokens = {1}, .stop_strings = {"x"}}), serve::invalid_request);
+}
+
+TEST_CASE("serve/decoding: pieces add up to the text, with cut characters and a space that goes") {
+  const std::vector<std::string> bytes{" a", "b",    "\xe2\x82",      "\xac",
+                                       " ",  "\xf0", "\x9f\x98\x80 x"};
+  const auto decode = [&](std::span<const token> ids) {  // as SentencePiece does
+    std::string s;
+    for (const token t : ids) {
+      s += bytes[static_cast<std::size_t>(t)];
+    }
+    return s.starts_with(' ') ? s.substr(1) : s;
+  };
+  for (unsigned seed = 0; seed < 50; ++seed) {
+    tokens output;
+    std::string text;
+    for (unsigned i = 0; i < 30; ++i) {
+      output.push_back(static_cast<token>(serve::testing::mix(seed, i) % bytes.size()));
+      text += serve::piece_of(decode, output, i);
+      CHECK(text == decode(output));
+    }
+  }
 }
 
 TEST_CASE("serve/decoding: log probabilities are those of the model's own logits") {
