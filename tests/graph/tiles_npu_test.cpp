@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "ashlar/chip/npu/chip.hpp"
+#include "ashlar/graph/passes/pack_weights.hpp"
 #include "ashlar/ops/attention.hpp"
 #include "ashlar/ops/matmul.hpp"
 #include "ashlar/ops/rope.hpp"
@@ -186,4 +187,28 @@ TEST_CASE(
   CHECK(compiled.unfused() ==
         std::vector<std::string>{"rope", "rope", "scaled_dot_product_attention"});
   CHECK(4 * fused <= 3 * eager);
+}
+TEST_CASE("graph/pack_weights: products read constant weights as they lie, with the same bits") {
+  const X w = numbers({96, 160}, 1);
+  const X u = numbers({40, 96}, 2);
+  const auto f = [&](const auto& x, const auto& other) {
+    return al::linear(al::linear(al::gelu_tanh(al::linear(x, w)), u), other);
+  };
+  const X x = numbers({33, 160}, 3);
+  const X other = numbers({7, 40}, 4);
+  const graph::graph before = graph::freeze(graph::capture(f, x, other));
+  const graph::graph after = graph::pack_weights<X>(before);
+  verify(after);
+  // Weights that are arguments stay.
+  const auto count = [](const graph::graph& g, const void* id) {
+    return std::ranges::count_if(g.nodes,
+                                 [&](const graph::node& n) { return n.op && n.op->id == id; });
+  };
+  CHECK(count(after, &graph::op_id<al::ops::linear>) == 1);
+  CHECK(count(after, &graph::op_id<al::ops::matmul>) == 2);
+  CHECK(count(after, &graph::op_id<al::ops::clone>) == 0);
+  const auto run = [&](const graph::graph& g) {
+    return X(graph::tiles<counting>{}.compile(g)(x, other)[0]);
+  };
+  check_equal(run(after), run(before), 0);
 }

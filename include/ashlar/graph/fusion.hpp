@@ -45,7 +45,8 @@ struct fusion_target {
   bool alone = false;        ///< a product or a row that is read once gains by a program of its own
 };
 
-/// Groups of calls, grown from each call to those that make its arguments.
+/// Groups of calls, grown from each call to those that make its arguments. One class, because
+/// whether two groups can join is asked of everything that is known of both.
 class fuser {
   using numbers = std::vector<std::int32_t>;
 
