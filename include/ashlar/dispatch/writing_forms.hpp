@@ -31,55 +31,57 @@ struct writing_forms {
   /// where it shares elements.
   template <class Out, class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out>)
-  Out& out(Out& output, Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Out& out(Out& output, Where at = std::source_location::current()) const {
     const located<Out> here(at);
     return function().to_output(output);
   }
   template <class Out, class A, class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out, A>)
-  Out& out(Out& output, const A& a, Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Out& out(Out& output, const A& a,
+                         Where at = std::source_location::current()) const {
     const located<Out, A> here(at);
     return function().to_output(output, a);
   }
   template <class Out, class A, class B, class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out, A, B>)
-  Out& out(Out& output, const A& a, const B& b, Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Out& out(Out& output, const A& a, const B& b,
+                         Where at = std::source_location::current()) const {
     const located<Out, A, B> here(at);
     return function().to_output(output, a, b);
   }
   template <class Out, class A, class B, class C, class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out, A, B, C>)
-  Out& out(Out& output, const A& a, const B& b, const C& c,
-           Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Out& out(Out& output, const A& a, const B& b, const C& c,
+                         Where at = std::source_location::current()) const {
     const located<Out, A, B, C> here(at);
     return function().to_output(output, a, b, c);
   }
   template <class Out, class A, class B, class C, class D, class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out, A, B, C, D>)
-  Out& out(Out& output, const A& a, const B& b, const C& c, const D& d,
-           Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Out& out(Out& output, const A& a, const B& b, const C& c, const D& d,
+                         Where at = std::source_location::current()) const {
     const located<Out, A, B, C, D> here(at);
     return function().to_output(output, a, b, c, d);
   }
   template <class Out, class A, class B, class C, class D, class E,
             class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out, A, B, C, D, E>)
-  Out& out(Out& output, const A& a, const B& b, const C& c, const D& d, const E& e,
-           Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Out& out(Out& output, const A& a, const B& b, const C& c, const D& d, const E& e,
+                         Where at = std::source_location::current()) const {
     const located<Out, A, B, C, D, E> here(at);
     return function().to_output(output, a, b, c, d, e);
   }
   template <class Out, class A, class B, class C, class D, class E, class F,
             class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out, A, B, C, D, E, F>)
-  Out& out(Out& output, const A& a, const B& b, const C& c, const D& d, const E& e, const F& f,
-           Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Out& out(Out& output, const A& a, const B& b, const C& c, const D& d, const E& e,
+                         const F& f, Where at = std::source_location::current()) const {
     const located<Out, A, B, C, D, E, F> here(at);
     return function().to_output(output, a, b, c, d, e, f);
   }
   template <class Out, class... A>
     requires(sizeof...(A) > 6 && WritesTo<Derived, Out, A...>)
-  Out& out(Out& output, const A&... args) const {
+  ASHLAR_INLINE Out& out(Out& output, const A&... args) const {
     return function().to_output(output, args...);
   }
 
@@ -87,48 +89,49 @@ struct writing_forms {
   /// Throws: as `out`.
   template <class Self, class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self>)
-  Self& in_place(Self& self, Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Self& in_place(Self& self, Where at = std::source_location::current()) const {
     const located<Self> here(at);
     return function().over_first(self);
   }
   template <class Self, class A, class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self, A>)
-  Self& in_place(Self& self, const A& a, Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Self& in_place(Self& self, const A& a,
+                               Where at = std::source_location::current()) const {
     const located<Self, A> here(at);
     return function().over_first(self, a);
   }
   template <class Self, class A, class B, class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self, A, B>)
-  Self& in_place(Self& self, const A& a, const B& b,
-                 Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Self& in_place(Self& self, const A& a, const B& b,
+                               Where at = std::source_location::current()) const {
     const located<Self, A, B> here(at);
     return function().over_first(self, a, b);
   }
   template <class Self, class A, class B, class C, class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self, A, B, C>)
-  Self& in_place(Self& self, const A& a, const B& b, const C& c,
-                 Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Self& in_place(Self& self, const A& a, const B& b, const C& c,
+                               Where at = std::source_location::current()) const {
     const located<Self, A, B, C> here(at);
     return function().over_first(self, a, b, c);
   }
   template <class Self, class A, class B, class C, class D, class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self, A, B, C, D>)
-  Self& in_place(Self& self, const A& a, const B& b, const C& c, const D& d,
-                 Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Self& in_place(Self& self, const A& a, const B& b, const C& c, const D& d,
+                               Where at = std::source_location::current()) const {
     const located<Self, A, B, C, D> here(at);
     return function().over_first(self, a, b, c, d);
   }
   template <class Self, class A, class B, class C, class D, class E,
             class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self, A, B, C, D, E>)
-  Self& in_place(Self& self, const A& a, const B& b, const C& c, const D& d, const E& e,
-                 Where at = std::source_location::current()) const {
+  ASHLAR_INLINE Self& in_place(Self& self, const A& a, const B& b, const C& c, const D& d,
+                               const E& e, Where at = std::source_location::current()) const {
     const located<Self, A, B, C, D, E> here(at);
     return function().over_first(self, a, b, c, d, e);
   }
   template <class Self, class... A>
     requires(sizeof...(A) > 5 && WritesOver<Derived, Self, A...>)
-  Self& in_place(Self& self, const A&... args) const {
+  ASHLAR_INLINE Self& in_place(Self& self, const A&... args) const {
     return function().over_first(self, args...);
   }
 
