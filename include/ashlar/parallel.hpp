@@ -2,4 +2,6 @@
 #pragma once
 #include "ashlar/parallel/ddp.hpp"
 #include "ashlar/parallel/errors.hpp"
+#include "ashlar/parallel/mesh.hpp"
 #include "ashlar/parallel/pipeline.hpp"
+#include "ashlar/parallel/planner.hpp"
