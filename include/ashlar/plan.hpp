@@ -2,3 +2,4 @@
 #pragma once
 #include "ashlar/plan/arena.hpp"
 #include "ashlar/plan/gaps.hpp"
+#include "ashlar/plan/network.hpp"

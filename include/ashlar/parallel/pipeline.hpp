@@ -3,6 +3,7 @@
 #include "ashlar/parallel/pipeline/action.hpp"
 #include "ashlar/parallel/pipeline/errors.hpp"
 #include "ashlar/parallel/pipeline/make.hpp"
+#include "ashlar/parallel/pipeline/rendezvous.hpp"
 #include "ashlar/parallel/pipeline/schedule.hpp"
 #include "ashlar/parallel/pipeline/simulate.hpp"
 #include "ashlar/parallel/pipeline/validate.hpp"
