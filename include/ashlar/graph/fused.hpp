@@ -320,7 +320,9 @@ class fused_kernel final : public operation {
     const std::int64_t least =
         std::int64_t{C::description.matrix_unit[0]} * C::description.matrix_unit[1];
     while (true) {
-      p.blocks = layout->blocks(C::description, roles_->at.size(), elements);
+      p.blocks = C::description.dma_engines > 0
+                     ? layout->blocks(C::description, roles_->at.size(), elements)
+                     : layout->blocks(chip::blocks_of<C>::product(C::description, layout->work()));
       p.grid = {ceil_div(layout->columns, std::int64_t{p.blocks.columns} * p.blocks.parts),
                 ceil_div(layout->rows, std::int64_t{p.blocks.rows}), 1};
       try {
@@ -330,7 +332,7 @@ class fused_kernel final : public operation {
       } catch (const error& e) {
         p.obstacle = e.what();
         elements = p.blocks.elements() / 2;
-        if (elements < least) {
+        if (elements < least || C::description.dma_engines == 0) {
           return;
         }
       }

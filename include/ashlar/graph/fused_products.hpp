@@ -242,6 +242,13 @@ struct product_layout {
     return made;
   }
 
+  [[nodiscard]] chip::matmul_work work() const {
+    return {rows, columns, depth, arguments[0].element};
+  }
+  /// Blocks that a chip's policy has chosen.
+  [[nodiscard]] tile_blocks blocks(const chip::matmul_blocks& b) const {
+    return {.axes = 2, .rows = b.m, .columns = b.n, .spread = spread, .depth = b.k};
+  }
   /// The blocks of at most `elements` results that move the fewest bytes, of those that take as few
   /// cycles as the best do, or nearly.
   [[nodiscard]] tile_blocks blocks(const chip_description& d, std::size_t products,
@@ -255,12 +262,10 @@ struct product_layout {
     chip::block_cost cost{};
     std::int32_t beside = 1;
     // Of sums there is one buffer: there is nothing to load beside the last round.
-    const auto fits = [&](const chip::block_cost& c, int m, int all, int k) {
-      return d.register_bytes > 0
-                 ? c.fits
-                 : chip::detail::buffers(d) * (m + all) * std::int64_t{k} * bytes +
-                           std::int64_t{m} * all * chip::detail::sum_bytes(element) <=
-                       chip::detail::room(d);
+    const auto fits = [&](int m, int all, int k) {
+      return chip::detail::buffers(d) * (m + all) * std::int64_t{k} * bytes +
+                 std::int64_t{m} * all * chip::detail::sum_bytes(element) <=
+             chip::detail::room(d);
     };
     const auto look = [&](const auto& better) {
       for (const int parts : {1, 2}) {
@@ -269,11 +274,10 @@ struct product_layout {
           chip::detail::each_size(unit[1], columns, [&](int n) {
             chip::detail::each_size(unit[2], depth, [&](int k) {
               const chip::block_cost c = chip::estimate(d, wide, {m, n * tiles, k});
-              if (!fits(c, m, n * tiles, k)) {
+              if (!fits(m, n * tiles, k)) {
                 return false;
               }
-              const bool allowed = std::int64_t{m} * n <= elements &&
-                                   (parts == 1 || (d.register_bytes == 0 && n < columns));
+              const bool allowed = std::int64_t{m} * n <= elements && (parts == 1 || n < columns);
               if (allowed && better(c)) {
                 best = {m, n, k};
                 cost = c;

@@ -252,8 +252,9 @@ class writer : text_of {
     line("const " + t + "* v" + k + " = apart ? block_of<const " + t + ">(" + view +
          ") : nullptr;");
     open("if (v" + k + " == nullptr)");
-    line("each_element<const " + t + ">(" + view + ", [&](i64 k, const " + t + "* p) { b" + k +
-         "[k] = p != nullptr ? *p : " + constant_text(fill, i) + "; });");
+    line("each_run<const " + t + ">(" + view + ", [&](i64 k, const " + t +
+         "* p, i64 n, i64 step) { read_run<" + t + ">(b" + k + " + k, p, n, step, " +
+         constant_text(fill, i) + "); });");
     line("v" + k + " = b" + k + ";");
     close();
   }
@@ -361,11 +362,26 @@ class writer : text_of {
     const std::string m = std::to_string(tc.extent(r - 2));
     const std::string n = std::to_string(tc.extent(r - 1));
     const std::string k = std::to_string(ta.extent(r - 1));
-    name(i) = array(tc, "v" + std::to_string(i), i);
+    const bool in_place = !name(i).empty();  // a loop has said where
+    if (!in_place) {
+      name(i) = array(tc, "v" + std::to_string(i), i);
+    }
+    const auto is_float = [&](const tile::tile_type& x) { return x.element == dtype::float32; };
+    if (r == 2 && is_float(tc) && is_float(ta) && is_float(type(p_.operand(i, 1))) &&
+        tc.extent(0) % 8 == 0 && tc.extent(1) % 32 == 0) {
+      if (!in_place) {
+        copy(tc, name(i), name(p_.operand(i, 2)));
+      }
+      line("dot_tile<" + m + ", " + n + ", " + k + ">(" + name(i) + ", " + name(p_.operand(i, 0)) +
+           ", " + name(p_.operand(i, 1)) + ");");
+      return;
+    }
     open("for (i64 m = 0; m < " + std::to_string(r == 3 ? tc.extent(0) : 1) + " * " + m + "; ++m)");
     line(t + "* const c = " + name(i) + " + m * " + n + ";");
-    line("std::memcpy(static_cast<void*>(c), " + name(p_.operand(i, 2)) + " + m * " + n +
-         ", sizeof(" + t + ") * " + n + ");");
+    if (!in_place) {
+      line("std::memcpy(static_cast<void*>(c), " + name(p_.operand(i, 2)) + " + m * " + n +
+           ", sizeof(" + t + ") * " + n + ");");
+    }
     open("for (i64 k = 0; k < " + k + "; ++k)");
     line("const " + t + " x = static_cast<" + t + ">(" + name(p_.operand(i, 0)) + "[m * " + k +
          " + k]);");
@@ -479,8 +495,27 @@ class writer : text_of {
   void keep_results(int owner, int yield) {
     for (int k = 0; k < p_.at(yield).count; ++k) {
       const int v = p_.operand(yield, k);
-      copy(type(v), result_name(owner, k), name(v));
+      if (name(v) != result_name(owner, k)) {
+        copy(type(v), result_name(owner, k), name(v));
+      }
     }
+  }
+  [[nodiscard]] int uses_of(int v) const {
+    int uses = 0;
+    for (int i = 0; i < p_.size; ++i) {
+      for (int k = 0; k < p_.at(i).count; ++k) {
+        uses += p_.operand(i, k) == v ? 1 : 0;
+      }
+    }
+    return uses;
+  }
+  /// Whether what loop `i` carries as number `k` is the sum of a product and nothing else reads it:
+  /// the product adds to it where it lies.
+  [[nodiscard]] bool adds_up(int i, int yield, int k) const {
+    const int carried = i + 2 + k;
+    const int sum = p_.operand(yield, k);
+    return p_.at(sum).op == opcode::dot && p_.operand(sum, 2) == carried && uses_of(carried) == 1 &&
+           uses_of(sum) == 1;
   }
 
   void loop(int i) {
@@ -504,6 +539,10 @@ class writer : text_of {
     line("static_cast<void>(" + name(i + 1) + ");");
     for (int k = 0; k < carried; ++k) {
       const int v = i + 2 + k;
+      if (adds_up(i, yield, k)) {
+        name(v) = name(p_.operand(yield, k)) = result_name(i, k);
+        continue;
+      }
       name(v) = "v" + std::to_string(v);
       declare(type(v), name(v), v);
       copy(type(v), name(v), result_name(i, k));

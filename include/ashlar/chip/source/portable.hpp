@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/chip/blocks.hpp"
 #include "ashlar/chip/concept.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/chip/host/strips.hpp"
@@ -94,6 +95,21 @@ struct portable {
     }
   };
   using queue = host::queue;
+
+  /// Products in tiles that the first cache holds: what is written has loops over registers of its
+  /// own.
+  struct blocks : default_blocks {
+    static constexpr matmul_blocks product(const chip_description&, const matmul_work& w) {
+      const auto size = [](std::int64_t n, int least, int most) {
+        int up_to = least;
+        while (up_to < n && up_to < most) {
+          up_to *= 2;
+        }
+        return up_to;
+      };
+      return {w.m == 1 ? 1 : size(w.m, 8, 64), size(w.n, 32, 64), size(w.k, 16, 32)};
+    }
+  };
 
   struct codegen {
     /// Throws: as `strip_program`.

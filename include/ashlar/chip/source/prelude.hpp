@@ -342,26 +342,62 @@ inline constexpr std::string_view prelude = R"cpp(
     return static_cast<T*>(v.data) + at;
   }
 
-  /// Calls `f(k, element)` for each element of a block, null where it is outside of the view.
+  /// Calls `f(k, elements, n, step)` for runs of `n` elements of a block along its last axis, from
+  /// the one with number `k` on; `elements` is null for what is outside of the view.
   template <class T, int Rank, class F>
-  inline void each_element(const tile_argument& v, int view_rank, const i64 (&extents)[Rank],
-                           const i64* offsets, F f) {
-    i64 size = 1;
-    for (int t = 0; t < Rank - 1; ++t) {
-      size *= extents[t];
+  inline void each_run(const tile_argument& v, int view_rank, const i64 (&extents)[Rank],
+                       const i64* offsets, F f) {
+    if (view_rank == 0) {
+      return f(0, static_cast<T*>(v.data), 1, 1);
     }
-    for (i64 k = 0; k < size; ++k) {
-      i64 rest = k;
+    i64 rows = 1;
+    for (int t = 0; t < Rank - 2; ++t) {
+      rows *= extents[t];
+    }
+    const i64 columns = Rank > 1 ? extents[Rank > 1 ? Rank - 2 : 0] : 1;
+    const int last = view_rank - 1;
+    const i64 first = offsets[last];
+    const i64 begin = first >= 0 ? 0 : first <= -columns ? columns : -first;
+    const i64 room = begin == columns ? 0 : v.extents[last] - first;
+    const i64 end = room < begin ? begin : room < columns ? room : columns;
+    for (i64 r = 0; r < rows; ++r) {
+      i64 rest = r;
       i64 at = 0;
       bool inside = true;
-      for (int a = view_rank - 1; a >= 0; --a) {
+      for (int a = last - 1; a >= 0; --a) {
         const int t = a - (view_rank - (Rank - 1));
         const i64 i = t < 0 ? 0 : rest % extents[t];
         rest = t < 0 ? rest : rest / extents[t];
         inside = inside && offsets[a] >= -i && offsets[a] < v.extents[a] - i;
         at += inside ? (offsets[a] + i) * v.strides[a] : 0;
       }
-      f(k, inside ? static_cast<T*>(v.data) + at : nullptr);
+      const i64 k = r * columns;
+      const i64 from = inside ? begin : columns;
+      const i64 to = inside ? end : columns;
+      if (from > 0) {
+        f(k, static_cast<T*>(nullptr), from, 1);
+      }
+      if (to > from) {
+        const i64 step = v.strides[last];
+        f(k + from, static_cast<T*>(v.data) + at + (first + from) * step, to - from, step);
+      }
+      if (to < columns) {
+        f(k + to, static_cast<T*>(nullptr), columns - to, 1);
+      }
+    }
+  }
+  template <class T>
+  inline void read_run(T* to, const T* from, i64 n, i64 step, T outside) {
+    if (from == nullptr) {
+      for (i64 i = 0; i < n; ++i) {
+        to[i] = outside;
+      }
+    } else if (step == 1) {
+      std::memcpy(static_cast<void*>(to), from, static_cast<std::size_t>(n) * sizeof(T));
+    } else {
+      for (i64 i = 0; i < n; ++i) {
+        to[i] = from[i * step];
+      }
     }
   }
 
@@ -370,9 +406,9 @@ inline constexpr std::string_view prelude = R"cpp(
                           const i64* offsets, const T* from) {
     T* const there = block_of<T>(v, view_rank, extents, offsets);
     if (there == nullptr) {
-      each_element<T>(v, view_rank, extents, offsets, [&](i64 k, T* p) {
-        if (p != nullptr) {
-          *p = from[k];
+      each_run<T>(v, view_rank, extents, offsets, [&](i64 k, T* p, i64 n, i64 step) {
+        for (i64 i = 0; p != nullptr && i < n; ++i) {
+          p[i * step] = from[k + i];
         }
       });
     } else if (there != from) {
@@ -381,6 +417,55 @@ inline constexpr std::string_view prelude = R"cpp(
         size *= extents[t];
       }
       std::memmove(static_cast<void*>(there), from, static_cast<std::size_t>(size) * sizeof(T));
+    }
+  }
+
+  // --- products
+  // ------------------------------------------------------------------------------------
+
+#if defined(__AVX512F__)
+#define TILE_LANES 16
+#define TILE_ROWS 8
+#define TILE_EACH_ROW(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7)
+#else
+#if defined(__AVX__)
+#define TILE_LANES 8
+#else
+#define TILE_LANES 4
+#endif
+#define TILE_ROWS 4
+#define TILE_EACH_ROW(F) F(0) F(1) F(2) F(3)
+#endif
+#if defined(__clang__)
+#define TILE_FUSED
+#else
+#define TILE_FUSED __attribute__((optimize("O3", "fp-contract=fast")))
+#endif
+#define TILE_GET(i) lanes s##i##0 = *at(m + i, n), s##i##1 = *at(m + i, n + TILE_LANES);
+#define TILE_ADD(i) s##i##0 += x[i * K + k] * y0, s##i##1 += x[i * K + k] * y1;
+#define TILE_PUT(i) *at(m + i, n) = s##i##0, *at(m + i, n + TILE_LANES) = s##i##1;
+  typedef float lanes
+      __attribute__((vector_size(4 * TILE_LANES), aligned(4), may_alias, unused));
+
+  /// c[M, N] += a[M, K] b[K, N], each sum in the order of k by multiply-adds where the machine has
+  /// them: as many sums as registers hold are there. `M` is a multiple of 8, `N` of 32.
+  template <int M, int N, int K>
+  TILE_FUSED void dot_tile(float* c, const float* a, const float* b) {
+#if defined(__clang__) && (defined(__FMA__) || defined(__ARM_FEATURE_FMA))
+#pragma clang fp contract(fast)
+#endif
+    const auto at = [&](int m, int n) { return reinterpret_cast<lanes*>(c + m * N + n); };
+    for (int m = 0; m < M; m += TILE_ROWS) {
+      const float* const x = a + m * K;
+      for (int n = 0; n < N; n += 2 * TILE_LANES) {
+        TILE_EACH_ROW(TILE_GET)
+        for (int k = 0; k < K; ++k) {
+          const lanes y0 = *reinterpret_cast<const lanes*>(b + k * N + n);
+          const lanes y1 = *reinterpret_cast<const lanes*>(b + k * N + n + TILE_LANES);
+          TILE_EACH_ROW(TILE_ADD)
+        }
+        TILE_EACH_ROW(TILE_PUT)
+      }
     }
   }
 
