@@ -444,8 +444,7 @@ inline constexpr std::string_view prelude = R"cpp(
 #define TILE_GET(i) lanes s##i##0 = *at(m + i, n), s##i##1 = *at(m + i, n + TILE_LANES);
 #define TILE_ADD(i) s##i##0 += x[i * K + k] * y0, s##i##1 += x[i * K + k] * y1;
 #define TILE_PUT(i) *at(m + i, n) = s##i##0, *at(m + i, n + TILE_LANES) = s##i##1;
-  typedef float lanes
-      __attribute__((vector_size(4 * TILE_LANES), aligned(4), may_alias, unused));
+  typedef float lanes __attribute__((vector_size(4 * TILE_LANES), aligned(4), may_alias, unused));
 
   /// c[M, N] += a[M, K] b[K, N], each sum in the order of k by multiply-adds where the machine has
   /// them: as many sums as registers hold are there. `M` is a multiple of 8, `N` of 32.
