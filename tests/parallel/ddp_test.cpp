@@ -3,9 +3,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -16,6 +18,7 @@
 #include "ashlar/nn/linear.hpp"
 #include "ashlar/nn/optimizer.hpp"
 #include "ashlar/ops.hpp"
+#include "ashlar/parallel/tensor_parallel.hpp"
 #include "ashlar/stack.hpp"
 
 namespace al = ashlar;
@@ -211,6 +214,50 @@ TEST_CASE("parallel/ddp: gradients are reduced while the pass runs, in the order
   }
 }
 
+TEST_CASE(
+    "parallel/ddp: state in parts sends the bytes of an all-reduce, half of them behind the step") {
+  for (const int ranks : {2, 3}) {
+    const auto sent = [&](int zero) {
+      return comm::run(ranks, [&](comm::threads& inner) {
+        comm::logged endpoint(inner);
+        const auto m = make(1);
+        parallel::ddp ddp(m, endpoint,
+                          {.first_bucket_bytes = 40, .bucket_bytes = 200, .zero = zero});
+        endpoint.clear();
+        const auto bytes = [&] {
+          std::size_t sum = 0;
+          for (const auto& message : endpoint.messages()) {
+            sum += message.bytes;
+          }
+          return sum;
+        };
+        al::backward(loss_of(m, static_cast<std::uint64_t>(inner.rank())));
+        const std::size_t backward = bytes();
+        for (const auto& p : nn::parameters(m)) {
+          CHECK(static_cast<bool>(al::gradient(p)) == (zero < 2));
+        }
+        const double norm = zero > 0 ? ddp.grad_norm() : nn::grad_norm(m);
+        endpoint.clear();
+        ddp.gather();
+        CHECK(std::none_of(ddp.pieces().begin(), ddp.pieces().end(),
+                           [](const tensor& p) { return static_cast<bool>(al::gradient(p)); }));
+        return std::tuple(backward, backward + bytes(), norm);
+      });
+    };
+    const auto whole = sent(0), parts = sent(1), gradients = sent(2);
+    CHECK(parts == gradients);
+    for (std::size_t r = 0; r < whole.size(); ++r) {
+      CHECK(std::get<1>(parts[r]) == std::get<1>(whole[r]));
+      CHECK(std::get<0>(parts[r]) < std::get<0>(whole[r]));
+      // The same squares added up in another order, and in double.
+      CHECK(std::get<2>(parts[r]) == doctest::Approx(std::get<2>(whole[r])).epsilon(1e-5));
+    }
+  }
+  comm::thread_group group(1);
+  auto endpoint = group.endpoint(0);
+  CHECK_THROWS_AS((parallel::ddp(make(1), endpoint, {.zero = 3})), al::argument_error);
+}
+
 TEST_CASE("parallel/ddp: without synchronisation gradients stay on their rank") {
   comm::run(2, [](comm::threads& endpoint) {
     const auto m = make(1);
@@ -371,4 +418,65 @@ TEST_CASE("parallel/ddp: a rank that fails takes the others out of their backwar
                               al::backward(loss_of(m, 0));
                             }),
                   al::argument_error);
+}
+
+TEST_CASE(
+    "parallel/tensor_parallel: a pair of layers costs two all-reduces and gives what one rank "
+    "has") {
+  const auto x = al::require_grad(al::randn<tensor>({4, 5}, 7));
+  for (const bool biases : {true, false}) {
+    for (const int ranks : {1, 2, 3}) {
+      const auto make_layers = [&] {
+        using layer = nn::linear<stack>;
+        model m;
+        m.layers = {layer::make(5, 7, biases), layer::make(7, 6, biases)};
+        nn::initialize(m, 3, nn::init::normal(0.0, 0.3));
+        return m;
+      };
+      const model whole = make_layers();
+      nn::require_grad(whole);
+      const auto y = whole(x);
+      al::gradient(x) = {};
+      al::backward(al::sum(y * y));
+      const bits expected = al::to_vector(y), slope = al::to_vector(al::gradient(x));
+      const bits weights = al::to_vector(al::gradient(whole.layers[0].weight));
+      comm::run(ranks, [&](comm::threads& inner) {
+        comm::logged endpoint(inner);
+        using logged = comm::logged<comm::threads>;
+        const auto up =
+            parallel::column_parallel<stack, logged>::of(make_layers().layers[0], endpoint);
+        const auto down =
+            parallel::row_parallel<stack, logged>::of(make_layers().layers[1], endpoint);
+        nn::require_grad(up);
+        nn::require_grad(down);
+        const auto own = al::require_grad(al::randn<tensor>({4, 5}, 7));
+        const auto part = down(al::tanh(up(own)));
+        const std::size_t messages = 2 * static_cast<std::size_t>(ranks - 1);  // of an all-reduce
+        CHECK(endpoint.messages().size() == messages);
+        al::backward(al::sum(part * part));
+        CHECK(endpoint.messages().size() == 2 * messages);
+        // Sums of up to seven products in another order: some units in the last place.
+        const auto near = [](const bits& a, const bits& b) {
+          REQUIRE(a.size() == b.size());
+          double off = 0, all = 0;
+          for (std::size_t i = 0; i < a.size(); ++i) {
+            off += (a[i] - b[i]) * (a[i] - b[i]);
+            all += b[i] * b[i];
+          }
+          CHECK(off <= 1e-10 * all);  // 1e-5 of the norm
+        };
+        near(al::to_vector(part), expected);
+        near(al::to_vector(al::gradient(own)), slope);
+        const auto mine = comm::chunk_of(7, ranks, inner.rank());
+        near(al::to_vector(al::gradient(up.weight)),
+             bits(weights.begin() + static_cast<std::ptrdiff_t>(5 * mine.first),
+                  weights.begin() + static_cast<std::ptrdiff_t>(5 * mine.last)));
+      });
+    }
+  }
+  comm::run(3, [](comm::threads& endpoint) {
+    using part = parallel::column_parallel<stack, comm::threads>;
+    CHECK_THROWS_AS(static_cast<void>(part::of(nn::linear<stack>::make(5, 2), endpoint)),
+                    al::argument_error);
+  });
 }

@@ -10,6 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "ashlar/parallel/pipeline.hpp"
+
 namespace testing = ashlar::testing;
 
 namespace {
@@ -52,6 +54,60 @@ TEST_CASE("parallel/training: two ranks have the bits of one rank with two micro
 TEST_CASE("parallel/training: four ranks in order have the bits of one rank with four") {
   const auto alone = weights({.micro_batches = 4, .steps = 8});
   CHECK(weights({.ranks = 4, .steps = 8, .ordered = true}, 3) == alone);
+}
+
+TEST_CASE("parallel/training: optimizer state and gradients in parts change no bit") {
+  const auto alone = weights({.micro_batches = 4, .steps = 8, .clip = false});
+  const auto whole = testing::train(small(), {.steps = 1})[0].optimizer_elements;
+  for (const int zero : {1, 2}) {
+    CAPTURE(zero);
+    // Buckets of one parameter, of several, and one for all.
+    for (const std::size_t bytes : {std::size_t{1}, std::size_t{4096}, std::size_t{1} << 20}) {
+      const auto ranks = testing::train(small(), {.ranks = 4,
+                                                  .steps = 8,
+                                                  .ordered = true,
+                                                  .bucket_bytes = bytes,
+                                                  .zero = zero,
+                                                  .clip = false});
+      std::size_t remembered = 0;
+      for (const auto& rank : ranks) {
+        CHECK(testing::weights_of(rank.model) == alone);
+        remembered += rank.optimizer_elements;
+        // A fourth of each bucket, rounded either way.
+        CHECK(rank.optimizer_elements <= whole / 4 + 32);
+      }
+      CHECK(remembered == whole);
+    }
+    CHECK(weights({.ranks = 2, .micro_batches = 2, .steps = 8, .zero = zero, .clip = false}) ==
+          weights({.ranks = 2, .micro_batches = 2, .steps = 8, .clip = false}));
+    CHECK(weights({.micro_batches = 4, .steps = 8, .zero = zero, .clip = false}) == alone);
+  }
+}
+
+TEST_CASE("parallel/training: a pipeline has the bits of one rank with its micro-batches") {
+  namespace pp = ashlar::parallel::pipeline;
+  auto c = small();
+  c.tied_embeddings = false;
+  c.layers = 4;
+  const testing::training_plan plan{.micro_batches = 6, .steps = 4, .clip = false};
+  const auto alone = testing::weights_of(testing::train(c, plan)[0].model);
+  for (const int ranks : {1, 2, 4}) {
+    CAPTURE(ranks);
+    auto together = plan;
+    together.ranks = ranks;
+    for (const auto& s : {pp::gpipe(ranks, 6), pp::one_f_one_b(ranks, 6),
+                          pp::zero_bubble_h1(ranks, 6), pp::zero_bubble_h2(ranks, 6)}) {
+      CHECK(testing::train_pipeline(c, together, s) == alone);
+    }
+    if (ranks == 2) {
+      CHECK(testing::train_pipeline(c, together, pp::interleaved(2, 2, 6)) == alone);
+    }
+  }
+  // Written by hand: the second stage's rank has the third one too.
+  const auto own = pp::parse_csv("0F0,0F1,0I0,0B1,0W0\n1F0,2F0,2B0,1B0,1F1,2F1,2I1,1B1,2W1\n");
+  CHECK(testing::train_pipeline(c, {.ranks = 2, .micro_batches = 2, .steps = 4}, own) ==
+        testing::weights_of(
+            testing::train(c, {.micro_batches = 2, .steps = 4, .clip = false})[0].model));
 }
 
 TEST_CASE("parallel/training: one or two host threads per rank give the same bits") {

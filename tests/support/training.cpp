@@ -2,6 +2,7 @@
 #include "support/training.hpp"
 
 #include <cstddef>
+#include <utility>
 
 #include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/comm/collectives.hpp"
@@ -10,7 +11,9 @@
 #include "ashlar/nn/clip.hpp"
 #include "ashlar/nn/optimizer.hpp"
 #include "ashlar/nn/schedule.hpp"
+#include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/parallel/ddp.hpp"
+#include "ashlar/parallel/pipeline/execute.hpp"
 
 namespace ashlar::testing {
 
@@ -19,13 +22,14 @@ namespace {
 using integers = training_llama::integers;
 
 /// Counting sequences with strides that the model must notice: easy to learn.
-auto loss_of(const training_llama& model, std::uint64_t seed, std::uint64_t number) {
+std::pair<integers, integers> texts_of(std::int64_t vocab, std::uint64_t seed,
+                                       std::uint64_t number) {
   constexpr std::int64_t rows = 2;
   constexpr std::int64_t length = 12;
   std::vector<std::int32_t> in, out;
   for (std::int64_t r = 0; r < rows; ++r) {
     const auto bits = philox_block(seed, number * rows + static_cast<std::uint64_t>(r));
-    const auto vocabulary = static_cast<std::uint32_t>(model.config.vocab);
+    const auto vocabulary = static_cast<std::uint32_t>(vocab);
     std::uint32_t token = bits[0] % vocabulary;
     const std::uint32_t stride = 1 + bits[1] % 3;
     for (std::int64_t t = 0; t < length; ++t) {
@@ -34,8 +38,12 @@ auto loss_of(const training_llama& model, std::uint64_t seed, std::uint64_t numb
       out.push_back(static_cast<std::int32_t>(token));
     }
   }
-  return model.loss(from_values<integers>({rows, length}, in),
-                    from_values<integers>({rows * length}, out));
+  return {from_values<integers>({rows, length}, in), from_values<integers>({rows * length}, out)};
+}
+
+auto loss_of(const training_llama& model, std::uint64_t seed, std::uint64_t number) {
+  const auto [in, out] = texts_of(model.config.vocab, seed, number);
+  return model.loss(in, out);
 }
 
 template <class Algorithm>
@@ -48,9 +56,12 @@ training_result train_rank(const llama_config& c, const training_plan& plan,
   parallel::ddp ddp(model, endpoint,
                     parallel::ddp_options{.first_bucket_bytes = plan.bucket_bytes,
                                           .bucket_bytes = plan.bucket_bytes,
-                                          .micro_batches = plan.micro_batches},
+                                          .micro_batches = plan.micro_batches,
+                                          .zero = plan.zero},
                     Algorithm{});
-  nn::adamw optimizer(model, {.weight_decay = 0.1});
+  using optimizer_type = nn::adamw<training_llama::parameter>;
+  auto optimizer = plan.zero > 0 ? optimizer_type(ddp.pieces(), {.weight_decay = 0.1}, ddp.rule())
+                                 : optimizer_type(model, {.weight_decay = 0.1});
   const nn::warmup_cosine rate{.peak = 1e-2, .floor = 1e-3, .warmup = 3, .total = plan.steps};
   std::vector<float> losses;
   for (int step = 0; step < plan.steps; ++step) {
@@ -66,11 +77,37 @@ training_result train_rank(const llama_config& c, const training_plan& plan,
     }
     batch(plan.micro_batches - 1);
     ddp.finish();
-    nn::clip_grad_norm(model, 0.5);
+    if (plan.clip) {
+      nn::clip_grad_norm(model, 0.5);
+    }
     optimizer.step(rate(step));
+    if (plan.zero > 0) {
+      ddp.gather();
+    }
     nn::zero_grad(model);
   }
-  return {std::move(model), std::move(losses)};
+  std::size_t remembered = 0;
+  for (const auto& [name, x] : optimizer.state()) {
+    remembered += name.ends_with(".exp_avg") ? static_cast<std::size_t>(x.spec().size) : 0;
+  }
+  return {std::move(model), std::move(losses), remembered};
+}
+
+/// One stage of `stages`: the layers are divided evenly.
+training_llama::parameter through_stage(const training_llama& m, int stage, int stages,
+                                        const training_llama::parameter& input,
+                                        const std::pair<integers, integers>& texts) {
+  const auto layers = static_cast<int>(m.model.layers.size());
+  auto x = stage == 0 ? m.model.embed_tokens(texts.first) : input;
+  const auto positions = arange<integers>(texts.first.extent(1));
+  for (int i = layers * stage / stages; i < layers * (stage + 1) / stages; ++i) {
+    x = m.model.layers[static_cast<std::size_t>(i)](x, positions, m.config,
+                                                    models::detail::causal_attention);
+  }
+  return stage + 1 == stages
+             ? cross_entropy(m.lm_head(reshape(m.model.norm(x), shape{-1, m.config.dim})),
+                             texts.second)
+             : x;
 }
 
 }  // namespace
@@ -80,6 +117,47 @@ std::vector<training_result> train(const llama_config& c, const training_plan& p
     return plan.ordered ? train_rank<comm::ordered>(c, plan, endpoint)
                         : train_rank<comm::ring>(c, plan, endpoint);
   });
+}
+
+std::vector<float> train_pipeline(const llama_config& c, const training_plan& plan,
+                                  const parallel::pipeline::schedule& schedule) {
+  using parameter = training_llama::parameter;
+  const int stages = parallel::pipeline::validate(schedule).stages;
+  using part = std::vector<std::vector<float>>;  // by parameter; empty where another rank trains it
+  const auto parts = comm::run(plan.ranks, [&](comm::threads& endpoint) {
+    const chip::thread_limit limit(plan.threads);
+    auto model = training_llama::make(c, plan.seed);
+    nn::require_grad(model);
+    nn::adamw optimizer(model, {.weight_decay = 0.1});
+    const nn::warmup_cosine rate{.peak = 1e-2, .floor = 1e-3, .warmup = 3, .total = plan.steps};
+    std::vector<bool> trained;
+    for (int step = 0; step < plan.steps; ++step) {
+      parallel::pipeline::execute<parameter>(
+          schedule, endpoint, {2, 12, c.dim}, [&](int stage, int m, const parameter& input) {
+            const auto number = static_cast<std::uint64_t>(step * plan.micro_batches + m);
+            return through_stage(model, stage, stages, input, texts_of(c.vocab, plan.seed, number));
+          });
+      nn::scale_grad(model, 1.0 / plan.micro_batches);
+      trained.clear();
+      for (const auto& p : nn::parameters(model)) {
+        trained.push_back(static_cast<bool>(gradient(p)));
+      }
+      optimizer.step(rate(step));
+      nn::zero_grad(model);
+    }
+    part mine;
+    for (const auto& p : nn::parameters(model)) {
+      mine.push_back(trained[mine.size()] ? to_vector(p) : std::vector<float>{});
+    }
+    return mine;
+  });
+  std::vector<float> all;
+  for (std::size_t i = 0; i < parts[0].size(); ++i) {
+    for (const part& rank : parts) {
+      all.insert(all.end(), rank[i].begin(), rank[i].end());
+    }
+  }
+  return all;
 }
 
 }  // namespace ashlar::testing

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "ashlar/parallel/pipeline/schedule.hpp"
 #include "support/llama.hpp"
 
 /// Training of small models for tests, compiled once in `training.cpp`.
@@ -16,11 +17,14 @@ struct training_plan {
   std::uint64_t seed = 1;
   bool ordered = false;             ///< all-reduce in the order of ranks; otherwise in a ring
   std::size_t bucket_bytes = 4096;  ///< small, so that there are several
+  int zero = 0;                     ///< optimizer state (1) and gradients (2) in parts
+  bool clip = true;                 ///< by the norm, which parts add up in another order
 };
 
 struct training_result {
   training_llama model;
-  std::vector<float> losses;  ///< of each micro-batch on this rank
+  std::vector<float> losses;           ///< of each micro-batch on this rank
+  std::size_t optimizer_elements = 0;  ///< that this rank's optimizer remembers
 };
 
 /// Trains from `plan.seed` with AdamW, clipping and a schedule; what each rank ends with.
@@ -28,5 +32,10 @@ struct training_result {
 /// Global micro-batch `n` is a function of the seed and `n`; each step uses the next `ranks *
 /// micro_batches` of them, rank by rank.
 std::vector<training_result> train(const llama_config& c, const training_plan& plan);
+
+/// The same through a pipeline of `schedule`, with all of a step's micro-batches on every rank and
+/// without clipping: every parameter's elements, each from the rank that trains it.
+std::vector<float> train_pipeline(const llama_config& c, const training_plan& plan,
+                                  const parallel::pipeline::schedule& schedule);
 
 }  // namespace ashlar::testing

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <source_location>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,6 +18,7 @@
 #include "ashlar/comm/transport.hpp"
 #include "ashlar/fwd.hpp"
 #include "ashlar/nn/module.hpp"
+#include "ashlar/nn/optimizer.hpp"
 #include "ashlar/nn/parameter.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/parallel/detail/buckets.hpp"
@@ -34,6 +38,9 @@ struct ddp_options {
   std::size_t bucket_bytes = std::size_t{25} << 20;
   std::int64_t micro_batches = 1;  ///< per rank and step; all but the last under `no_sync`
   parallel::unused unused = parallel::unused::error;
+  /// How much of the training state is kept in parts, one per rank: 0 none of it, 1 the
+  /// optimizer's, 2 gradients too (a bucket's are dropped once it is reduced).
+  int zero = 0;
 };
 
 /// Data parallelism: each rank has the module and its own share of the batch, gradients are
@@ -50,6 +57,15 @@ struct ddp_options {
 /// same `n` micro-batches and then multiplies by `1 / n` (`nn::scale_grad`, or `ddp` on one rank
 /// with `micro_batches = n`). Losses are therefore means over a micro-batch, and all micro-batches
 /// are of one size.
+///
+/// With `options.zero` a rank's optimizer sees `pieces()`, this rank's part of every bucket, in
+/// place of the module; behind its step `gather()` gives every rank the new parameters:
+///
+///     nn::adamw optimizer(ddp.pieces(), options, ddp.rule());
+///     ... backward passes, ddp.finish(); optimizer.step(rate); ddp.gather();
+///
+/// A bucket is then reduce-scattered and not all-reduced: as many bytes are sent per step. The bits
+/// are those of the whole; the norm of gradients (`grad_norm`) is added up in another order.
 ///
 /// Requires: the endpoint outlives it; the module's tensors stay the same ones; every rank runs the
 ///           same backward passes.
@@ -78,6 +94,26 @@ class ddp {
 
   /// Forgets a backward pass that ended with an exception, on every rank alike.
   void reset() { state_->start(); }
+
+  /// This rank's part of the parameters, one tensor of one dimension for what it has of each, with
+  /// gradients once a step is reduced; none without `zero`. Made anew by nobody: they stay the
+  /// same.
+  [[nodiscard]] const std::vector<Parameter>& pieces() const { return state_->pieces; }
+  /// A group rule for an optimizer over `pieces()` that asks `rule` about the whole parameters.
+  template <nn::GroupRule Rule = nn::decay_matrices>
+  [[nodiscard]] auto rule(Rule whole = {}) const {
+    return [whole, of = state_->whole](std::string_view number, const tensor_spec&) {
+      std::size_t i = 0;
+      std::from_chars(number.data(), number.data() + number.size(), i);
+      return nn::parameter_group(whole(std::string_view(of[i].name), of[i].value.spec()));
+    };
+  }
+  /// Gives every rank the pieces of all, as parameters; then drops the gradients of both.
+  ///
+  /// Throws: what the transport throws.
+  void gather() { state_->gather(); }
+  /// The 2-norm of all gradients, from the pieces of all ranks, in double, rank by rank.
+  [[nodiscard]] double grad_norm() { return state_->grad_norm(); }
 
   /// Backward passes only accumulate for as long as the returned scope lives.
   class no_sync_scope {
@@ -121,12 +157,18 @@ class ddp {
     bool open = false;      // some gradient has arrived since the last step ended
     bool complete = false;  // the last step ended by itself
     int quiet = 0;
+    std::vector<Parameter> pieces;
+    std::vector<nn::named<Parameter>> whole;  // what each piece is a part of
 
     state(Endpoint& e, const ddp_options& o) : endpoint(e), options(o) {
       if (o.micro_batches < 1) {
         throw argument_error(
             "ashlar::parallel::ddp",
             "micro_batches is " + std::to_string(o.micro_batches) + "; it must be at least 1");
+      }
+      if (o.zero < 0 || o.zero > 2) {
+        throw argument_error("ashlar::parallel::ddp",
+                             "zero is " + std::to_string(o.zero) + "; it is 0, 1 or 2");
       }
       if (o.bucket_bytes == 0 || o.first_bucket_bytes == 0) {
         throw argument_error("ashlar::parallel::ddp", "a bucket of 0 bytes; give it some room");
@@ -145,7 +187,7 @@ class ddp {
           endpoint, all,
           {static_cast<std::int64_t>(options.first_bucket_bytes),
            static_cast<std::int64_t>(options.bucket_bytes), options.micro_batches,
-           static_cast<std::int64_t>(options.unused)});
+           static_cast<std::int64_t>(options.unused) * 4 + options.zero});
       for (const auto& p : all) {
         broadcast(p.value);
       }
@@ -163,6 +205,9 @@ class ddp {
         }
       }
       start();
+      if (options.zero > 0) {
+        cut();
+      }
       for (std::size_t i = 0; i < parameters.size(); ++i) {
         hooks.push_back(register_post_accumulate_grad_hook(
             parameters[i].value, [this, i](const Parameter&) { arrive(i); }));
@@ -245,19 +290,19 @@ class ddp {
 
     void reduce(const detail::bucket& b) {
       const no_grad off;
-      if (endpoint.size() > 1) {
-        std::size_t count = 0;
-        for (const std::size_t i : b.members) {
-          count += static_cast<std::size_t>(parameters[i].value.size());
+      const std::int64_t n = endpoint.size() * options.micro_batches;
+      if (endpoint.size() > 1 || options.zero > 0) {
+        walk(b, gradients, [](const Parameter& g, std::span<wire> at) { detail::read(g, at); });
+        const std::span<wire> all(staging);
+        if (options.zero > 0) {
+          keep_own(b, comm::reduce_scatter<Algorithm>(endpoint, all), n);
+          return;
         }
-        staging.resize(count);
-        walk(b, [](const Parameter& g, std::span<wire> at) { detail::read(g, at); });
-        comm::all_reduce<Algorithm>(endpoint, std::span<wire>(staging));
-        walk(b, [](const Parameter& g, std::span<wire> at) {
+        comm::all_reduce<Algorithm>(endpoint, all);
+        walk(b, gradients, [](const Parameter& g, std::span<wire> at) {
           detail::write(std::span<const wire>(at), g);
         });
       }
-      const std::int64_t n = endpoint.size() * options.micro_batches;
       if (n > 1) {
         for (const std::size_t i : b.members) {
           op_function<ops::scale>{}.in_place(gradient(parameters[i].value),
@@ -266,12 +311,113 @@ class ddp {
       }
     }
 
-    /// `f(gradient, its part of the staging buffer)` for a bucket's members.
-    template <class F>
-    void walk(const detail::bucket& b, const F& f) {
+    /// A bucket's reduced gradients, of which this rank has `own`, become its pieces' gradients, or
+    /// are added to them.
+    void keep_own(const detail::bucket& b, std::span<const wire> own, std::int64_t n) {
+      for (std::size_t i = b.first_piece; i < b.last_piece; ++i) {
+        const Parameter fresh = zeros<Parameter>(shape(pieces[i].shape()));
+        const auto count = static_cast<std::size_t>(fresh.size());
+        detail::write(own.first(count), fresh);
+        own = own.subspan(count);
+        if (n > 1) {
+          Parameter to = fresh;
+          op_function<ops::scale>{}.in_place(to, 1.0 / static_cast<double>(n), 0.0);
+        }
+        Parameter& g = gradient(pieces[i]);
+        if (g) {
+          op_function<ops::add>{}.in_place(g, fresh);
+        } else {
+          g = fresh;
+        }
+      }
+      if (options.zero > 1) {
+        for (const std::size_t i : b.members) {
+          gradient(parameters[i].value) = {};
+        }
+      }
+    }
+
+    /// Makes the pieces: this rank's chunk of every bucket, cut where parameters end.
+    void cut() {
+      const no_grad off;
+      for (detail::bucket& b : buckets) {
+        walk(b, values, [](const Parameter& p, std::span<wire> at) { detail::read(p, at); });
+        const comm::chunk own = comm::chunk_of(staging.size(), endpoint.size(), endpoint.rank());
+        b.first_piece = pieces.size();
+        std::size_t first = 0;
+        for (const std::size_t i : b.members) {
+          const std::size_t last = first + static_cast<std::size_t>(parameters[i].value.size());
+          const std::size_t from = std::max(first, own.first), to = std::min(last, own.last);
+          if (from < to) {
+            const Parameter piece = zeros<Parameter>({static_cast<std::int64_t>(to - from)});
+            detail::write(std::span<const wire>(staging).subspan(from, to - from), piece);
+            pieces.push_back(require_grad(piece));
+            whole.push_back(parameters[i]);
+          }
+          first = last;
+        }
+        b.last_piece = pieces.size();
+      }
+    }
+
+    void gather() {
+      const no_grad off;
+      for (const detail::bucket& b : buckets) {
+        staging.resize(size_of(b));
+        const std::span<wire> all(staging);
+        const comm::chunk own = comm::chunk_of(all.size(), endpoint.size(), endpoint.rank());
+        std::size_t first = own.first;
+        for (std::size_t i = b.first_piece; i < b.last_piece; ++i) {
+          const auto count = static_cast<std::size_t>(pieces[i].size());
+          detail::read(pieces[i], all.subspan(first, count));
+          gradient(pieces[i]) = {};
+          first += count;
+        }
+        if (options.zero > 0) {
+          comm::all_gather(endpoint, std::span<const wire>(all.subspan(own.first, own.size())),
+                           all);
+          walk(b, values, [](const Parameter& p, std::span<wire> at) {
+            detail::write(std::span<const wire>(at), p);
+          });
+        }
+        for (const std::size_t i : b.members) {
+          gradient(parameters[i].value) = {};
+        }
+      }
+    }
+
+    double grad_norm() {
+      double sum = 0;
+      for (const Parameter& piece : pieces) {
+        if (const Parameter& g = gradient(piece)) {
+          staging.resize(static_cast<std::size_t>(g.size()));
+          detail::read(g, std::span<wire>(staging));
+          for (const wire x : staging) {
+            sum += static_cast<double>(x) * static_cast<double>(x);
+          }
+        }
+      }
+      comm::all_reduce<comm::ordered>(endpoint, std::span<double>(&sum, 1));
+      return std::sqrt(sum);
+    }
+
+    [[nodiscard]] std::size_t size_of(const detail::bucket& b) const {
+      std::size_t count = 0;
+      for (const std::size_t i : b.members) {
+        count += static_cast<std::size_t>(parameters[i].value.size());
+      }
+      return count;
+    }
+    static const Parameter& values(const Parameter& p) { return p; }
+    static const Parameter& gradients(const Parameter& p) { return gradient(p); }
+
+    /// `f(tensor, its part of the staging buffer)` for what `of` gives of a bucket's members.
+    template <class Of, class F>
+    void walk(const detail::bucket& b, const Of& of, const F& f) {
+      staging.resize(size_of(b));
       std::size_t first = 0;
       for (const std::size_t i : b.members) {
-        const Parameter& g = gradient(parameters[i].value);
+        const Parameter& g = of(parameters[i].value);
         if (!g || !same_shape(g.spec(), parameters[i].value.spec())) {
           throw shape_error(
               "parallel::ddp", parameters[i].value.shape(),

@@ -7,8 +7,9 @@
 namespace ashlar::parallel::detail {
 
 struct bucket {
-  std::vector<std::size_t> members;  ///< numbers of parameters, highest first
-  std::size_t waiting = 0;           ///< members whose gradient has not arrived
+  std::vector<std::size_t> members;             ///< numbers of parameters, highest first
+  std::size_t waiting = 0;                      ///< members whose gradient has not arrived
+  std::size_t first_piece = 0, last_piece = 0;  ///< of this rank's part, where there are parts
 };
 
 /// Puts parameters of the given sizes into buckets from the last to the first.
