@@ -11,10 +11,13 @@
 #include <cstring>
 #include <random>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "ashlar/comm/checked.hpp"
 #include "ashlar/comm/collectives.hpp"
+#include "ashlar/comm/group.hpp"
 #include "ashlar/comm/threads.hpp"
 #include "laws/schedule.hpp"
 #include "laws/transport.hpp"
@@ -130,6 +133,46 @@ TEST_CASE("comm/mpi: who waits for a message that nobody sends is told so in tim
   comm::mpi on(MPI_COMM_WORLD, std::chrono::milliseconds(100));
   std::vector<std::byte> nothing(1);
   CHECK_THROWS_AS(on.recv((on.rank() + 1) % on.size(), nothing, 11), comm::timed_out);
+}
+
+TEST_CASE("comm/mpi: checked ranks name another collective, and who has joined none") {
+  comm::mpi on(MPI_COMM_WORLD, std::chrono::milliseconds(500));
+  comm::checked safe(on);
+  std::vector<float> data(8, 1.0F);
+  comm::all_reduce<comm::ring>(safe, std::span(data));
+  CHECK(data == std::vector<float>(8, static_cast<float>(on.size())));
+  const int last = on.size() - 1;
+  try {
+    on.rank() == last ? comm::all_reduce<comm::ring>(safe, std::span(data), comm::max)
+                      : comm::all_reduce<comm::ring>(safe, std::span(data), comm::sum);
+    FAIL("different operations");
+  } catch (const comm::collective_mismatch& e) {
+    CHECK(e.other_rank == (on.rank() == last ? 0 : last));
+    CHECK(std::string(e.other.op) == (on.rank() == last ? "sum" : "max"));
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (on.rank() != last) {  // the last rank does not come
+    try {
+      comm::barrier(safe);
+      FAIL("a barrier without the last rank");
+    } catch (const comm::collective_timed_out& e) {
+      CHECK(e.absent == std::vector<comm::rank_report>{{last, ""}});
+    }
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
+TEST_CASE("comm/mpi: a group split in two sums in both halves") {
+  comm::mpi on;
+  comm::group world(on);
+  auto half = world.split(on.rank() % 2);
+  std::vector<std::int32_t> data(100, on.rank());
+  comm::all_reduce<comm::rabenseifner>(half, std::span(data));
+  std::int32_t sum = 0;
+  for (int r = on.rank() % 2; r < on.size(); r += 2) {
+    sum += r;
+  }
+  CHECK(data == std::vector<std::int32_t>(100, sum));
 }
 
 TEST_CASE("comm/mpi: messages of one tag come in order, tags are apart, empty ones count") {
