@@ -4,6 +4,7 @@
 #include <ashlar/comm.hpp>
 #include <ashlar/kv.hpp>
 #include <ashlar/memory.hpp>
+#include <cstddef>
 #include <cstdio>
 #include <span>
 #include <vector>
@@ -71,10 +72,49 @@ void sums_over_ranks() {
   std::printf("the sum on every rank: %g %g %g %g\n", sums[0], sums[1], sums[2], sums[3]);
 }
 
+void which_all_reduce() {
+  // Eight nodes of four, a slow switch between them; nothing is sent.
+  const al::comm::network cluster{
+      al::comm::topology({{al::comm::wiring::full, 4, /*latency=*/1e-6, /*bandwidth=*/1e11},
+                          {al::comm::wiring::star, 8, 5e-6, 1e10}}),
+      /*overhead=*/1e-6};
+  for (const std::size_t count : {std::size_t{256}, std::size_t{16} << 20}) {
+    for (const auto& e : al::comm::rank_candidates(
+             cluster,
+             {al::comm::make_candidate("ring", al::comm::ring{}),
+              al::comm::make_candidate("double tree", al::comm::double_tree{}),
+              al::comm::make_candidate("nodes first", al::comm::hierarchical{4})},
+             count, sizeof(float))) {
+      std::printf("%zu bytes: %s %.1f us\n", count * sizeof(float), e.name.c_str(),
+                  e.seconds * 1e6);
+    }
+  }
+}
+
+void checked_before_it_runs() {
+  const auto half = [](int rank) {  // both send first, and receive only then
+    return al::comm::schedule(2, 0, [rank](int round, al::comm::round_steps& steps) {
+      using al::comm::verb;
+      steps.push_back({.does = round == 0 ? verb::send : verb::receive,
+                       .peer = 1 - rank,
+                       .from = {al::comm::place::data, 0},
+                       .to = {al::comm::place::data, 10},
+                       .count = 10});
+    });
+  };
+  try {
+    al::comm::check(2, half, [](int) { return al::comm::extents{.data = 20}; });
+  } catch (const al::comm::bad_schedule& e) {
+    std::printf("%s\n", e.what());
+  }
+}
+
 int main() {
   sequences_in_blocks();
   beginnings_that_come_again();
   beams_that_make_room();
   memory_kept_for_later();
   sums_over_ranks();
+  which_all_reduce();
+  checked_before_it_runs();
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +15,7 @@
 #include <random>
 #include <span>
 #include <stdexcept>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -263,7 +265,7 @@ TEST_CASE_TEMPLATE("comm/collectives: ranks that disagree about the size get a t
                                   std::vector<float> data(t.rank() == odd ? 8 : 7);
                                   comm::all_reduce<Algorithm>(t, std::span(data));
                                 }),
-                      comm::size_mismatch);
+                      comm::collective_mismatch);
     }
   }
 }
@@ -293,4 +295,161 @@ TEST_CASE("comm/reduce: a NaN passes through min and max from either side") {
   CHECK(std::isnan(comm::max(1.0F, nan)));
   CHECK(comm::sum(std::numeric_limits<std::int32_t>::max(), 1) ==
         std::numeric_limits<std::int32_t>::min());
+}
+
+TEST_CASE("comm/collectives: every algorithm over threads, all elements and operations") {
+  const auto results = comm::run(3, [](comm::threads& t) {
+    int wrong = 0;
+    const auto check = [&](auto how, auto op, auto element, double expected) {
+      using T = decltype(element);
+      std::vector<T> data(37, static_cast<T>(static_cast<float>(t.rank() + 1)));
+      comm::all_reduce(t, std::span(data), op, how);
+      for (const T x : data) {
+        wrong += static_cast<double>(x) == expected ? 0 : 1;
+      }
+    };
+    const auto each_op = [&](auto how, auto element) {
+      check(how, comm::sum, element, 6);
+      check(how, comm::prod, element, 6);
+      check(how, comm::min, element, 1);
+      check(how, comm::max, element, 3);
+      check(how, comm::avg, element, 2);
+    };
+    each_op(comm::ring{}, float{});
+    each_op(comm::ring{}, std::uint8_t{});
+    each_op(comm::recursive_doubling{}, std::int8_t{});
+    each_op(comm::recursive_doubling{}, double{});
+    each_op(comm::rabenseifner{}, ashlar::float16{});
+    each_op(comm::rabenseifner{}, std::int32_t{});
+    each_op(comm::double_tree{}, ashlar::bfloat16{});
+    each_op(comm::binomial{}, std::int64_t{});
+    each_op(comm::ordered{}, ashlar::float8_e4m3{});
+    each_op(comm::segmented_ring{64}, ashlar::float8_e5m2{});
+    check(comm::chain{64}, comm::sum, float{}, 6);
+    check(comm::hierarchical{2}, comm::sum, float{}, 6);
+    return wrong;
+  });
+  CHECK(results == std::vector<int>(3, 0));
+}
+
+TEST_CASE("comm/collectives: several are under way at once, on channels of their own") {
+  for (int p = 1; p <= 4; ++p) {
+    const auto right = comm::run(p, [p](comm::threads& t) {
+      constexpr int many = 5;
+      std::vector<std::vector<std::int32_t>> data;
+      std::vector<std::int32_t> all(static_cast<std::size_t>(p) * 3);
+      const comm::partition parts(all.size(), p);
+      for (std::size_t i = parts.at(t.rank()).first; i < parts.at(t.rank()).last; ++i) {
+        all[i] = t.rank() + 1;
+      }
+      for (int i = 0; i < many; ++i) {
+        data.emplace_back(1000, t.rank() + i);
+      }
+      std::vector<comm::work<comm::threads>> under_way;
+      for (int i = 0; i < many; ++i) {
+        under_way.push_back(comm::start_all_reduce<comm::ring>(
+            t, std::span(data[static_cast<std::size_t>(i)]), comm::sum, {}, i));
+      }
+      auto gathered = comm::start_all_gather(t, std::span(all), parts, comm::ring{}, many);
+      // Each rank asks in another order.
+      bool open = true;
+      while (open) {
+        open = !gathered.test();
+        for (int i = 0; i < many; ++i) {
+          auto& w = under_way[static_cast<std::size_t>((i + t.rank()) % many)];
+          open = !w.test() || open;
+        }
+      }
+      bool good = true;
+      for (int i = 0; i < many; ++i) {
+        good = good && data[static_cast<std::size_t>(i)] ==
+                           std::vector<std::int32_t>(1000, p * (p - 1) / 2 + p * i);
+      }
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        good = good && all[i] == static_cast<std::int32_t>(i / 3) + 1;
+      }
+      return good;
+    });
+    CHECK(right == std::vector<bool>(static_cast<std::size_t>(p), true));
+  }
+}
+
+TEST_CASE("comm/collectives: from one span to another, with parts of any size, and all to all") {
+  const auto right = comm::run(3, [](comm::threads& t) {
+    const std::vector<float> in(10, static_cast<float>(t.rank()));
+    std::vector<float> out(10);
+    comm::all_reduce<comm::ring>(t, std::span<const float>(in), std::span(out));
+    bool good = out == std::vector<float>(10, 3.0F);
+    const comm::partition parts(std::vector<std::size_t>{7, 0, 3});
+    std::vector<float> data = in;
+    const auto own = comm::reduce_scatter<comm::ring>(t, std::span(data), parts, comm::avg);
+    good = good && own.size() == parts.at(t.rank()).size();
+    for (const float x : own) {
+      good = good && x == 1.0F;
+    }
+    std::vector<float> root(5, static_cast<float>(t.rank() + 1));
+    comm::reduce(t, std::span(root), 1, comm::prod);
+    good = good && (t.rank() != 1 || root == std::vector<float>(5, 6.0F));
+    std::vector<std::int32_t> give(6, t.rank());
+    std::vector<std::int32_t> take(6);
+    comm::all_to_all(t, std::span<const std::int32_t>(give), std::span(take));
+    good = good && take == std::vector<std::int32_t>{0, 0, 1, 1, 2, 2};
+    comm::all_to_all(t, std::span<const std::int32_t>(give), std::span(take), comm::bruck{});
+    return good && take == std::vector<std::int32_t>{0, 0, 1, 1, 2, 2};
+  });
+  CHECK(right == std::vector<bool>(3, true));
+}
+
+TEST_CASE("comm/collectives: different collectives are named, as is who has not joined in time") {
+  CHECK_THROWS_AS(comm::run(2,
+                            [](comm::threads& t) {
+                              std::vector<float> data(8);
+                              if (t.rank() == 0) {
+                                comm::all_reduce(t, std::span(data), comm::sum);
+                              } else {
+                                comm::all_reduce(t, std::span(data), comm::max);
+                              }
+                            }),
+                  comm::collective_mismatch);
+  CHECK_THROWS_AS(comm::run(2,
+                            [](comm::threads& t) {  // as many bytes
+                              std::vector<float> f(8);
+                              std::vector<double> d(4);
+                              t.rank() == 0 ? comm::all_reduce<comm::ring>(t, std::span(f))
+                                            : comm::all_reduce<comm::ring>(t, std::span(d));
+                            }),
+                  comm::collective_mismatch);
+  std::string text;
+  CHECK_THROWS_AS(comm::run(
+                      3,
+                      [&text](comm::threads& t) {
+                        std::vector<float> data(8);
+                        if (t.rank() == 2) {
+                          std::vector<std::byte> nothing(1);
+                          try {
+                            t.recv(0, nothing,
+                                   3);  // waits for what nobody sends, and so does not join
+                          } catch (const comm::timed_out& e) {
+                            CHECK(e.peer == 0);
+                            throw;
+                          } catch (const comm::peer_failed&) {
+                          }
+                          return;
+                        }
+                        try {
+                          comm::all_reduce<comm::ring>(t, std::span(data));
+                        } catch (const comm::collective_timed_out& e) {
+                          if (t.rank() == 0) {
+                            text = e.what();
+                          }
+                          throw;
+                        }
+                      },
+                      std::chrono::milliseconds(200)),
+                  ashlar::error);
+  if (!text.empty()) {  // rank 2 may have been the first to give up
+    CHECK(text ==
+          "ashlar::comm: rank 0 waited in vain in all_reduce(sum, 8 float32, tag 32000); "
+          "rank 2 has not joined;");
+  }
 }

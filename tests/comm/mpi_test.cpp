@@ -1,19 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs as four processes, each of which checks what it sees.
+// Runs as several processes, each of which checks what it sees.
 #include "ashlar/comm/mpi.hpp"
 
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <random>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "ashlar/comm/checked.hpp"
 #include "ashlar/comm/collectives.hpp"
+#include "ashlar/comm/group.hpp"
 #include "ashlar/comm/threads.hpp"
+#include "laws/schedule.hpp"
 #include "laws/transport.hpp"
 
 namespace comm = ashlar::comm;
@@ -55,6 +61,118 @@ TEST_CASE_TEMPLATE("comm/mpi: processes give the bits that threads give", Algori
     });
     CHECK((n == 0 || std::memcmp(mine.data(), expected[0].data(), n * sizeof(float)) == 0));
   }
+}
+
+TEST_CASE("comm/mpi: every algorithm sends what it sends between threads, and gives its bits") {
+  comm::mpi on;
+  const std::size_t n = 5003;
+  const auto check = [&](auto how) {
+    comm::logged log(on);
+    auto mine = values(n, on.rank());
+    comm::all_reduce(log, std::span(mine), comm::sum, how);
+    const auto expected = comm::run(on.size(), [n, how](comm::threads& t) {
+      comm::logged noted(t);
+      auto x = values(n, t.rank());
+      comm::all_reduce(noted, std::span(x), comm::sum, how);
+      return std::pair(x, noted.messages());
+    });
+    const auto& [bits, messages] = expected[static_cast<std::size_t>(on.rank())];
+    CHECK(std::memcmp(mine.data(), bits.data(), n * sizeof(float)) == 0);
+    CHECK(log.messages() == messages);
+    // The simulated network's log: the same schedules, without transport.
+    std::vector<comm::schedule> plans;
+    std::vector<std::vector<float>> data;
+    for (int r = 0; r < on.size(); ++r) {
+      plans.push_back(how.all_reduce(comm::problem::even(on.size(), r, n, sizeof(float))));
+      data.push_back(values(n, r));
+    }
+    auto simulated =
+        ashlar::laws::run_all(plans, data, comm::reducer_of<float, comm::sum_op>).messages;
+    auto& own = simulated[static_cast<std::size_t>(on.rank())];
+    for (comm::message_record& m : own) {
+      m.tag = comm::tags::of(comm::collective::all_reduce, 0);
+    }
+    CHECK(own == messages);
+    CHECK(std::memcmp(data[0].data(), bits.data(), n * sizeof(float)) == 0);
+  };
+  check(comm::ring{});
+  check(comm::segmented_ring{4096});
+  check(comm::recursive_doubling{});
+  check(comm::rabenseifner{});
+  check(comm::binomial{});
+  check(comm::chain{4096});
+  check(comm::double_tree{4096});
+  check(comm::hierarchical{2});
+  check(comm::fixed_order<comm::recursive_doubling>{});
+}
+
+TEST_CASE("comm/mpi: collectives on different channels are under way at once") {
+  comm::mpi on;
+  std::vector<std::vector<std::int32_t>> data;
+  std::vector<comm::work<comm::mpi>> under_way;
+  for (int i = 0; i < 4; ++i) {
+    data.emplace_back(1000, on.rank() + i);
+  }
+  for (int i = 0; i < 4; ++i) {
+    under_way.push_back(comm::start_all_reduce<comm::ring>(
+        on, std::span(data[static_cast<std::size_t>(i)]), comm::sum, {}, i));
+  }
+  const int p = on.size();
+  for (int i = 0; i < 4; ++i) {
+    const auto at = static_cast<std::size_t>((i + on.rank()) % 4);
+    while (!under_way[at].test()) {
+      for (auto& w : under_way) {
+        w.test();
+      }
+    }
+    CHECK(data[at] == std::vector<std::int32_t>(1000, p * (p - 1) / 2 + p * static_cast<int>(at)));
+  }
+}
+
+TEST_CASE("comm/mpi: who waits for a message that nobody sends is told so in time") {
+  comm::mpi on(MPI_COMM_WORLD, std::chrono::milliseconds(100));
+  std::vector<std::byte> nothing(1);
+  CHECK_THROWS_AS(on.recv((on.rank() + 1) % on.size(), nothing, 11), comm::timed_out);
+}
+
+TEST_CASE("comm/mpi: checked ranks name another collective, and who has joined none") {
+  comm::mpi on(MPI_COMM_WORLD, std::chrono::milliseconds(500));
+  comm::checked safe(on);
+  std::vector<float> data(8, 1.0F);
+  comm::all_reduce<comm::ring>(safe, std::span(data));
+  CHECK(data == std::vector<float>(8, static_cast<float>(on.size())));
+  const int last = on.size() - 1;
+  try {
+    on.rank() == last ? comm::all_reduce<comm::ring>(safe, std::span(data), comm::max)
+                      : comm::all_reduce<comm::ring>(safe, std::span(data), comm::sum);
+    FAIL("different operations");
+  } catch (const comm::collective_mismatch& e) {
+    CHECK(e.other_rank == (on.rank() == last ? 0 : last));
+    CHECK(std::string(e.other.op) == (on.rank() == last ? "sum" : "max"));
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (on.rank() != last) {  // the last rank does not come
+    try {
+      comm::barrier(safe);
+      FAIL("a barrier without the last rank");
+    } catch (const comm::collective_timed_out& e) {
+      CHECK(e.absent == std::vector<comm::rank_report>{{last, ""}});
+    }
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+}
+
+TEST_CASE("comm/mpi: a group split in two sums in both halves") {
+  comm::mpi on;
+  comm::group world(on);
+  auto half = world.split(on.rank() % 2);
+  std::vector<std::int32_t> data(100, on.rank());
+  comm::all_reduce<comm::rabenseifner>(half, std::span(data));
+  std::int32_t sum = 0;
+  for (int r = on.rank() % 2; r < on.size(); r += 2) {
+    sum += r;
+  }
+  CHECK(data == std::vector<std::int32_t>(100, sum));
 }
 
 TEST_CASE("comm/mpi: messages of one tag come in order, tags are apart, empty ones count") {

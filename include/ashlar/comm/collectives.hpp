@@ -1,26 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
+#include "ashlar/comm/algorithms/doubling.hpp"
+#include "ashlar/comm/algorithms/exchange.hpp"
+#include "ashlar/comm/algorithms/ring.hpp"
+#include "ashlar/comm/algorithms/tree.hpp"
+#include "ashlar/comm/execute.hpp"
+#include "ashlar/comm/operation.hpp"
 #include "ashlar/comm/reduce.hpp"
+#include "ashlar/comm/schedule.hpp"
 #include "ashlar/comm/transport.hpp"
+#include "ashlar/core/dtype.hpp"
 #include "ashlar/core/error.hpp"
 
 namespace ashlar::comm {
 
 /// Tags of the collectives' messages; a program's own messages use 0 to 31999.
 ///
-/// No more than 32767, the least that MPI promises.
+/// Collectives of one kind on different channels may be under way at once. No more than 32767, the
+/// least that MPI promises.
 namespace tags {
-inline constexpr int reduce_scatter = 32000;
-inline constexpr int all_gather = 32001;
-inline constexpr int broadcast = 32002;
-inline constexpr int barrier = 32003;
+inline constexpr int first = 32000;
+inline constexpr int channels = 95;
+constexpr int of(collective c, int channel) { return first + channel * 8 + static_cast<int>(c); }
 }  // namespace tags
 
 namespace detail {
@@ -32,185 +43,236 @@ std::span<T> part(std::span<T> data, chunk c) {
 
 /// For queries in concepts only.
 struct any_transport {
+  struct request {};
   [[nodiscard]] int rank() const;
   [[nodiscard]] int size() const;
-  void send(int to, std::span<const std::byte> out, int tag);
-  void recv(int from, std::span<std::byte> in, int tag);
-  void sendrecv(int to, std::span<const std::byte> out, int from, std::span<std::byte> in, int tag);
+  request isend(int to, std::span<const std::byte> out, int tag);
+  request irecv(int from, std::span<std::byte> in, int tag);
+  bool test(request& r);
+  void wait(request& r);
 };
 
-/// `value` modulo `ranks`, for values down to `-ranks`.
-constexpr int wrap(int value, int ranks) { return (value + ranks) % ranks; }
-
-inline void check_chunk(const char* entity, std::size_t given, chunk own) {
-  if (given != own.size()) {
-    throw argument_error(entity, "this rank's chunk has " + std::to_string(given) +
-                                     " elements; chunk_of gives " + std::to_string(own.size()));
+inline void check_size(const char* entity, const char* what, std::size_t given,
+                       std::size_t wanted) {
+  if (given != wanted) {
+    throw argument_error(entity, std::string(what) + " has " + std::to_string(given) +
+                                     " elements; it must have " + std::to_string(wanted));
+  }
+}
+inline void check_root(const char* entity, int root, int ranks) {
+  if (root < 0 || root >= ranks) {
+    throw argument_error(entity, "there is no rank " + std::to_string(root) + " in a group of " +
+                                     std::to_string(ranks));
   }
 }
 
-/// Passes chunks on around the ring until every rank has all; rank `r` begins with chunk `r`.
-template <Transport Tr, Element T>
-void pass_around(Tr& t, std::span<T> data) {
-  const int p = t.size();
-  const int r = t.rank();
-  for (int step = 0; step < p - 1; ++step) {
-    const chunk out = chunk_of(data.size(), p, wrap(r - step, p));
-    const chunk in = chunk_of(data.size(), p, wrap(r - step - 1, p));
-    t.sendrecv(wrap(r + 1, p), std::as_bytes(part(data, out)), wrap(r - 1, p),
-               std::as_writable_bytes(part(data, in)), tags::all_gather);
+template <class Op>
+constexpr const char* op_name() {
+  return std::same_as<Op, sum_op>    ? "sum"
+         : std::same_as<Op, prod_op> ? "prod"
+         : std::same_as<Op, min_op>  ? "min"
+         : std::same_as<Op, max_op>  ? "max"
+         : std::same_as<Op, avg_op>  ? "avg"
+                                     : "user's operation";
+}
+
+template <class T>
+memory_of moving(std::span<T> data) {
+  return {nullptr, std::as_writable_bytes(data).data(), sizeof(T), nullptr, nullptr, {0, 0}};
+}
+
+template <Element T, class Op>
+memory_of reducing(std::span<T> data, chunk finished) {
+  memory_of m = moving(data);
+  m.reduce = reducer_of<T, Op>;
+  if constexpr (requires(const Op op, T x) { op.finish(x, 1); }) {
+    m.finish = [](std::byte* at, std::size_t n, int ranks) {
+      for (T& x : std::span(reinterpret_cast<T*>(at), n)) {
+        x = Op{}.finish(x, ranks);
+      }
+    };
+    m.finished = finished;
   }
+  return m;
+}
+
+template <class T>
+operation joined(collective c, std::size_t count, int channel, const char* op = "", int root = 0) {
+  return {c, count, dtype_of<T>, op, root, tags::of(c, channel)};
 }
 
 }  // namespace detail
 
-/// Waits until every rank has called it.
+/// A way to reduce: a value whose member gives one rank's schedule of an all-reduce.
 ///
-/// Cost: ceil(log2 p) empty messages per rank (dissemination).
-template <Transport Tr>
-void barrier(Tr& t) {
-  const int p = t.size();
-  for (int distance = 1; distance < p; distance *= 2) {
-    t.sendrecv((t.rank() + distance) % p, {}, detail::wrap(t.rank() - distance, p), {},
-               tags::barrier);
-  }
-}
-
-/// Copies `data` of rank `root` to every rank, in segments along the chain root, root + 1, ...
-///
-/// Requires: the same size on every rank.
-/// Throws: `argument_error` where there is no such root; what the transport throws.
-/// Cost:   each rank but the last sends n elements.
-template <Transport Tr, Element T>
-void broadcast(Tr& t, std::span<T> data, int root) {
-  const int p = t.size();
-  if (root < 0 || root >= p) {
-    throw argument_error("ashlar::comm::broadcast", "there is no rank " + std::to_string(root) +
-                                                        " in a group of " + std::to_string(p));
-  }
-  constexpr std::size_t segment = std::size_t{1} << 14;  // elements: hops overlap beyond this
-  const int place = detail::wrap(t.rank() - root, p);
-  std::size_t first = 0;
-  do {  // at least one message, so that sizes are compared even where one of them is 0
-    const auto piece = data.subspan(first, std::min(segment, data.size() - first));
-    if (place > 0) {
-      t.recv(detail::wrap(t.rank() - 1, p), std::as_writable_bytes(piece), tags::broadcast);
-    }
-    if (place < p - 1) {
-      t.send(detail::wrap(t.rank() + 1, p), std::as_bytes(piece), tags::broadcast);
-    }
-    first += piece.size();
-  } while (first < data.size());
-}
-
-/// Collects every rank's chunk: `all` is the same on every rank afterwards.
-///
-/// Shapes: `all` has n elements; `own` is this rank's `chunk_of(n, p, rank)` of them, and may be
-///         that part of `all` itself.
-/// Throws: `argument_error` where `own` has another size; what the transport throws.
-/// Cost:   p - 1 messages and about n (p - 1) / p elements sent per rank, around the ring.
-template <Transport Tr, Element T>
-void all_gather(Tr& t, std::span<const T> own, std::span<T> all) {
-  const chunk c = chunk_of(all.size(), t.size(), t.rank());
-  detail::check_chunk("ashlar::comm::all_gather", own.size(), c);
-  if (!own.empty() && own.data() != all.data() + c.first) {
-    std::ranges::copy(own, detail::part(all, c).begin());
-  }
-  detail::pass_around(t, all);
-}
-
-/// Reduction around the ring: a chunk visits every rank once and grows on its way.
-///
-/// Order of the reduction: chunk `c` begins at rank c + 1 and ends at rank c, so an element is
-/// `((x[c+1] op x[c+2]) op ...) op x[c]`, ranks modulo p. That is the same on every run, and on two
-/// ranks it is the order of `ordered`, bit for bit, since the operations are commutative. On more
-/// ranks the order depends on where an element lies; `ordered` is the one to compare with a sum
-/// over micro-batches on one rank.
-/// Source: bandwidth-optimal all-reduce (Patarasuk and Yuan, 2009).
-struct ring {
-  /// Reduces `data` over the ranks; afterwards this rank's chunk of it, `chunk_of(n, p, rank)`,
-  /// holds the result and the rest holds partial results.
-  ///
-  /// Cost: p - 1 messages and about n (p - 1) / p elements sent per rank; n / p elements of memory.
-  template <Transport Tr, Element T, ReduceOp Op = sum_op>
-  static void reduce_scatter(Tr& t, std::span<T> data, Op op = {}) {
-    const int p = t.size();
-    const int r = t.rank();
-    const auto arrived = std::make_unique_for_overwrite<T[]>(chunk_of(data.size(), p, 0).size());
-    for (int step = 0; step < p - 1; ++step) {
-      const auto out = detail::part(data, chunk_of(data.size(), p, detail::wrap(r - step - 1, p)));
-      const auto own = detail::part(data, chunk_of(data.size(), p, detail::wrap(r - step - 2, p)));
-      const auto in = std::span(arrived.get(), own.size());
-      t.sendrecv(detail::wrap(r + 1, p), std::as_bytes(out), detail::wrap(r - 1, p),
-                 std::as_writable_bytes(in), tags::reduce_scatter);
-      for (std::size_t i = 0; i < own.size(); ++i) {
-        own[i] = op(in[i], own[i]);
-      }
-    }
-  }
-};
-
-/// Reduction in order of rank: `((x[0] op x[1]) op x[2]) op ...` for every element, on any number
-/// of ranks: bit for bit what one rank gets that adds up the same parts one after the other.
-///
-/// Every rank gets its chunk from all others directly. It sends as many bytes as `ring`, in as many
-/// messages, but needs memory for n (p - 1) / p elements, and a network where any two ranks meet.
-struct ordered {
-  /// As `ring::reduce_scatter`; the rest of `data` keeps its values.
-  template <Transport Tr, Element T, ReduceOp Op = sum_op>
-  static void reduce_scatter(Tr& t, std::span<T> data, Op op = {}) {
-    const int p = t.size();
-    const int r = t.rank();
-    const auto own = detail::part(data, chunk_of(data.size(), p, r));
-    const std::size_t n = own.size();
-    const auto others = std::make_unique_for_overwrite<T[]>(n * static_cast<std::size_t>(p - 1));
-    const auto part_of = [&](int rank) {
-      return std::span(others.get() + n * static_cast<std::size_t>(rank < r ? rank : rank - 1), n);
-    };
-    for (int distance = 1; distance < p; ++distance) {
-      const int to = (r + distance) % p;
-      const int from = detail::wrap(r - distance, p);
-      t.sendrecv(to, std::as_bytes(detail::part(data, chunk_of(data.size(), p, to))), from,
-                 std::as_writable_bytes(part_of(from)), tags::reduce_scatter);
-    }
-    const auto result = r == 0 ? own : part_of(0);
-    for (int rank = 1; rank < p; ++rank) {
-      reduce_into(result, std::span<const T>(rank == r ? own : part_of(rank)), op);
-    }
-    if (r != 0) {
-      std::ranges::copy(result, own.begin());
-    }
-  }
-};
-
-/// A way to reduce, called with the same sizes on every rank: it leaves each rank's chunk of the
-/// result with that rank.
+/// Where it also has `reduce_scatter`, that leaves each rank's part of the result with that rank.
 template <class A>
-concept ReduceAlgorithm =
-    requires(detail::any_transport& t, std::span<float> f, std::span<std::int64_t> i) {
-      A::reduce_scatter(t, f, sum);
-      A::reduce_scatter(t, i, max);
-    };
+concept ReduceAlgorithm = std::copyable<A> && requires(const A a, const problem& q) {
+  { a.all_reduce(q) } -> std::same_as<schedule>;
+};
 
-/// Reduces `data` over the ranks; afterwards this rank's chunk holds the result.
+/// A collective under way: `test`, `wait`.
+template <class Tr>
+using work = running<Tr>;
+
+/// Begins an all-reduce on a channel of its own; see `all_reduce`.
 ///
-/// Returns: that chunk, a part of `data`; what the rest holds is up to the algorithm.
-/// Throws:  what the transport throws; `data` is then partly reduced.
+/// Requires: `data` lives until the work has ended. Work that began on one channel ends in the
+/// order
+///           in which it began.
 template <ReduceAlgorithm Algorithm = ordered, Transport Tr, Element T, ReduceOp Op = sum_op>
-std::span<T> reduce_scatter(Tr& t, std::span<T> data, Op op = {}) {
-  Algorithm::reduce_scatter(t, data, op);
-  return detail::part(data, chunk_of(data.size(), t.size(), t.rank()));
+[[nodiscard]] work<Tr> start_all_reduce(Tr& t, std::span<T> data, Op /*op*/ = {},
+                                        const Algorithm& how = {}, int channel = 0) {
+  const problem q = problem::even(t.size(), t.rank(), data.size(), sizeof(T));
+  return {t, how.all_reduce(q), detail::reducing<T, Op>(data, {0, data.size()}),
+          detail::joined<T>(collective::all_reduce, data.size(), channel, detail::op_name<Op>())};
 }
 
 /// Reduces `data` over the ranks; afterwards every rank holds the result, the same bits.
 ///
 /// Throws: what the transport throws, `size_mismatch` where ranks give different numbers of
 ///         elements; `data` is then partly reduced.
-/// Cost:   2 (p - 1) messages and about 2 n (p - 1) / p elements sent per rank.
+/// Cost:   that of the algorithm; for `ordered` and `ring`, 2 (p - 1) messages and about
+///         2 n (p - 1) / p elements sent per rank.
 template <ReduceAlgorithm Algorithm = ordered, Transport Tr, Element T, ReduceOp Op = sum_op>
-void all_reduce(Tr& t, std::span<T> data, Op op = {}) {
-  Algorithm::reduce_scatter(t, data, op);
-  detail::pass_around(t, data);
+void all_reduce(Tr& t, std::span<T> data, Op op = {}, const Algorithm& how = {}, int channel = 0) {
+  start_all_reduce<Algorithm>(t, data, op, how, channel).wait();
+}
+
+/// As above, from `in` to `out`, which are of one size and apart.
+template <ReduceAlgorithm Algorithm = ordered, Transport Tr, Element T, ReduceOp Op = sum_op>
+void all_reduce(Tr& t, std::span<const T> in, std::span<T> out, Op op = {},
+                const Algorithm& how = {}, int channel = 0) {
+  detail::check_size("ashlar::comm::all_reduce", "the result", out.size(), in.size());
+  std::ranges::copy(in, out.begin());
+  all_reduce<Algorithm>(t, out, op, how, channel);
+}
+
+/// Begins a reduce-scatter; see `reduce_scatter`.
+template <class Algorithm = ordered, Transport Tr, Element T, ReduceOp Op = sum_op>
+[[nodiscard]] work<Tr> start_reduce_scatter(Tr& t, std::span<T> data, const partition& parts,
+                                            Op /*op*/ = {}, const Algorithm& how = {},
+                                            int channel = 0) {
+  detail::check_size("ashlar::comm::reduce_scatter", "data", data.size(), parts.count());
+  problem q = problem::even(t.size(), t.rank(), data.size(), sizeof(T));
+  q.parts = parts;
+  return {
+      t, how.reduce_scatter(q), detail::reducing<T, Op>(data, parts.at(t.rank())),
+      detail::joined<T>(collective::reduce_scatter, data.size(), channel, detail::op_name<Op>())};
+}
+
+/// Reduces `data` over the ranks; afterwards this rank's chunk, `chunk_of(n, p, rank)`, holds the
+/// result. With a `partition`, this rank's part of that.
+///
+/// Returns: that chunk, a part of `data`; what the rest holds is up to the algorithm.
+/// Throws:  what the transport throws; `data` is then partly reduced.
+template <class Algorithm = ordered, Transport Tr, Element T, ReduceOp Op = sum_op>
+std::span<T> reduce_scatter(Tr& t, std::span<T> data, Op op = {}, const Algorithm& how = {},
+                            int channel = 0) {
+  return reduce_scatter<Algorithm>(t, data, partition(data.size(), t.size()), op, how, channel);
+}
+template <class Algorithm = ordered, Transport Tr, Element T, ReduceOp Op = sum_op>
+std::span<T> reduce_scatter(Tr& t, std::span<T> data, const partition& parts, Op op = {},
+                            const Algorithm& how = {}, int channel = 0) {
+  start_reduce_scatter<Algorithm>(t, data, parts, op, how, channel).wait();
+  return detail::part(data, parts.at(t.rank()));
+}
+
+/// Begins an all-gather of the parts that stand in `all` already; see `all_gather`.
+template <class Algorithm = ring, Transport Tr, Scalar T>
+[[nodiscard]] work<Tr> start_all_gather(Tr& t, std::span<T> all, const partition& parts,
+                                        const Algorithm& how = {}, int channel = 0) {
+  detail::check_size("ashlar::comm::all_gather", "the result", all.size(), parts.count());
+  problem q = problem::even(t.size(), t.rank(), all.size(), sizeof(T));
+  q.parts = parts;
+  return {t, how.all_gather(q), detail::moving(all),
+          detail::joined<T>(collective::all_gather, all.size(), channel)};
+}
+
+/// Collects every rank's chunk: `all` is the same on every rank afterwards.
+///
+/// Shapes: `all` has n elements; `own` is this rank's `chunk_of(n, p, rank)` of them, or its part
+/// of
+///         `parts`, and may be that part of `all` itself.
+/// Throws: `argument_error` where `own` has another size; what the transport throws.
+/// Cost:   that of the algorithm; about n (p - 1) / p elements sent per rank.
+template <class Algorithm = ring, Transport Tr, Scalar T>
+void all_gather(Tr& t, std::span<const T> own, std::span<T> all, const partition& parts,
+                const Algorithm& how = {}, int channel = 0) {
+  const chunk c = parts.at(t.rank());
+  detail::check_size("ashlar::comm::all_gather", "this rank's chunk", own.size(), c.size());
+  if (!own.empty() && own.data() != all.data() + c.first) {
+    std::ranges::copy(own, detail::part(all, c).begin());
+  }
+  start_all_gather(t, all, parts, how, channel).wait();
+}
+template <class Algorithm = ring, Transport Tr, Scalar T>
+void all_gather(Tr& t, std::span<const T> own, std::span<T> all, const Algorithm& how = {},
+                int channel = 0) {
+  all_gather(t, own, all, partition(all.size(), t.size()), how, channel);
+}
+
+/// Copies `data` of rank `root` to every rank.
+///
+/// Requires: the same size on every rank.
+/// Throws: `argument_error` where there is no such root; what the transport throws.
+/// Cost:   that of the algorithm; along the `chain`, each rank but the last sends n elements.
+template <class Algorithm = chain, Transport Tr, Scalar T>
+void broadcast(Tr& t, std::span<T> data, int root, const Algorithm& how = {}, int channel = 0) {
+  detail::check_root("ashlar::comm::broadcast", root, t.size());
+  const problem q = problem::even(t.size(), t.rank(), data.size(), sizeof(T), root);
+  execute(t, how.broadcast(q), detail::moving(data),
+          detail::joined<T>(collective::broadcast, data.size(), channel, "", root));
+}
+
+/// Reduces `data` over the ranks; afterwards rank `root` holds the result, the others' data is
+/// partly reduced.
+///
+/// Throws: as `broadcast`.
+template <class Algorithm = binomial, Transport Tr, Element T, ReduceOp Op = sum_op>
+void reduce(Tr& t, std::span<T> data, int root, Op /*op*/ = {}, const Algorithm& how = {},
+            int channel = 0) {
+  detail::check_root("ashlar::comm::reduce", root, t.size());
+  const problem q = problem::even(t.size(), t.rank(), data.size(), sizeof(T), root);
+  execute(t, how.reduce(q), detail::reducing<T, Op>(data, {0, t.rank() == root ? data.size() : 0}),
+          detail::joined<T>(collective::reduce, data.size(), channel, detail::op_name<Op>(), root));
+}
+
+/// Part `k` of `in` goes to rank `k`; part `k` of `out` comes from rank `k`.
+///
+/// Requires: what rank a sends to rank b is as long as what b expects of a; `in` and `out` are
+/// apart.
+///           `bruck` wants parts of one size.
+/// Throws:   `argument_error` where spans and parts differ; what the transport throws.
+template <class Algorithm = pairwise, Transport Tr, Scalar T>
+void all_to_all(Tr& t, std::span<const T> in, const partition& in_parts, std::span<T> out,
+                const partition& out_parts, const Algorithm& how = {}, int channel = 0) {
+  detail::check_size("ashlar::comm::all_to_all", "the input", in.size(), in_parts.count());
+  detail::check_size("ashlar::comm::all_to_all", "the result", out.size(), out_parts.count());
+  memory_of m = detail::moving(out);
+  m.input = std::as_bytes(in).data();
+  // What ranks send differs, so the count is not compared.
+  execute(t, how.all_to_all(exchange{t.size(), t.rank(), in_parts, out_parts}), m,
+          detail::joined<T>(collective::all_to_all, 0, channel));
+}
+/// As above, with equal parts: sizes that p divides.
+template <class Algorithm = pairwise, Transport Tr, Scalar T>
+void all_to_all(Tr& t, std::span<const T> in, std::span<T> out, const Algorithm& how = {},
+                int channel = 0) {
+  const auto p = static_cast<std::size_t>(t.size());
+  detail::check_size("ashlar::comm::all_to_all", "the input", in.size(), out.size());
+  detail::check_size("ashlar::comm::all_to_all", "the input", in.size(), in.size() / p * p);
+  const partition parts(in.size(), t.size());
+  all_to_all(t, in, parts, out, parts, how, channel);
+}
+
+/// Waits until every rank has called it.
+///
+/// Cost: ceil(log2 p) empty messages per rank.
+template <Transport Tr>
+void barrier(Tr& t, int channel = 0) {
+  execute(t, dissemination{}.barrier(problem::even(t.size(), t.rank(), 0, 1)), memory_of{},
+          detail::joined<std::uint8_t>(collective::barrier, 0, channel));
 }
 
 }  // namespace ashlar::comm

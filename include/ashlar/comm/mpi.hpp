@@ -3,6 +3,7 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <source_location>
 #include <span>
@@ -75,14 +76,17 @@ class mpi_session {
 
 /// One process of a communicator. Models `Transport`.
 ///
-/// Works in a copy of the communicator, so that its messages meet nobody else's.
+/// Works in a copy of the communicator, so that its messages meet nobody else's. Messages move
+/// while somebody is in `test` or `wait`.
 /// Throws: `argument_error` where a peer does not exist or a tag is out of MPI's range;
 ///         `size_mismatch` on the receiver's side, which has then taken the message away;
-///         `mpi_error`. An MPI that loses a rank usually ends the others, too.
-class mpi {
+///         `timed_out`; `mpi_error`. An MPI that loses a rank usually ends the others, too.
+class mpi : public blocking<mpi> {
  public:
   /// Requires: a `mpi_session`; every rank of `of` calls this at the same place of its program.
-  explicit mpi(MPI_Comm of = MPI_COMM_WORLD) {
+  /// With a `timeout` other than 0, whoever waits longer gets `timed_out`.
+  explicit mpi(MPI_Comm of = MPI_COMM_WORLD, std::chrono::duration<double> timeout = {})
+      : timeout_(timeout) {
     detail::expect_mpi(MPI_Comm_dup(of, &comm_), "MPI_Comm_dup");
     detail::expect_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN),
                        "MPI_Comm_set_errhandler");
@@ -104,70 +108,140 @@ class mpi {
       : comm_(std::exchange(other.comm_, MPI_COMM_NULL)),
         rank_(other.rank_),
         size_(other.size_),
-        most_tag_(other.most_tag_) {}
+        most_tag_(other.most_tag_),
+        timeout_(other.timeout_) {}
   mpi& operator=(mpi&&) = delete;
 
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
 
-  void send(int to, std::span<const std::byte> out, int tag) {
-    check(to, tag);
-    each_part(out, [&](std::span<const std::byte> part) {
-      detail::expect_mpi(MPI_Send(part.data(), count(part), MPI_BYTE, to, tag, comm_), "MPI_Send");
+  /// A message under way, in parts of 1 GiB: MPI counts in `int`.
+  class request {
+   public:
+    request() = default;
+    request(request&&) = default;
+    request& operator=(request&& other) noexcept {
+      withdraw();
+      parts_ = std::move(other.parts_);
+      description_ = other.description_;
+      return *this;
+    }
+    ~request() { withdraw(); }
+
+   private:
+    friend class mpi;
+    /// What is still under way is cancelled; a send whose receiver never comes is left to MPI.
+    void withdraw() noexcept {
+      for (MPI_Request& part : parts_) {
+        if (part != MPI_REQUEST_NULL) {
+          if (!description_.sends) {
+            MPI_Cancel(&part);
+          }
+          MPI_Request_free(&part);
+        }
+      }
+      parts_.clear();
+    }
+
+    struct {
+      int peer = -1;
+      int tag = 0;
+      bool sends = false;
+      std::size_t size = 0;
+    } description_;
+    std::vector<MPI_Request> parts_;
+  };
+
+  request isend(int to, std::span<const std::byte> out, int tag) {
+    return start(to, tag, true, out, [&](std::span<const std::byte> part, MPI_Request* r) {
+      detail::expect_mpi(MPI_Isend(part.data(), count(part), MPI_BYTE, to, tag, comm_, r),
+                         "MPI_Isend");
+    });
+  }
+  request irecv(int from, std::span<std::byte> in, int tag) {
+    return start(from, tag, false, in, [&](std::span<std::byte> part, MPI_Request* r) {
+      detail::expect_mpi(MPI_Irecv(part.data(), count(part), MPI_BYTE, from, tag, comm_, r),
+                         "MPI_Irecv");
     });
   }
 
-  void recv(int from, std::span<std::byte> in, int tag) {
-    check(from, tag);
-    each_part(in, [&](std::span<std::byte> part) { receive(from, part, tag); });
-  }
-
-  /// Sends and receives at once. Requires: `in` and `out` do not overlap.
-  void sendrecv(int to, std::span<const std::byte> out, int from, std::span<std::byte> in,
-                int tag) {
-    check(to, tag);
-    check(from, tag);
-    while (true) {
-      const auto part = out.first(std::min(out.size(), most_at_once));
-      const auto place = in.first(std::min(in.size(), most_at_once));
-      out = out.subspan(part.size());
-      in = in.subspan(place.size());
-      pending sent(part, to, tag, comm_);
-      receive(from, place, tag);
-      sent.wait();
-      if (out.empty() || in.empty()) {
-        break;
+  bool test(request& r) {
+    for (MPI_Request& part : r.parts_) {
+      int ended = 0;
+      MPI_Status status{};
+      const bool pending = part != MPI_REQUEST_NULL;
+      const int code = MPI_Test(&part, &ended, &status);
+      if (code == MPI_SUCCESS && ended == 0) {
+        return false;
+      }
+      if (pending) {
+        judge(r, part, code, status);
       }
     }
-    if (!out.empty()) {
-      send(to, out, tag);
+    return true;
+  }
+
+  void wait(request& r) {
+    if (timeout_.count() > 0) {
+      const auto began = std::chrono::steady_clock::now();
+      while (!test(r)) {
+        if (std::chrono::steady_clock::now() - began > timeout_) {
+          throw timed_out(rank_, r.description_.peer, r.description_.tag, r.description_.sends,
+                          timeout_.count());
+        }
+      }
+      return;
     }
-    if (!in.empty()) {
-      recv(from, in, tag);
+    for (MPI_Request& part : r.parts_) {
+      if (part != MPI_REQUEST_NULL) {
+        MPI_Status status{};
+        const int code = MPI_Wait(&part, &status);
+        judge(r, part, code, status);
+      }
     }
   }
 
  private:
-  /// MPI counts in `int`: longer messages go in parts, which both sides cut alike.
   static constexpr std::size_t most_at_once = std::size_t{1} << 30;
 
-  /// A message under way; MPI may read its memory until `wait`.
-  class pending {
-   public:
-    pending(std::span<const std::byte> part, int to, int tag, MPI_Comm comm) {
-      detail::expect_mpi(MPI_Isend(part.data(), count(part), MPI_BYTE, to, tag, comm, &request_),
-                         "MPI_Isend");
-    }
-    pending(const pending&) = delete;
-    pending& operator=(const pending&) = delete;
-    ~pending() { MPI_Wait(&request_, MPI_STATUS_IGNORE); }
-    void wait() { detail::expect_mpi(MPI_Wait(&request_, MPI_STATUS_IGNORE), "MPI_Wait"); }
-
-   private:
-    MPI_Request request_ = MPI_REQUEST_NULL;
-  };
-
   static int count(std::span<const std::byte> part) { return static_cast<int>(part.size()); }
+
+  /// Once where there are no bytes: an empty message is a message.
+  template <class Bytes, class F>
+  request start(int peer, int tag, bool sends, Bytes bytes, const F& f) {
+    check(peer, tag);
+    request r;
+    r.description_ = {peer, tag, sends, bytes.size()};
+    do {
+      const auto part = bytes.first(std::min(bytes.size(), most_at_once));
+      bytes = bytes.subspan(part.size());
+      r.parts_.push_back(MPI_REQUEST_NULL);
+      f(part, &r.parts_.back());
+    } while (!bytes.empty());
+    return r;
+  }
+
+  /// Looks at a part that has ended. A message that was too long is cut off by MPI, which says how
+  /// long it was.
+  void judge(const request& r, const MPI_Request& part, int code, const MPI_Status& status) const {
+    if (code != MPI_SUCCESS) {
+      int sort = code;
+      MPI_Error_class(code, &sort);
+      if (sort != MPI_ERR_TRUNCATE) {
+        throw mpi_error(code, "MPI_Wait");
+      }
+    }
+    if (!r.description_.sends) {
+      int length = 0;
+      detail::expect_mpi(MPI_Get_count(&status, MPI_BYTE, &length), "MPI_Get_count");
+      const auto before = static_cast<std::size_t>(&part - r.parts_.data()) * most_at_once;
+      const std::size_t expected = std::min(r.description_.size - before, most_at_once);
+      if (static_cast<std::size_t>(length) != expected || code != MPI_SUCCESS) {
+        throw size_mismatch(r.description_.peer, rank_, r.description_.tag,
+                            before + static_cast<std::size_t>(length), r.description_.size);
+      }
+    }
+  }
 
   void check(int peer, int tag) const {
     if (peer < 0 || peer >= size_) {
@@ -181,38 +255,11 @@ class mpi {
     }
   }
 
-  /// Calls `f` for each part; once where there are no bytes: an empty message is a message.
-  template <class Bytes, class F>
-  static void each_part(Bytes bytes, const F& f) {
-    do {
-      const auto part = bytes.first(std::min(bytes.size(), most_at_once));
-      bytes = bytes.subspan(part.size());
-      f(part);
-    } while (!bytes.empty());
-  }
-
-  /// The length is asked for first, so that a message that is too long does no harm.
-  void receive(int from, std::span<std::byte> in, int tag) {
-    MPI_Message message = MPI_MESSAGE_NULL;
-    MPI_Status status{};
-    detail::expect_mpi(MPI_Mprobe(from, tag, comm_, &message, &status), "MPI_Mprobe");
-    int length = 0;
-    detail::expect_mpi(MPI_Get_count(&status, MPI_BYTE, &length), "MPI_Get_count");
-    const auto sent = static_cast<std::size_t>(length);
-    if (sent != in.size()) {
-      std::vector<std::byte> unwanted(sent);
-      detail::expect_mpi(MPI_Mrecv(unwanted.data(), length, MPI_BYTE, &message, MPI_STATUS_IGNORE),
-                         "MPI_Mrecv");
-      throw size_mismatch(from, rank_, tag, sent, in.size());
-    }
-    detail::expect_mpi(MPI_Mrecv(in.data(), length, MPI_BYTE, &message, MPI_STATUS_IGNORE),
-                       "MPI_Mrecv");
-  }
-
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0;
   int size_ = 1;
   int most_tag_ = 0;
+  std::chrono::duration<double> timeout_;
 };
 
 }  // namespace ashlar::comm

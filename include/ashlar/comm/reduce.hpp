@@ -3,15 +3,15 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <span>
 #include <type_traits>
+
+#include "ashlar/core/dtype.hpp"
 
 namespace ashlar::comm {
 
-/// What collectives reduce.
+/// What collectives reduce: every element type of the library but `bool`.
 template <class T>
-concept Element = std::same_as<T, float> || std::same_as<T, double> ||
-                  std::same_as<T, std::int32_t> || std::same_as<T, std::int64_t>;
+concept Element = Scalar<T> && !std::same_as<T, bool>;
 
 /// A commutative operation on two elements.
 template <class Op>
@@ -20,16 +20,46 @@ concept ReduceOp = requires(const Op op, float f, std::int64_t i) {
   { op(i, i) } -> std::same_as<std::int64_t>;
 };
 
-/// Integers wrap around.
+namespace detail {
+/// An operation on whole numbers that wraps around, or one in `compute_type<T>`, rounded to `T`.
+template <Element T, class F>
+constexpr T in_element(T a, T b, F f) {
+  if constexpr (std::integral<T>) {
+    using bits = std::uint64_t;  // no operand is promoted to a signed type
+    return static_cast<T>(f(static_cast<bits>(a), static_cast<bits>(b)));
+  } else {
+    using wide = compute_type<T>;
+    return static_cast<T>(f(static_cast<wide>(a), static_cast<wide>(b)));
+  }
+}
+}  // namespace detail
+
+/// Integers wrap around; elements of 8 and 16 bits are rounded after every addition.
 struct sum_op {
   template <Element T>
   constexpr T operator()(T a, T b) const {
-    if constexpr (std::integral<T>) {
-      using bits = std::make_unsigned_t<T>;
-      return static_cast<T>(static_cast<bits>(a) + static_cast<bits>(b));
-    } else {
-      return a + b;
-    }
+    return detail::in_element(a, b, [](auto x, auto y) { return x + y; });
+  }
+};
+
+/// As `sum_op`.
+struct prod_op {
+  template <Element T>
+  constexpr T operator()(T a, T b) const {
+    return detail::in_element(a, b, [](auto x, auto y) { return x * y; });
+  }
+};
+
+/// The sum, divided by the number of ranks at the end; integers are cut off towards 0.
+struct avg_op {
+  template <Element T>
+  constexpr T operator()(T a, T b) const {
+    return sum_op{}(a, b);
+  }
+  template <Element T>
+  constexpr T finish(T sum, int ranks) const {
+    using wide = std::conditional_t<std::integral<T>, std::int64_t, compute_type<T>>;
+    return static_cast<T>(static_cast<wide>(sum) / static_cast<wide>(ranks));
   }
 };
 
@@ -50,16 +80,28 @@ struct max_op {
 };
 
 inline constexpr sum_op sum{};
+inline constexpr prod_op prod{};
+inline constexpr avg_op avg{};
 inline constexpr min_op min{};
 inline constexpr max_op max{};
 
-/// `into[i] = op(into[i], from[i])`. Requires: equal sizes.
+/// `into[i] = op(left[i], right[i])` for `n` elements of a type that only it knows.
+///
+/// `into` may be `left` or `right`, and is apart from them else.
+using reducer = void (*)(std::byte* into, const std::byte* left, const std::byte* right,
+                         std::size_t n);
+
 template <Element T, ReduceOp Op>
-void reduce_into(std::span<T> into, std::span<const T> from, Op op) {
-  for (std::size_t i = 0; i < into.size(); ++i) {
-    into[i] = op(into[i], from[i]);
-  }
-}
+inline constexpr reducer reducer_of =
+    [](std::byte* into, const std::byte* left, const std::byte* right, std::size_t n) {
+      const Op op{};
+      auto* const to = reinterpret_cast<T*>(into);
+      const auto* const a = reinterpret_cast<const T*>(left);
+      const auto* const b = reinterpret_cast<const T*>(right);
+      for (std::size_t i = 0; i < n; ++i) {
+        to[i] = op(a[i], b[i]);
+      }
+    };
 
 /// Rank `rank`'s share of `count` elements, as `[first, last)`.
 ///

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <concepts>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <exception>
-#include <list>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -16,6 +19,8 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/comm/operation.hpp"
+#include "ashlar/comm/recorder.hpp"
 #include "ashlar/comm/transport.hpp"
 #include "ashlar/core/error.hpp"
 
@@ -23,16 +28,85 @@ namespace ashlar::comm {
 
 class threads;
 
+namespace detail {
+
+/// Held for a few instructions only.
+class spin_lock {
+ public:
+  void lock() {
+    for (int i = 0; taken_.test_and_set(std::memory_order_acquire); ++i) {
+      if (i > 100) {
+        std::this_thread::yield();
+      }
+    }
+  }
+  void unlock() { taken_.clear(std::memory_order_release); }
+
+ private:
+  std::atomic_flag taken_;
+};
+
+/// Where the threads of a rank sleep until one of its messages changes.
+struct doorbell {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::atomic<int> sleeping = 0;
+
+  void ring() {
+    if (sleeping.load() > 0) {
+      // The lock makes sure that nobody is between looking and falling asleep.
+      { const std::lock_guard lock(mutex); }
+      changed.notify_all();
+    }
+  }
+};
+
+struct mailbox;
+
+/// One side of a message.
+struct posting {
+  enum class state : std::uint8_t {
+    open,     // nobody has met it
+    met,      // it has a partner
+    reading,  // the receiver reads the sender's memory
+    done,
+    refused  // the sizes differ
+  };
+  mailbox* box = nullptr;
+  int peer = -1;
+  int tag = 0;
+  bool sends = false;
+  bool borrows = false;  // receives without a place
+  std::span<const std::byte> out;
+  std::byte* in = nullptr;
+  std::size_t size = 0;  // of the place; where a send was refused, of its receiver's
+  posting* partner = nullptr;
+  std::atomic<state> now = state::open;
+};
+
+/// Between one sender and one receiver: what has not met, in the order in which it came.
+struct mailbox {
+  spin_lock lock;
+  std::vector<posting*> open;
+};
+
+}  // namespace detail
+
 /// The ranks of one process: one mailbox for every ordered pair of them.
 ///
 /// A message is copied once, by its receiver, straight from the sender's memory into its own; the
-/// sender waits for that.
+/// sender waits for that. Who waits looks for a while, then sleeps.
 class thread_group {
  public:
+  /// With a `timeout` other than 0, whoever waits longer gets `timed_out`.
   /// Throws: `argument_error` where `ranks` is not positive.
-  explicit thread_group(int ranks)
+  explicit thread_group(int ranks, std::chrono::duration<double> timeout = {})
       : ranks_(ranks),
+        timeout_(timeout),
+        looks_(ranks <= static_cast<int>(std::thread::hardware_concurrency()) ? 4000 : 50),
         boxes_(ranks > 0 ? static_cast<std::size_t>(ranks) * static_cast<std::size_t>(ranks) : 0),
+        recorders_(ranks > 0 ? static_cast<std::size_t>(ranks) : 0),
+        bells_(ranks > 0 ? static_cast<std::size_t>(ranks) : 0),
         gone_(ranks > 0 ? static_cast<std::size_t>(ranks) : 0) {
     if (ranks <= 0) {
       throw argument_error(
@@ -44,6 +118,11 @@ class thread_group {
   thread_group& operator=(const thread_group&) = delete;
 
   [[nodiscard]] int size() const { return ranks_; }
+
+  /// What a rank has joined lately. Throws: `argument_error` where there is no such rank.
+  [[nodiscard]] const flight_recorder& recorder(int rank) const {
+    return recorders_[check("ashlar::comm::thread_group::recorder", rank)];
+  }
 
   /// The endpoint of one rank. Throws: `argument_error` where there is no such rank.
   [[nodiscard]] threads endpoint(int rank);
@@ -67,19 +146,6 @@ class thread_group {
  private:
   friend class threads;
 
-  enum class state { posted, taken, refused };
-  struct envelope {
-    std::span<const std::byte> bytes;
-    int tag;
-    state now = state::posted;
-    std::size_t expected = 0;  // where refused
-  };
-  struct mailbox {
-    std::mutex mutex;
-    std::condition_variable changed;
-    std::list<envelope*> posted;
-  };
-
   std::size_t check(const char* entity, int rank) const {
     if (rank < 0 || rank >= ranks_) {
       throw argument_error(entity, "there is no rank " + std::to_string(rank) + " in a group of " +
@@ -87,15 +153,14 @@ class thread_group {
     }
     return static_cast<std::size_t>(rank);
   }
-  mailbox& box(int from, int to) {
+  detail::mailbox& box(int from, int to) {
     return boxes_[check("ashlar::comm::threads", from) * static_cast<std::size_t>(ranks_) +
                   check("ashlar::comm::threads", to)];
   }
+  detail::doorbell& bell(int rank) { return bells_[static_cast<std::size_t>(rank)]; }
   void wake_all() {
-    for (mailbox& b : boxes_) {
-      // The lock makes sure that nobody is between looking at the flags and falling asleep.
-      { const std::lock_guard lock(b.mutex); }
-      b.changed.notify_all();
+    for (detail::doorbell& b : bells_) {
+      b.ring();
     }
   }
   /// Returns: whom `peer`'s partner waits for in vain, or -1.
@@ -105,19 +170,47 @@ class thread_group {
   }
 
   int ranks_;
-  std::vector<mailbox> boxes_;  // [from * ranks + to]
+  std::chrono::duration<double> timeout_;
+  int looks_;                           // before falling asleep
+  std::vector<detail::mailbox> boxes_;  // [from * ranks + to]
+  std::vector<flight_recorder> recorders_;
+  std::vector<detail::doorbell> bells_;
   std::vector<std::atomic<bool>> gone_;
   std::atomic<int> failed_ = -1;
 };
 
-/// One rank of a `thread_group`. Models `Transport`.
+/// One rank of a `thread_group`. Models `LendingTransport`.
 ///
 /// `send` returns once the receiver has the message, so two ranks that both `send` first wait for
 /// ever: such pairs use `sendrecv`. Several threads may use one rank at once with different tags.
-/// Throws: `size_mismatch` (the group stays usable), `peer_failed`, and `argument_error` where a
-/// peer does not exist.
-class threads {
+/// Throws: `size_mismatch` (the group stays usable), `peer_failed`, `timed_out`, and
+/// `argument_error` where a peer does not exist.
+class threads : public blocking<threads> {
+  using posting = detail::posting;
+  using state = detail::posting::state;
+
  public:
+  /// A message under way. Requires: it ends before its group.
+  class request {
+   public:
+    request() = default;
+    request(request&&) = default;
+    request& operator=(request&& other) noexcept {
+      withdraw();
+      side_ = std::move(other.side_);
+      bell_ = other.bell_;
+      return *this;
+    }
+    ~request() { withdraw(); }
+
+   private:
+    friend class threads;
+    void withdraw() noexcept;
+
+    std::unique_ptr<posting> side_;
+    detail::doorbell* bell_ = nullptr;  // the peer's
+  };
+
   threads(thread_group& group, int rank) : group_(&group), rank_(rank) {
     group.check("ashlar::comm::threads", rank);
   }
@@ -125,106 +218,236 @@ class threads {
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return group_->size(); }
 
-  void send(int to, std::span<const std::byte> out, int tag) {
-    outgoing message(*this, to, out, tag);
-    message.wait();
+  request isend(int to, std::span<const std::byte> out, int tag) {
+    request r = make(group_->box(rank_, to), to, tag);
+    r.side_->sends = true;
+    r.side_->out = out;
+    post(r);
+    return r;
+  }
+  request irecv(int from, std::span<std::byte> in, int tag) {
+    request r = make(group_->box(from, rank_), from, tag);
+    r.side_->in = in.data();
+    r.side_->size = in.size();
+    post(r);
+    return r;
+  }
+  /// Receives without a place: see `LendingTransport`.
+  request iborrow(int from, std::size_t bytes, int tag) {
+    request r = make(group_->box(from, rank_), from, tag);
+    r.side_->size = bytes;
+    r.side_->borrows = true;
+    post(r);
+    return r;
   }
 
-  void recv(int from, std::span<std::byte> in, int tag) {
-    thread_group::mailbox& box = group_->box(from, rank_);
-    std::unique_lock lock(box.mutex);
-    auto at = box.posted.end();
-    while ((at = find(box, tag)) == box.posted.end()) {
-      throw_if_lost(from);
-      box.changed.wait(lock);
+  /// Returns: whether the message has ended, or, of a borrowed one, is there.
+  bool test(request& r) {
+    if (advance(r)) {
+      return true;
     }
-    thread_group::envelope& message = **at;
-    box.posted.erase(at);
-    const std::size_t sent = message.bytes.size();
-    if (sent == in.size()) {
-      if (sent != 0) {
-        std::memcpy(in.data(), message.bytes.data(), sent);
+    if (const int failed = group_->lost(r.side_->peer); failed >= 0) {
+      if (advance(r)) {  // it ended before its peer left
+        return true;
       }
-      message.now = thread_group::state::taken;
-    } else {
-      message.expected = in.size();
-      message.now = thread_group::state::refused;
+      throw peer_failed(rank_, failed);
     }
-    box.changed.notify_all();  // under the lock: afterwards the sender may destroy the message
-    if (sent != in.size()) {
-      throw size_mismatch(from, rank_, tag, sent, in.size());
+    return false;
+  }
+
+  void wait(request& r) {
+    for (int i = 0; i < group_->looks_; ++i) {
+      if (advance(r)) {
+        return;
+      }
+      if (i % 64 == 63) {
+        std::this_thread::yield();
+      }
+    }
+    detail::doorbell& bell = group_->bell(rank_);
+    const auto limit =
+        std::chrono::system_clock::now() +
+        std::chrono::duration_cast<std::chrono::system_clock::duration>(group_->timeout_);
+    const struct sleeper {
+      explicit sleeper(std::atomic<int>& n) : count(n) { ++count; }
+      ~sleeper() { --count; }
+      sleeper(const sleeper&) = delete;
+      sleeper& operator=(const sleeper&) = delete;
+      std::atomic<int>& count;
+    } here(bell.sleeping);
+    while (!test(r)) {
+      std::unique_lock lock(bell.mutex);
+      if (stirred(r)) {
+        continue;
+      }
+      if (group_->timeout_.count() == 0) {
+        bell.changed.wait(lock);
+      } else if (bell.changed.wait_until(lock, limit) == std::cv_status::timeout) {
+        lock.unlock();
+        if (!test(r)) {
+          throw timed_out(rank_, r.side_->peer, r.side_->tag, r.side_->sends,
+                          group_->timeout_.count());
+        }
+        return;
+      }
     }
   }
 
-  /// Sends and receives at once. Requires: `in` and `out` do not overlap.
-  void sendrecv(int to, std::span<const std::byte> out, int from, std::span<std::byte> in,
-                int tag) {
-    outgoing message(*this, to, out, tag);
-    recv(from, in, tag);
-    message.wait();
+  [[nodiscard]] std::span<const std::byte> borrowed(const request& r) const {
+    return r.side_->partner->out;
+  }
+  void give_back(request& r) { finish(r); }
+
+  /// The group's records: see `RecordingTransport`.
+  std::size_t enter(const operation& o) { return recorder(rank_).enter(o); }
+  void exit(const operation& o, std::size_t number) { recorder(rank_).exit(o, number); }
+  void compare(const operation& o, std::size_t number, int peer) const {
+    operation other;
+    if (recorder(peer).look_up(o.tag, number, other) && !(o == other)) {
+      throw collective_mismatch(rank_, o, peer, other);
+    }
+  }
+  [[nodiscard]] std::vector<rank_report> absent(const operation& o, std::size_t number) const {
+    std::vector<rank_report> found;
+    for (int rank = 0; rank < size(); ++rank) {
+      if (recorder(rank).joined(o.tag) < number) {
+        std::string doing;
+        for (const flight_recorder::entry& e : recorder(rank).last()) {
+          doing = e.ended ? doing : describe(e.what);
+        }
+        found.push_back({rank, std::move(doing)});
+      }
+    }
+    return found;
   }
 
  private:
-  /// A posted message; it is withdrawn where its sender gives up before somebody took it.
-  class outgoing {
-   public:
-    outgoing(threads& sender, int to, std::span<const std::byte> bytes, int tag)
-        : sender_(sender),
-          box_(sender.group_->box(sender.rank_, to)),
-          to_(to),
-          message_{.bytes = bytes, .tag = tag} {
-      const std::lock_guard lock(box_.mutex);
-      box_.posted.push_back(&message_);
-      box_.changed.notify_all();
-    }
-    outgoing(const outgoing&) = delete;
-    outgoing& operator=(const outgoing&) = delete;
-    ~outgoing() {
-      const std::lock_guard lock(box_.mutex);
-      if (message_.now == thread_group::state::posted) {
-        box_.posted.remove(&message_);
-      }
-    }
-
-    void wait() {
-      std::unique_lock lock(box_.mutex);
-      while (message_.now == thread_group::state::posted) {
-        sender_.throw_if_lost(to_);
-        box_.changed.wait(lock);
-      }
-      if (message_.now == thread_group::state::refused) {
-        throw size_mismatch(sender_.rank_, to_, message_.tag, message_.bytes.size(),
-                            message_.expected);
-      }
-    }
-
-   private:
-    threads& sender_;
-    thread_group::mailbox& box_;
-    int to_;
-    thread_group::envelope message_;
-  };
-
-  static std::list<thread_group::envelope*>::iterator find(thread_group::mailbox& box, int tag) {
-    auto at = box.posted.begin();
-    while (at != box.posted.end() && (*at)->tag != tag) {
-      ++at;
-    }
-    return at;
+  [[nodiscard]] flight_recorder& recorder(int rank) const {
+    return group_->recorders_[static_cast<std::size_t>(rank)];
   }
-  void throw_if_lost(int peer) const {
-    if (const int failed = group_->lost(peer); failed >= 0) {
-      throw peer_failed(rank_, failed);
+
+  request make(detail::mailbox& box, int peer, int tag) {
+    request r;
+    r.side_ = std::make_unique<posting>();
+    r.side_->box = &box;
+    r.side_->peer = peer;
+    r.side_->tag = tag;
+    r.bell_ = &group_->bell(peer);
+    return r;
+  }
+
+  /// Meets the first of the other side with the same tag, or waits in the box.
+  static void post(request& r) {
+    posting* const mine = r.side_.get();
+    std::vector<posting*>& open = mine->box->open;
+    {
+      const std::lock_guard lock(mine->box->lock);
+      const auto other = std::ranges::find_if(
+          open, [&](const posting* p) { return p->tag == mine->tag && p->sends != mine->sends; });
+      if (other == open.end()) {
+        open.push_back(mine);
+        return;
+      }
+      mine->partner = *other;
+      (*other)->partner = mine;
+      open.erase(other);
+      mine->now = state::met;
+      mine->partner->now = state::met;
     }
+    r.bell_->ring();
+  }
+
+  /// Does what can be done at once. Returns: whether that was all.
+  bool advance(request& r) {
+    posting& mine = *r.side_;
+    const state now = mine.now.load(std::memory_order_acquire);
+    if (mine.sends) {
+      if (now == state::refused) {
+        mine.now = state::done;
+        throw size_mismatch(rank_, mine.peer, mine.tag, mine.out.size(), mine.size);
+      }
+      return now == state::done;
+    }
+    if (now != state::met) {
+      return now != state::open;
+    }
+    posting* sender = nullptr;
+    {
+      const std::lock_guard lock(mine.box->lock);
+      if (mine.now != state::met) {
+        return false;  // the sender has withdrawn
+      }
+      sender = mine.partner;
+      if (sender->out.size() != mine.size) {
+        const std::size_t sent = sender->out.size();
+        sender->size = mine.size;
+        mine.now = state::done;
+        sender->now = state::refused;  // from here on it may be gone
+        r.bell_->ring();
+        throw size_mismatch(mine.peer, rank_, mine.tag, sent, mine.size);
+      }
+      sender->now.store(state::reading, std::memory_order_relaxed);
+      mine.now.store(state::reading, std::memory_order_relaxed);
+    }
+    if (!mine.borrows) {
+      if (mine.size != 0) {
+        std::memcpy(mine.in, sender->out.data(), mine.size);
+      }
+      finish(r);
+    }
+    return true;
+  }
+
+  static void finish(request& r) {
+    posting* const sender = std::exchange(r.side_->partner, nullptr);
+    r.side_->now.store(state::done, std::memory_order_relaxed);
+    if (sender != nullptr) {
+      sender->now = state::done;  // from here on it may be gone
+      r.bell_->ring();
+    }
+  }
+
+  /// Whether there is something for `test` to see.
+  bool stirred(const request& r) const {
+    const state now = r.side_->now;
+    return (r.side_->sends ? now == state::done || now == state::refused : now != state::open) ||
+           group_->lost(r.side_->peer) >= 0;
   }
 
   thread_group* group_;
   int rank_;
 };
 
+inline void threads::request::withdraw() noexcept {
+  if (!side_ || side_->now == state::done || side_->now == state::refused) {
+    return;
+  }
+  if (!side_->sends && side_->now == state::reading) {
+    finish(*this);
+    return;
+  }
+  bool read = false;
+  {
+    const std::lock_guard lock(side_->box->lock);
+    std::vector<posting*>& open = side_->box->open;
+    if (side_->now == state::open) {
+      std::erase(open, side_.get());
+    } else if (side_->now == state::met) {  // the other waits on, before those that came later
+      side_->partner->partner = nullptr;
+      side_->partner->now = state::open;
+      open.insert(open.begin(), side_->partner);
+    } else {
+      read = true;
+    }
+  }
+  while (read && side_->now == state::reading) {
+    std::this_thread::yield();
+  }
+}
+
 inline threads thread_group::endpoint(int rank) { return {*this, rank}; }
 
-static_assert(Transport<threads>);
+static_assert(LendingTransport<threads>);
 
 /// Calls `f(endpoint)` on `ranks` threads, one per rank of a new group, and waits for all of them.
 ///
@@ -233,9 +456,9 @@ static_assert(Transport<threads>);
 ///          message get `peer_failed`. `argument_error` where `ranks` is not positive.
 template <class F>
   requires std::invocable<F&, threads&>
-auto run(int ranks, F&& f) {
+auto run(int ranks, F&& f, std::chrono::duration<double> timeout = {}) {
   using result = std::invoke_result_t<F&, threads&>;
-  thread_group group(ranks);
+  thread_group group(ranks, timeout);
   std::mutex mutex;
   std::exception_ptr first;
   using slot = std::conditional_t<std::is_void_v<result>, char, std::optional<result>>;

@@ -53,21 +53,86 @@ struct peer_failed final : error {
   }
 };
 
-/// One rank's end of a group: what every collective algorithm is written over.
+/// Thrown where a message did not come, or was not taken, within the time that its rank waits.
+struct timed_out final : error {
+  int rank;  ///< who waited
+  int peer;  ///< for whom
+  int tag;
+  bool sending;
+  double seconds;
+
+  timed_out(int waiting, int other, int message_tag, bool was_sending, double waited,
+            std::source_location where = std::source_location::current())
+      : error(where),
+        rank(waiting),
+        peer(other),
+        tag(message_tag),
+        sending(was_sending),
+        seconds(waited) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return "ashlar::comm: rank " + std::to_string(rank) + " waited " + std::to_string(seconds) +
+           " s for rank " + std::to_string(peer) + (sending ? " to take" : " to send") +
+           " a message with tag " + std::to_string(tag);
+  }
+};
+
+/// One rank's end of a group: what every schedule runs over.
 ///
-/// Messages between two ranks with one tag arrive in the order in which they were sent. `send` may
-/// wait until the message is received. Where ranks send to each other in a circle, they use
-/// `sendrecv`, which sends and receives at once. A receiver knows the size of what it gets.
+/// Messages between two ranks with one tag are received in the order in which they were sent, by
+/// receives in the order in which they were begun. A send may end only when the message has been
+/// received. A receiver knows the size of what it gets. Memory is the transport's from `isend` or
+/// `irecv` until `test` said true or `wait` returned. A request that is destroyed before is
+/// withdrawn.
 /// Laws: tests/laws/transport.hpp.
 template <class T>
-concept Transport =
-    requires(T& t, int peer, std::span<const std::byte> out, std::span<std::byte> in, int tag) {
-      { t.rank() } -> std::convertible_to<int>;
-      { t.size() } -> std::convertible_to<int>;
-      t.send(peer, out, tag);
-      t.recv(peer, in, tag);
-      t.sendrecv(peer, out, peer, in, tag);
+concept Transport = std::movable<typename T::request> &&
+                    requires(T& t, typename T::request& request, int peer,
+                             std::span<const std::byte> out, std::span<std::byte> in, int tag) {
+                      { t.rank() } -> std::convertible_to<int>;
+                      { t.size() } -> std::convertible_to<int>;
+                      { t.isend(peer, out, tag) } -> std::same_as<typename T::request>;
+                      { t.irecv(peer, in, tag) } -> std::same_as<typename T::request>;
+                      { t.test(request) } -> std::convertible_to<bool>;
+                      t.wait(request);
+                    };
+
+/// A transport that can show a receiver the sender's memory, so that reductions need no copy.
+///
+/// `iborrow` begins to receive without a place; once `test` says true or `wait` returns,
+/// `borrowed` is the message, until `give_back` ends it.
+template <class T>
+concept LendingTransport =
+    Transport<T> && requires(T& t, typename T::request& request, std::size_t bytes) {
+      { t.iborrow(0, bytes, 0) } -> std::same_as<typename T::request>;
+      { t.borrowed(request) } -> std::same_as<std::span<const std::byte>>;
+      t.give_back(request);
     };
+
+/// The calls that wait, from those that do not: a transport derives from `blocking<itself>`.
+template <class Self>
+struct blocking {
+  void send(int to, std::span<const std::byte> out, int tag) {
+    auto sent = self().isend(to, out, tag);
+    self().wait(sent);
+  }
+  void recv(int from, std::span<std::byte> in, int tag) {
+    auto received = self().irecv(from, in, tag);
+    self().wait(received);
+  }
+  /// Sends and receives at once. Requires: `in` and `out` do not overlap.
+  void sendrecv(int to, std::span<const std::byte> out, int from, std::span<std::byte> in,
+                int tag) {
+    auto sent = self().isend(to, out, tag);
+    auto received = self().irecv(from, in, tag);
+    self().wait(received);
+    self().wait(sent);
+  }
+
+ private:
+  Self& self() { return static_cast<Self&>(*this); }
+};
 
 /// A message as its sender saw it.
 struct message_record {
@@ -80,34 +145,29 @@ struct message_record {
 
 /// A transport that also notes down what its rank sends; a transport without it pays nothing.
 template <Transport Inner>
-class logged {
+class logged : public blocking<logged<Inner>> {
  public:
+  using request = typename Inner::request;
+
   /// Requires: `inner` outlives this object.
   explicit logged(Inner& inner) : inner_(&inner) {}
 
   [[nodiscard]] int rank() const { return inner_->rank(); }
   [[nodiscard]] int size() const { return inner_->size(); }
 
-  void send(int to, std::span<const std::byte> out, int tag) {
-    note(to, out, tag);
-    inner_->send(to, out, tag);
+  request isend(int to, std::span<const std::byte> out, int tag) {
+    messages_.push_back({inner_->rank(), to, out.size(), tag});
+    return inner_->isend(to, out, tag);
   }
-  void recv(int from, std::span<std::byte> in, int tag) { inner_->recv(from, in, tag); }
-  void sendrecv(int to, std::span<const std::byte> out, int from, std::span<std::byte> in,
-                int tag) {
-    note(to, out, tag);
-    inner_->sendrecv(to, out, from, in, tag);
-  }
+  request irecv(int from, std::span<std::byte> in, int tag) { return inner_->irecv(from, in, tag); }
+  bool test(request& r) { return inner_->test(r); }
+  void wait(request& r) { inner_->wait(r); }
 
   /// Returns: this rank's messages, in the order in which it began to send them.
   [[nodiscard]] const std::vector<message_record>& messages() const { return messages_; }
   void clear() { messages_.clear(); }
 
  private:
-  void note(int to, std::span<const std::byte> out, int tag) {
-    messages_.push_back({inner_->rank(), to, out.size(), tag});
-  }
-
   Inner* inner_;
   std::vector<message_record> messages_;
 };

@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <concepts>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "ashlar/comm/operation.hpp"
+#include "ashlar/comm/reduce.hpp"
+#include "ashlar/comm/schedule.hpp"
+#include "ashlar/comm/transport.hpp"
+
+namespace ashlar::comm {
+
+/// A transport that keeps a record of what its ranks join: see `flight_recorder`.
+///
+/// `enter` numbers an operation among those of its tag; `compare` throws `collective_mismatch`
+/// where the peer's operation of that number is another one; `absent` says who has not joined.
+template <class T>
+concept RecordingTransport =
+    Transport<T> && requires(T& t, const operation& o, std::size_t number, int peer) {
+      { t.enter(o) } -> std::same_as<std::size_t>;
+      t.exit(o, number);
+      t.compare(o, number, peer);
+      { t.absent(o, number) } -> std::same_as<std::vector<rank_report>>;
+    };
+
+/// The memory that a schedule works on, of elements whose type only `reduce` knows.
+struct memory_of {
+  const std::byte* input = nullptr;
+  std::byte* data = nullptr;
+  std::size_t element_bytes = 1;
+  reducer reduce = nullptr;  ///< not asked for by schedules that only move
+  /// Called with part `finished` of the data and the number of ranks when all is done.
+  void (*finish)(std::byte*, std::size_t, int) = nullptr;
+  chunk finished = {0, 0};
+};
+
+namespace detail {
+
+/// Where the elements of steps lie.
+class resolver {
+ public:
+  resolver(const memory_of& m, std::byte* scratch) : memory_(m), scratch_(scratch) {}
+
+  [[nodiscard]] const std::byte* read(region r) const {
+    const std::byte* const base = r.in == place::input  ? memory_.input
+                                  : r.in == place::data ? memory_.data
+                                                        : scratch_;
+    return base == nullptr ? nullptr : base + r.first * memory_.element_bytes;
+  }
+  [[nodiscard]] std::byte* write(region r) const {
+    std::byte* const base = r.in == place::data ? memory_.data : scratch_;
+    return base == nullptr ? nullptr : base + r.first * memory_.element_bytes;
+  }
+  [[nodiscard]] std::size_t bytes(const step& s) const { return s.count * memory_.element_bytes; }
+
+  void reduce(const step& s, const std::byte* arrived) const {
+    std::byte* const to = write(s.to);
+    if (s.count != 0) {
+      s.arrived_is_left ? memory_.reduce(to, arrived, to, s.count)
+                        : memory_.reduce(to, to, arrived, s.count);
+    }
+  }
+  /// The steps that need nobody else.
+  void local(const step& s) const {
+    if (s.does == verb::reduce) {
+      reduce(s, read(s.from));
+    } else if (s.does == verb::copy && s.count != 0) {
+      std::memmove(write(s.to), read(s.from), bytes(s));
+    }
+  }
+
+ private:
+  memory_of memory_;
+  std::byte* scratch_;
+};
+
+}  // namespace detail
+
+/// One rank's schedule under way on a transport.
+///
+/// Several may be under way at once, with tags of their own. `test` makes progress and says whether
+/// it has ended; `wait` waits for that. What the transport throws ends it, and leaves `data` partly
+/// changed.
+/// Requires: transport and memory outlive it. Every rank begins its schedule of the same collective
+///           with the same tag.
+template <Transport Tr>
+class running {
+ public:
+  running(Tr& t, schedule plan, const memory_of& memory, const operation& what)
+      : transport_(&t),
+        plan_(std::move(plan)),
+        memory_(memory),
+        what_(what),
+        scratch_(plan_.scratch() == 0 ? nullptr
+                                      : std::make_unique_for_overwrite<std::byte[]>(
+                                            plan_.scratch() * memory.element_bytes)),
+        at_(memory, scratch_.get()) {
+    if constexpr (RecordingTransport<Tr>) {
+      number_ = t.enter(what_);
+    }
+    begin();
+    conclude();
+  }
+
+  [[nodiscard]] bool done() const { return round_ >= plan_.rounds(); }
+
+  /// Returns: whether the schedule has ended.
+  bool test() {
+    while (!done()) {
+      for (; received_ < messages_.size(); ++received_) {
+        message& m = messages_[received_];
+        if (!steps_[m.step].sends()) {
+          if (!transport_->test(m.request)) {
+            return false;
+          }
+          arrived(m);
+        }
+      }
+      for (; sent_ < messages_.size(); ++sent_) {
+        message& m = messages_[sent_];
+        if (steps_[m.step].sends() && !transport_->test(m.request)) {
+          return false;
+        }
+      }
+      end();
+    }
+    return true;
+  }
+
+  void wait() {
+    while (!done()) {
+      for (; received_ < messages_.size(); ++received_) {
+        message& m = messages_[received_];
+        if (!steps_[m.step].sends()) {
+          wait(m);
+          arrived(m);
+        }
+      }
+      for (; sent_ < messages_.size(); ++sent_) {
+        message& m = messages_[sent_];
+        if (steps_[m.step].sends()) {
+          wait(m);
+        }
+      }
+      end();
+    }
+  }
+
+  /// The round that is under way.
+  [[nodiscard]] int round() const { return round_; }
+
+ private:
+  struct message {
+    std::size_t step;
+    std::unique_ptr<std::byte[]> staged;  // freed after the request that writes it
+    typename Tr::request request;
+  };
+
+  void begin() {
+    for (; !done(); ++round_) {
+      plan_.round(round_, steps_);
+      for (std::size_t i = 0; i < steps_.size(); ++i) {
+        const step& s = steps_[i];
+        if (s.sends()) {
+          messages_.push_back(
+              {i, {}, transport_->isend(s.peer, {at_.read(s.from), at_.bytes(s)}, what_.tag)});
+        } else if (s.does == verb::receive) {
+          messages_.push_back(
+              {i, {}, transport_->irecv(s.peer, {at_.write(s.to), at_.bytes(s)}, what_.tag)});
+        } else if (s.does == verb::receive_reduce) {
+          if constexpr (LendingTransport<Tr>) {
+            messages_.push_back({i, {}, transport_->iborrow(s.peer, at_.bytes(s), what_.tag)});
+          } else {
+            auto staged = std::make_unique_for_overwrite<std::byte[]>(at_.bytes(s));
+            const std::span<std::byte> in(staged.get(), at_.bytes(s));
+            messages_.push_back({i, std::move(staged), transport_->irecv(s.peer, in, what_.tag)});
+          }
+        }
+      }
+      if (!messages_.empty()) {
+        return;
+      }
+      local();
+    }
+  }
+
+  void arrived(message& m) {
+    const step& s = steps_[m.step];
+    if (s.does == verb::receive_reduce) {
+      if constexpr (LendingTransport<Tr>) {
+        at_.reduce(s, transport_->borrowed(m.request).data());
+        transport_->give_back(m.request);
+      } else {
+        at_.reduce(s, m.staged.get());
+      }
+    }
+  }
+
+  void wait(message& m) {
+    if constexpr (RecordingTransport<Tr>) {
+      try {
+        transport_->wait(m.request);
+      } catch (const timed_out&) {
+        throw collective_timed_out(what_, transport_->rank(), transport_->absent(what_, number_));
+      } catch (const size_mismatch&) {
+        transport_->compare(what_, number_, steps_[m.step].peer);
+        throw;  // the same collective, so its schedule is wrong
+      }
+    } else {
+      transport_->wait(m.request);
+    }
+  }
+
+  void local() {
+    for (const step& s : steps_) {
+      at_.local(s);
+    }
+  }
+
+  void end() {
+    if constexpr (RecordingTransport<Tr>) {
+      // Whoever has sent us something has entered, so its record is there.
+      for (const step& s : steps_) {
+        if (!compared_ && s.receives()) {
+          transport_->compare(what_, number_, s.peer);
+          compared_ = true;
+        }
+      }
+    }
+    messages_.clear();
+    received_ = 0;
+    sent_ = 0;
+    local();
+    ++round_;
+    begin();
+    conclude();
+  }
+
+  void conclude() {
+    if (done()) {
+      if (memory_.finish != nullptr) {
+        memory_.finish(memory_.data + memory_.finished.first * memory_.element_bytes,
+                       memory_.finished.size(), transport_->size());
+      }
+      if constexpr (RecordingTransport<Tr>) {
+        transport_->exit(what_, number_);
+      }
+    }
+  }
+
+  Tr* transport_;
+  schedule plan_;
+  memory_of memory_;
+  operation what_;
+  std::unique_ptr<std::byte[]> scratch_;
+  detail::resolver at_;
+  std::size_t number_ = 0;  // of the operation, in the transport's records
+  bool compared_ = false;
+  int round_ = 0;
+  round_steps steps_;
+  std::vector<message> messages_;
+  std::size_t received_ = 0;
+  std::size_t sent_ = 0;
+};
+
+/// Runs one rank's schedule to its end.
+template <Transport Tr>
+void execute(Tr& t, schedule plan, const memory_of& memory, const operation& what) {
+  running<Tr>(t, std::move(plan), memory, what).wait();
+}
+
+}  // namespace ashlar::comm

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "ashlar/comm/collectives.hpp"
+#include "ashlar/comm/transport.hpp"
+
+namespace ashlar::comm {
+
+/// Some ranks of a transport, numbered anew: a sub-communicator. Models `Transport`.
+///
+/// Messages of different groups do not meet, also where groups have ranks in common: each group has
+/// tags of its own, 32768 apart.
+/// Requires: the transport takes tags as large as 32768 times the number of groups that a rank is
+///           in, and outlives the group.
+template <Transport Inner>
+class group : public blocking<group<Inner>> {
+ public:
+  using request = typename Inner::request;
+
+  /// All ranks, with the transport's own tags: the one from which others are split.
+  explicit group(Inner& inner)
+      : inner_(&inner), rank_(inner.rank()), groups_(std::make_shared<std::int32_t>(0)) {
+    for (int rank = 0; rank < inner.size(); ++rank) {
+      members_.push_back(rank);
+    }
+  }
+
+  [[nodiscard]] int rank() const { return rank_; }
+  [[nodiscard]] int size() const { return static_cast<int>(members_.size()); }
+  /// The members, as ranks of the transport.
+  [[nodiscard]] const std::vector<int>& members() const { return members_; }
+
+  /// Splits the group: ranks that give one `color` make a group, in the order of `key`, then rank.
+  ///
+  /// Every member calls it at the same place of its program.
+  [[nodiscard]] group split(int color, int key = 0) {
+    std::vector<std::int32_t> all(members_.size() * 3);
+    const auto own = std::span(all).subspan(static_cast<std::size_t>(rank_) * 3, 3);
+    own[0] = color;
+    own[1] = key;
+    own[2] = *groups_;
+    all_gather(*this, std::span<const std::int32_t>(own), std::span(all));
+    group part(*this);
+    part.members_.clear();
+    std::vector<std::pair<std::int32_t, int>> chosen;  // key, rank
+    for (std::size_t i = 0; i < members_.size(); ++i) {
+      *groups_ = std::max(*groups_, all[3 * i + 2]);
+      if (all[3 * i] == color) {
+        chosen.emplace_back(all[3 * i + 1], static_cast<int>(i));
+      }
+    }
+    part.context_ = ++*groups_;  // no member is in a group of that number
+    std::ranges::sort(chosen);
+    for (const auto& [_, member] : chosen) {
+      if (member == rank_) {
+        part.rank_ = part.size();
+      }
+      part.members_.push_back(members_[static_cast<std::size_t>(member)]);
+    }
+    return part;
+  }
+
+  request isend(int to, std::span<const std::byte> out, int tag) {
+    return inner_->isend(member(to), out, own(tag));
+  }
+  request irecv(int from, std::span<std::byte> in, int tag) {
+    return inner_->irecv(member(from), in, own(tag));
+  }
+  request iborrow(int from, std::size_t bytes, int tag)
+    requires LendingTransport<Inner>
+  {
+    return inner_->iborrow(member(from), bytes, own(tag));
+  }
+  [[nodiscard]] std::span<const std::byte> borrowed(const request& r) const
+    requires LendingTransport<Inner>
+  {
+    return inner_->borrowed(r);
+  }
+  void give_back(request& r)
+    requires LendingTransport<Inner>
+  {
+    inner_->give_back(r);
+  }
+  /// Throws: what the transport throws; `size_mismatch` and `timed_out` with the group's ranks and
+  ///         tags.
+  bool test(request& r) {
+    return renumbered([&] { return inner_->test(r); });
+  }
+  void wait(request& r) {
+    renumbered([&] { inner_->wait(r); });
+  }
+
+ private:
+  [[nodiscard]] int member(int rank) const {
+    if (rank < 0 || rank >= size()) {
+      detail::check_root("ashlar::comm::group", rank, size());
+    }
+    return members_[static_cast<std::size_t>(rank)];
+  }
+  [[nodiscard]] int rank_of(int member) const {
+    return static_cast<int>(std::ranges::find(members_, member) - members_.begin());
+  }
+  template <class F>
+  auto renumbered(const F& f) const {
+    try {
+      return f();
+    } catch (const size_mismatch& e) {
+      throw size_mismatch(rank_of(e.from), rank_of(e.to), e.tag - own(0), e.sent, e.expected);
+    } catch (const timed_out& e) {
+      throw timed_out(rank_, rank_of(e.peer), e.tag - own(0), e.sending, e.seconds);
+    }
+  }
+  [[nodiscard]] int own(int tag) const { return tag + context_ * 32768; }
+
+  Inner* inner_;
+  int rank_;
+  int context_ = 0;
+  std::vector<int> members_;
+  std::shared_ptr<std::int32_t> groups_;  // the most that this rank knows of
+};
+
+}  // namespace ashlar::comm
