@@ -1,22 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "ashlar/comm/algorithms/doubling.hpp"
-#include "ashlar/comm/algorithms/exchange.hpp"
-#include "ashlar/comm/algorithms/ring.hpp"
-#include "ashlar/comm/algorithms/tree.hpp"
-#include "ashlar/comm/check.hpp"
-#include "ashlar/comm/checked.hpp"
+/// Collectives and the threads that they run on. What looks at schedules without running them is
+/// included by itself: `comm/check.hpp`, `comm/simulate.hpp`, `comm/select.hpp`,
+/// `comm/timeline.hpp`; so are `comm/checked.hpp` and `comm/recorder.hpp`, and `comm/mpi.hpp`.
 #include "ashlar/comm/collectives.hpp"
 #include "ashlar/comm/execute.hpp"
 #include "ashlar/comm/group.hpp"
-#include "ashlar/comm/network.hpp"
 #include "ashlar/comm/operation.hpp"
-#include "ashlar/comm/recorder.hpp"
 #include "ashlar/comm/reduce.hpp"
 #include "ashlar/comm/schedule.hpp"
-#include "ashlar/comm/select.hpp"
-#include "ashlar/comm/simulate.hpp"
 #include "ashlar/comm/threads.hpp"
-#include "ashlar/comm/timeline.hpp"
 #include "ashlar/comm/transport.hpp"
