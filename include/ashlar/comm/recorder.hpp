@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <array>
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -26,7 +28,17 @@ class flight_recorder {
     const std::lock_guard lock(mutex_);
     const std::size_t number = ++joined_[o.tag];
     entries_[total_++ % kept] = {o, number, false};
+    mark_at(o.tag, number) = mark_of(o, number);
     return number;
+  }
+  /// Returns: false only where the rank has joined another operation as number `number` of that
+  /// tag.
+  ///
+  /// Cost: one read of memory that the other rank writes, where they agree.
+  [[nodiscard]] bool agrees(const operation& o, std::size_t number, operation& other) const {
+    const std::uint64_t mark = mark_of(o, number);
+    const std::uint64_t theirs = const_cast<flight_recorder*>(this)->mark_at(o.tag, number);
+    return theirs == mark || !look_up(o.tag, number, other) || other == o;
   }
   void exit(const operation& o, std::size_t number) {
     const std::lock_guard lock(mutex_);
@@ -70,8 +82,29 @@ class flight_recorder {
     return nullptr;
   }
 
+  /// Differs where operations differ, up to chance.
+  static std::uint64_t mark_of(const operation& o, std::size_t number) {
+    std::uint64_t hash = 0xcbf29ce484222325u;
+    const auto mix = [&hash](std::uint64_t word) {
+      hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+      hash ^= hash >> 29;
+    };
+    mix(static_cast<std::uint64_t>(o.what) | static_cast<std::uint64_t>(o.type) << 8);
+    mix(o.count);
+    mix(static_cast<std::uint64_t>(o.root) << 32 | static_cast<std::uint32_t>(o.tag));
+    mix(number);
+    for (const char* c = o.op; *c != 0; ++c) {
+      mix(static_cast<unsigned char>(*c));
+    }
+    return hash;
+  }
+  std::atomic<std::uint64_t>& mark_at(int tag, std::size_t number) {
+    return marks_[(static_cast<std::size_t>(tag) + number) % kept];
+  }
+
   mutable std::mutex mutex_;
   std::array<entry, kept> entries_ = {};
+  std::array<std::atomic<std::uint64_t>, kept> marks_ = {};
   std::size_t total_ = 0;
   std::map<int, std::size_t> joined_;
 };

@@ -103,7 +103,7 @@ class thread_group {
   explicit thread_group(int ranks, std::chrono::duration<double> timeout = {})
       : ranks_(ranks),
         timeout_(timeout),
-        looks_(ranks <= static_cast<int>(std::thread::hardware_concurrency()) ? 4000 : 50),
+        looks_(ranks <= static_cast<int>(std::thread::hardware_concurrency()) ? 20000 : 50),
         boxes_(ranks > 0 ? static_cast<std::size_t>(ranks) * static_cast<std::size_t>(ranks) : 0),
         recorders_(ranks > 0 ? static_cast<std::size_t>(ranks) : 0),
         bells_(ranks > 0 ? static_cast<std::size_t>(ranks) : 0),
@@ -260,7 +260,7 @@ class threads : public blocking<threads> {
       if (advance(r)) {
         return;
       }
-      if (i % 64 == 63) {
+      if (i % 1000 == 999 || group_->looks_ < 1000) {
         std::this_thread::yield();
       }
     }
@@ -303,7 +303,7 @@ class threads : public blocking<threads> {
   void exit(const operation& o, std::size_t number) { recorder(rank_).exit(o, number); }
   void compare(const operation& o, std::size_t number, int peer) const {
     operation other;
-    if (recorder(peer).look_up(o.tag, number, other) && !(o == other)) {
+    if (!recorder(peer).agrees(o, number, other)) {
       throw collective_mismatch(rank_, o, peer, other);
     }
   }
