@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstring>
@@ -155,11 +156,26 @@ class running {
   [[nodiscard]] int round() const { return round_; }
 
  private:
+  struct buffer {
+    std::unique_ptr<std::byte[]> bytes;
+    std::size_t size = 0;
+  };
   struct message {
     std::size_t step;
-    std::unique_ptr<std::byte[]> staged;  // freed after the request that writes it
+    buffer staged;  // freed after the request that writes it
     typename Tr::request request;
   };
+
+  /// Memory of a round that is over, or new memory.
+  buffer room_for(std::size_t bytes) {
+    const auto at = std::ranges::find_if(spare_, [&](const buffer& b) { return b.size >= bytes; });
+    if (at == spare_.end()) {
+      return {std::make_unique_for_overwrite<std::byte[]>(bytes), bytes};
+    }
+    buffer found = std::move(*at);
+    spare_.erase(at);
+    return found;
+  }
 
   void begin() {
     for (; !done(); ++round_) {
@@ -176,8 +192,8 @@ class running {
           if constexpr (LendingTransport<Tr>) {
             messages_.push_back({i, {}, transport_->iborrow(s.peer, at_.bytes(s), what_.tag)});
           } else {
-            auto staged = std::make_unique_for_overwrite<std::byte[]>(at_.bytes(s));
-            const std::span<std::byte> in(staged.get(), at_.bytes(s));
+            buffer staged = room_for(at_.bytes(s));
+            const std::span<std::byte> in(staged.bytes.get(), at_.bytes(s));
             messages_.push_back({i, std::move(staged), transport_->irecv(s.peer, in, what_.tag)});
           }
         }
@@ -196,7 +212,7 @@ class running {
         at_.reduce(s, transport_->borrowed(m.request).data());
         transport_->give_back(m.request);
       } else {
-        at_.reduce(s, m.staged.get());
+        at_.reduce(s, m.staged.bytes.get());
       }
     }
   }
@@ -232,6 +248,11 @@ class running {
         }
       }
     }
+    for (message& m : messages_) {
+      if (m.staged.bytes) {
+        spare_.push_back(std::move(m.staged));
+      }
+    }
     messages_.clear();
     received_ = 0;
     sent_ = 0;
@@ -263,6 +284,7 @@ class running {
   bool compared_ = false;
   int round_ = 0;
   round_steps steps_;
+  std::vector<buffer> spare_;
   std::vector<message> messages_;
   std::size_t received_ = 0;
   std::size_t sent_ = 0;
