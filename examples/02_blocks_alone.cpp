@@ -2,6 +2,8 @@
 // Blocks of the library by themselves: no tensor in sight.
 #include <ashlar/chip/host/host.hpp>
 #include <ashlar/comm.hpp>
+#include <ashlar/comm/check.hpp>
+#include <ashlar/comm/select.hpp>
 #include <ashlar/kv.hpp>
 #include <ashlar/memory.hpp>
 #include <cstddef>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A training step planned before there is a cluster: which layout over 64 chips, and what its
-// pipeline looks like. `example_16_plan FOLDER` leaves pictures there.
+// pipeline looks like. `example_19_plan FOLDER` leaves pictures there.
 #include <cstdio>
 #include <fstream>
 #include <string>
