@@ -46,8 +46,11 @@ class spin_lock {
   std::atomic_flag taken_;
 };
 
+/// What different threads write lies this far apart.
+inline constexpr std::size_t apart = 128;
+
 /// Where the threads of a rank sleep until one of its messages changes.
-struct doorbell {
+struct alignas(apart) doorbell {
   std::mutex mutex;
   std::condition_variable changed;
   std::atomic<int> sleeping = 0;
@@ -85,7 +88,7 @@ struct posting {
 };
 
 /// Between one sender and one receiver: what has not met, in the order in which it came.
-struct mailbox {
+struct alignas(apart) mailbox {
   spin_lock lock;
   std::vector<posting*> open;
 };
