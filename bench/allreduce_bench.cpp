@@ -2,6 +2,7 @@
 // All-reduce of float32 between the threads of one process. The peer, Open MPI's MPI_Allreduce
 // between processes, has a program of its own: allreduce_mpi.
 #include <benchmark/benchmark.h>
+#include <sched.h>
 
 #include <chrono>
 #include <cstddef>
@@ -16,11 +17,20 @@ namespace {
 
 namespace comm = ashlar::comm;
 
+/// A core for each rank, as mpirun has it: else the first milliseconds pass on one core.
+void bind_to_core(int rank) {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  CPU_SET(static_cast<std::size_t>(rank), &cores);
+  sched_setaffinity(0, sizeof(cores), &cores);
+}
+
 /// Seconds per all-reduce, of many in a row.
 template <class Algorithm>
 double measure(int ranks, std::size_t bytes, const Algorithm& how) {
   const int rounds = static_cast<int>(std::size_t{200'000'000} / (bytes + 50'000)) + 3;
   return comm::run(ranks, [&](comm::threads& t) {
+    bind_to_core(t.rank());
     std::vector<float> data(bytes / sizeof(float), 0.0F);
     const auto repeat = [&](int times) {
       for (int i = 0; i < times; ++i) {

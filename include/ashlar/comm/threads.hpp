@@ -106,7 +106,7 @@ class thread_group {
   explicit thread_group(int ranks, std::chrono::duration<double> timeout = {})
       : ranks_(ranks),
         timeout_(timeout),
-        looks_(ranks <= static_cast<int>(std::thread::hardware_concurrency()) ? 20000 : 50),
+        looks_(ranks <= static_cast<int>(std::thread::hardware_concurrency()) ? 4000 : 50),
         boxes_(ranks > 0 ? static_cast<std::size_t>(ranks) * static_cast<std::size_t>(ranks) : 0),
         recorders_(ranks > 0 ? static_cast<std::size_t>(ranks) : 0),
         bells_(ranks > 0 ? static_cast<std::size_t>(ranks) : 0),
@@ -263,7 +263,7 @@ class threads : public blocking<threads> {
       if (advance(r)) {
         return;
       }
-      if (i % 1000 == 999 || group_->looks_ < 1000) {
+      if (i % 64 == 63) {  // the peer may want this core
         std::this_thread::yield();
       }
     }
