@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Graphs before the program runs: one that is a constant, and a model as a source file of its own.
 // prints: constant: the same bits
-// prints: written: 5 launches of 4 kernels, an arena of 4096 bytes
+// prints: written: 3 launches of 3 kernels, an arena of 3072 bytes
 #include <ashlar/chip/source/portable.hpp>
 #include <ashlar/graph.hpp>
 #include <ashlar/graph/aot.hpp>
