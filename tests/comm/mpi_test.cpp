@@ -70,7 +70,7 @@ TEST_CASE("comm/mpi: every algorithm sends what it sends between threads, and gi
     comm::logged log(on);
     auto mine = values(n, on.rank());
     comm::all_reduce(log, std::span(mine), comm::sum, how);
-    const auto expected = comm::run(on.size(), [n, how](comm::threads& t) {
+    const auto expected = comm::run(on.size(), [how](comm::threads& t) {
       comm::logged noted(t);
       auto x = values(n, t.rank());
       comm::all_reduce(noted, std::span(x), comm::sum, how);

@@ -47,9 +47,9 @@ class checked : public blocking<checked<Inner>> {
     std::vector<rank_report> absent;
     for (int distance = 1; distance < p; ++distance) {
       const int other = (rank() + distance) % p;
-      under_way.push_back(inner_->isend(other, std::as_bytes(std::span(mine)), tag));
+      under_way.push_back(inner_->isend(other, std::as_bytes(std::span(mine)), own_tag));
       under_way.push_back(inner_->irecv(
-          other, std::as_writable_bytes(std::span(theirs[static_cast<std::size_t>(other)])), tag));
+          other, std::as_writable_bytes(std::span(theirs[static_cast<std::size_t>(other)])), own_tag));
     }
     for (std::size_t i = 1; i < under_way.size(); i += 2) {
       const int other = (rank() + static_cast<int>(i + 1) / 2) % p;
@@ -87,7 +87,7 @@ class checked : public blocking<checked<Inner>> {
   }
 
  private:
-  static constexpr int tag = 32007;  // no collective's
+  static constexpr int own_tag = 32007;  // no collective's
   static constexpr std::array<const char*, 7> operations{
       "", "sum", "prod", "min", "max", "avg", "user's operation"};
   using words = std::array<std::int64_t, 7>;
