@@ -100,7 +100,9 @@ TEST_CASE("comm/schedule: every all-reduce gives every rank the sum") {
       {"ordered", all_reduce_of(comm::ordered{})}};
   sweep([&](int p, std::size_t n) {
     const auto expected = sum_of_all(p, n);
-    for (const auto& [name, how] : algorithms) {
+    for (const auto& named : algorithms) {
+      const auto& name = named.first;
+      const auto& how = named.second;
       auto data = numbers_of_all(p, n);
       const auto run = laws::run_all(plans(how, p, n), data, add);
       bool right = run.outcome.complete();
@@ -139,7 +141,9 @@ TEST_CASE("comm/schedule: reduce-scatter and all-gather do it for equal and uneq
           return how(q);
         };
       };
-      for (const auto& [name, how] : scatters) {
+      for (const auto& named : scatters) {
+        const auto& name = named.first;
+        const auto& how = named.second;
         auto data = numbers_of_all(p, n);
         const auto run = laws::run_all(plans(with_parts(how), p, n), data, add);
         bool right = run.outcome.complete() && run.broken.empty();
@@ -150,7 +154,9 @@ TEST_CASE("comm/schedule: reduce-scatter and all-gather do it for equal and uneq
         }
         CHECK_MESSAGE(right, name);
       }
-      for (const auto& [name, how] : gathers) {
+      for (const auto& named : gathers) {
+        const auto& name = named.first;
+        const auto& how = named.second;
         const auto whole = numbers(n, 77);
         std::vector<std::vector<number>> data;
         for (int r = 0; r < p; ++r) {
@@ -185,7 +191,9 @@ TEST_CASE("comm/schedule: broadcast and reduce work from and to every root") {
     for (int root = 0; root<p; root += n> 1000 ? 5 : 1) {
       CAPTURE(root);
       const auto at = static_cast<std::size_t>(root);
-      for (const auto& [name, how] : broadcasts) {
+      for (const auto& named : broadcasts) {
+        const auto& name = named.first;
+        const auto& how = named.second;
         auto data = numbers_of_all(p, n);
         const auto run = laws::run_all(plans(how, p, n, root), data, nullptr);
         bool right = run.outcome.complete() && run.broken.empty();
@@ -194,7 +202,9 @@ TEST_CASE("comm/schedule: broadcast and reduce work from and to every root") {
         }
         CHECK_MESSAGE((right && data[at] == numbers(n, root)), name);
       }
-      for (const auto& [name, how] : reductions) {
+      for (const auto& named : reductions) {
+        const auto& name = named.first;
+        const auto& how = named.second;
         auto data = numbers_of_all(p, n);
         const auto run = laws::run_all(plans(how, p, n, root), data, add);
         CHECK_MESSAGE((run.outcome.complete() && run.broken.empty() && data[at] == sum), name);
@@ -293,7 +303,9 @@ TEST_CASE("comm/schedule: fixed_order gives the bits of rank order, whatever the
         }
         expected[i] = std::bit_cast<std::uint32_t>(x);
       }
-      for (const auto& [name, how] : algorithms) {
+      for (const auto& named : algorithms) {
+        const auto& name = named.first;
+        const auto& how = named.second;
         auto data = given;
         const auto run =
             laws::run_all(plans(how, p, n), data, comm::reducer_of<float, comm::sum_op>);
