@@ -213,4 +213,9 @@ TEST_CASE("graph/pack_weights: products read constant weights as they lie, with 
     return X(graph::tiles<counting>{}.compile(g)(x, other)[0]);
   };
   check_equal(run(after), run(before), 0);
+  // A vector of features is no matrix: its product stays.
+  const auto g = [&](const auto& v) { return al::linear(v, w); };
+  const X v = numbers({160}, 5);
+  const graph::graph same = graph::pack_weights<X>(graph::freeze(graph::capture(g, v)));
+  CHECK(count(same, &graph::op_id<al::ops::linear>) == 1);
 }
