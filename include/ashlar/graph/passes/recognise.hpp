@@ -138,8 +138,8 @@ inline bool is_attention(const graph& g, const match& m, double& factor) {
   const tensor_spec& q = g.spec(m.arguments[0]);
   const tensor_spec& k = g.spec(m.arguments[1]);
   if (q.rank != 4 || k.rank != 4 || !same_shape(k, g.spec(m.arguments[2])) || q[0] != k[0] ||
-      q[1] != k[1] || q[3] != k[3]) {
-    return false;
+      q[1] != k[1] || q[3] != k[3] || !same_shape(g.spec(m.output), q)) {
+    return false;  // a mask with more axes than the scores gives the result more
   }
   const auto is_axis = [](const attribute& a, std::int64_t axis) {
     return a.as<std::int64_t>() == axis || a.as<std::int64_t>() == axis - 4;
