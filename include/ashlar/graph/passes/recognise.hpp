@@ -234,6 +234,8 @@ template <Tensor X>
 /// (`where`, with a number of -1e30 or less for what is not seen); it has to be a constant that is
 /// causal: see `freeze` and `fold_constants`. What differs are roundings: of scores by
 /// (Dh + 4) * 2^-24 of the sum of their terms' sizes, of results by twice that and S * 2^-24.
+/// Requires: keys and values are finite where a mask hides them: the parts make NaN of others, the
+///           operator does not look at them.
 template <Tensor X>
   requires std::floating_point<typename X::value_type>
 [[nodiscard]] graph recognise_attention(graph g) {
