@@ -239,6 +239,13 @@ TEST_CASE("graph/recognise: what is nearly attention stays as it is") {
     check_not(with_mask(how, 4, 4, -1), q, k, v);        // query 0 sees nothing
     check_not(with_mask(how, 4, 4, 0, -1e4f), q, k, v);  // not low enough
   }
+  // Masks and numbers with an axis more than the scores: so has the result.
+  attention more = with_mask(masked::added, 4, 4, 0);
+  more.mask = al::reshape(more.mask, {1, 1, 1, 4, 4});
+  check_not(more, q, k, v);
+  more = with_mask(masked::chosen, 4, 4, 0);
+  more.low = al::reshape(more.low, {1, 1, 1, 1, 1});
+  check_not(more, q, k, v);
   const attention f = with_mask(masked::added, 4, 4, 0);
   // A mask that may change; scores that come out.
   CHECK(calls(graph::recognise_attention<plain>(graph::capture(f, q, k, v))) ==

@@ -155,23 +155,25 @@ TEST_CASE("graph/tiles: products and what follows them are one program, with the
 }
 TEST_CASE("graph/tiles: products that cannot be one program are several, or calls") {
   // A matrix and a factor at once; a product of a product; two of other depths; rows that do not
-  // lie evenly.
+  // lie evenly; rows by themselves.
   const auto f = [](const auto& a, const auto& w, const auto& t) {
     const auto both = al::mul(al::matmul(a, w), w);
     const auto chain = al::matmul(al::matmul(a, w), w);
     const auto odd = al::add(al::matmul(al::transpose(t, 0, 1), w),
                              al::matmul(al::narrow(a, 1, 0, 5), al::narrow(w, 0, 0, 5)));
-    return std::tuple(both, al::add(chain, w), odd);
+    return std::tuple(both, al::add(chain, w), odd, al::linear(a, a), al::matmul(w, w));
   };
   const X a = numbers({19, 19}, 1);
   const X w = numbers({19, 19}, 2);
   const X t = numbers({19, 7, 19}, 3);
   auto compiled = graph::tiles<counting>{}.compile(graph::capture(f, a, w, t));
   const auto got = compiled(a, w, t);
-  const auto [both, chain, odd] = f(a, w, t);
+  const auto [both, chain, odd, gram, square] = f(a, w, t);
   check_equal(X(got[0]), both, 0);
   check_equal(X(got[1]), chain, 0);
   check_equal(X(got[2]), odd, 0);
+  check_equal(X(got[3]), gram, 0);
+  check_equal(X(got[4]), square, 0);
 }
 TEST_CASE(
     "graph/tiles: a Llama block moves less than three quarters of its bytes on an accelerator") {
@@ -211,4 +213,9 @@ TEST_CASE("graph/pack_weights: products read constant weights as they lie, with 
     return X(graph::tiles<counting>{}.compile(g)(x, other)[0]);
   };
   check_equal(run(after), run(before), 0);
+  // A vector of features is no matrix: its product stays.
+  const auto g = [&](const auto& v) { return al::linear(v, w); };
+  const X v = numbers({160}, 5);
+  const graph::graph same = graph::pack_weights<X>(graph::freeze(graph::capture(g, v)));
+  CHECK(count(same, &graph::op_id<al::ops::linear>) == 1);
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -257,4 +258,112 @@ TEST_CASE("graph/differentiable: gradients of arguments, two calls, and what can
   const tensor z = compiled(x, s, 3.0);
   CHECK_THROWS_AS(al::backward(z, al::ones<tensor>({2, 3}), {.create_graph = true}),
                   graph::capture_error);
+}
+TEST_CASE("graph/differentiable: tensors from outside, as recorded calls have them") {
+  const tensor x = al::from_values<tensor>({2, 3}, {1, 2, 3, 4, 5, 6});
+  const tensor ones = al::ones<tensor>({2, 3});
+  const tensor w = al::from_values<tensor>({3}, {1.0f, -2.0f, 0.5f});
+  const tensor c = al::from_values<tensor>({3}, {2.0f, 3.0f, 4.0f});
+  al::require_grad(x);
+  al::require_grad(w);
+  const auto f = [&](const tensor& a) { return al::mul(al::mul(a, c), w); };
+  graph::differentiable compiled(f);
+
+  // Hooks see one gradient of a pass, none of the capture; passes into others leave `w` alone.
+  int calls = 0;
+  auto hook = al::register_hook(w, [&](const tensor& g) {
+    ++calls;
+    return al::scale(g, 2.0);
+  });
+  const auto gradient_of_w = [&](auto& g) {
+    al::backward(al::add(g(x), g(al::scale(x, 0.5))), ones);
+    al::gradient(x) = {};
+    return al::to_vector(std::exchange(al::gradient(w), {}));
+  };
+  CHECK(gradient_of_w(compiled) == gradient_of_w(f));
+  CHECK(calls == 2);
+  hook.remove();
+  const auto into_x = std::get<0>(al::grad(compiled(x), ones, {}, x));
+  CHECK(al::to_vector(into_x) == al::to_vector(std::get<0>(al::grad(f(x), ones, {}, x))));
+  CHECK_FALSE(al::gradient(w));
+  al::backward(compiled(x), ones, {}, x);
+  CHECK_FALSE(al::gradient(w));
+  const auto into_w = std::get<0>(al::grad(compiled(x), ones, {}, w));
+  CHECK(al::to_vector(into_w) == al::to_vector(std::get<0>(al::grad(f(x), ones, {}, w))));
+  CHECK_FALSE(al::gradient(w));
+
+  // What was kept is gone after a pass that does not retain it.
+  tensor y = compiled(x);
+  al::backward(y, ones, {.retain_graph = true});
+  al::backward(y, ones);
+  CHECK(al::to_vector(std::exchange(al::gradient(w), {})) ==
+        al::to_vector(al::scale(al::detach(into_w), 2.0)));
+  CHECK_THROWS_AS(al::backward(y, ones), al::not_recordable);
+  CHECK_FALSE(al::gradient(w));
+
+  // Whether they want gradients now is what counts.
+  CHECK(compiled.compiled() == 1);
+  al::require_grad(w, false);
+  al::backward(compiled(x), ones);
+  CHECK(compiled.compiled() == 2);
+  al::require_grad(w);
+  al::backward(compiled(x), ones);
+  CHECK(al::to_vector(al::gradient(w)) == al::to_vector(into_w));
+  CHECK(compiled.compiled() == 2);
+
+  // A tensor that wants none, and that somebody has written to since.
+  y = compiled(x);
+  tensor changed = c;
+  al::scale.in_place(changed, 2.0);
+  CHECK_THROWS_AS(al::backward(y, ones), al::modified_in_place);
+
+  // Gradients that would go past the graph.
+  const tensor made = al::scale(w, 3.0);
+  graph::differentiable past([&](const tensor& a) { return al::mul(a, made); });
+  CHECK_THROWS_AS(static_cast<void>(past(x)), graph::capture_error);
+  graph::differentiable twice(
+      [&](const tensor& a) { return al::mul(al::mul(a, al::detach(w)), w); });
+  al::gradient(w) = {};
+  CHECK_THROWS_AS(static_cast<void>(twice(x)), graph::capture_error);
+  CHECK_FALSE(al::gradient(w));
+}
+TEST_CASE(
+    "graph/differentiable: a result from outside stays a leaf, and what a kept one is frees") {
+  const tensor w = al::from_values<tensor>({3}, {1.0f, -2.0f, 0.5f});
+  al::require_grad(w);
+  graph::differentiable same([&](const tensor&) { return w; });
+  graph::differentiable argument([&](const tensor& a) { return a; });
+  graph::differentiable kept([&](const tensor& a) { return al::tanh(a); });
+  al::backward(al::scale(same(w), 3.0), al::ones<tensor>({3}));
+  CHECK(al::is_leaf(w));
+  CHECK(al::to_vector(al::gradient(w)) == std::vector<float>(3, 3.0f));
+  al::backward(al::scale(argument(w), 2.0), al::ones<tensor>({3}));
+  CHECK(al::is_leaf(w));
+  CHECK(al::to_vector(al::gradient(w)) == std::vector<float>(3, 5.0f));
+  const tensor y = kept(w);
+  CHECK(y.body()->references.load() == 1);
+}
+TEST_CASE("graph/differentiable: seeds of any strides, and passes on several threads") {
+  const tensor w = al::from_values<tensor>({3}, {1.0f, -2.0f, 0.5f});
+  const tensor x = al::from_values<tensor>({2, 3}, {1, 2, 3, 4, 5, 6});
+  al::require_grad(w);
+  al::require_grad(x);
+  // Each is read once by a call: gradients of calls are added up in one order.
+  const auto f = [&](const tensor& a) { return al::tanh(al::tanh(al::mul(a, w))); };
+  graph::differentiable compiled(f, graph::planned<host>{});
+  const auto gradients = [&](auto& g) {
+    al::backward(g(x), al::expand(al::from_values<tensor>({1, 1}, {0.5f}), {2, 3}));
+    const al::autograd::threads_scope several(4);
+    tensor all = g(x);
+    for (int i = 1; i < 9; ++i) {
+      all = al::add(all, g(al::scale(x, 0.25 * i)));
+    }
+    al::backward(all, al::ones<tensor>({2, 3}));
+    return std::pair(al::to_vector(std::exchange(al::gradient(x), {})),
+                     al::to_vector(std::exchange(al::gradient(w), {})));
+  };
+  const auto [dx, dw] = gradients(compiled);
+  const auto [wanted_x, wanted_w] = gradients(f);
+  CHECK(dx == wanted_x);
+  CHECK(dw == wanted_w);
 }

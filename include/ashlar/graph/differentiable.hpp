@@ -5,17 +5,20 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <mutex>
+#include <set>
 #include <span>
-#include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "ashlar/autograd/backward.hpp"
-#include "ashlar/autograd/function.hpp"
 #include "ashlar/autograd/leaf.hpp"
+#include "ashlar/autograd/record.hpp"
 #include "ashlar/autograd/saved.hpp"
+#include "ashlar/autograd/typed_node.hpp"
 #include "ashlar/graph/capture.hpp"
 #include "ashlar/graph/compile.hpp"
 #include "ashlar/graph/eager.hpp"
@@ -23,6 +26,7 @@
 #include "ashlar/graph/passes/dead_code.hpp"
 #include "ashlar/graph/passes/functionalise.hpp"
 #include "ashlar/graph/passes/split_joint.hpp"
+#include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
 
 /// Compiled functions through which gradients flow.
@@ -30,91 +34,126 @@ namespace ashlar::graph {
 
 namespace detail {
 
+/// A tensor from outside, and whether a gradient of it was wanted.
+struct outside_tensor {
+  tensor_handle value;
+  bool wanted;
+};
+
 /// A forward graph, the backward graph of the same capture, and whose gradients that makes.
 struct two_graphs {
   using callable = std::function<std::vector<tensor_handle>(std::span<const tensor_handle>)>;
 
   guards must_hold;
-  std::vector<bool> wanted;  ///< which tensor arguments want a gradient
-  callable forward{};        ///< the result, then what is kept
-  callable backward{};       ///< of what was kept and the result's gradient; null: there is none
+  std::vector<bool> wanted;               ///< which tensor arguments want a gradient
+  std::vector<outside_tensor> outside{};  ///< those that could want one
+  callable forward{};                     ///< the result, then what is kept
+  callable backward{};  ///< of what was kept and the result's gradient; null: there is none
   std::vector<tensor_handle> parameters{};  ///< leaves from outside that want gradients
+  std::vector<tensor_handle> given{};       ///< what the forward graph has from outside
+  std::vector<tensor_handle> read{};        ///< what the backward graph does
 };
 
-/// One call, as the tape has it. The first argument is there so that calls are recorded of which
-/// only parameters want gradients.
-template <class Y, class... A>
-struct compiled_call {
-  using gradients = decltype(std::tuple_cat(
-      std::declval<std::tuple<Y>>(),
-      std::declval<std::conditional_t<Recorded<A>, std::tuple<A>, std::tuple<>>>()...));
+/// One call, as the tape has it. Its edges are those of the arguments that want gradients, then
+/// those of the parameters: the backward graph's results.
+template <class Y>
+class compiled_call final : public autograd::typed_node<Y> {
   using kept_tensor = autograd::detail::saved_tensor<tensor_handle>;
-  static constexpr std::string_view name = "compiled function";
+  static constexpr std::string_view called = "compiled function";
 
-  std::shared_ptr<const two_graphs> graphs;
-  std::vector<tensor_handle> arguments;
-  std::vector<kept_tensor> kept{}, parameters{};
-
-  Y forward(function_context&, const Y&, const A&...) {
-    std::vector<tensor_handle> made = graphs->forward(arguments);
-    arguments.clear();
-    for (std::size_t i = 1; i < made.size(); ++i) {
-      kept.emplace_back(std::move(made[i]));
+ public:
+  compiled_call(const tensor_spec& result, const std::shared_ptr<const two_graphs>& graphs,
+                const std::vector<ref<autograd::node>>& edges,
+                const std::vector<tensor_handle>& kept)
+      : autograd::typed_node<Y>(called, result), graphs_(graphs), edges_(edges) {
+    this->next = std::span(edges_);
+    this->sequence = autograd::detail::next_sequence(this->next);
+    for (const tensor_handle& x : kept) {
+      kept_.emplace_back(x);
     }
-    for (const tensor_handle& p : graphs->parameters) {
-      parameters.emplace_back(p);
+    for (const tensor_handle& x : graphs->read) {
+      read_.emplace_back(x);
     }
-    return Y(std::move(made[0]));
   }
-  gradients backward(function_context&, const Y& seed) {
+
+  void apply(autograd::sender& to, tensor_handle& cotangent) override {
     if (grad_enabled()) {
       throw capture_error("differentiable",
                           "the backward pass of a compiled function is not recorded; call the "
                           "function itself where gradients of gradients are wanted");
     }
-    for (const kept_tensor& p : parameters) {
-      static_cast<void>(p.checked(name, "a parameter"));
+    if (released_) {
+      throw not_recordable(called,
+                           "a backward pass released what this node saved; pass retain_graph");
+    }
+    for (const kept_tensor& x : read_) {
+      static_cast<void>(x.checked(called, "a tensor from outside"));
     }
     std::vector<tensor_handle> given;
-    for (const kept_tensor& x : kept) {
-      given.push_back(x.checked(name, "a saved tensor"));
+    for (const kept_tensor& x : kept_) {
+      given.push_back(x.checked(called, "a saved tensor"));
     }
-    given.push_back(seed);
-    std::vector<tensor_handle> made = graphs->backward(given);
-    gradients all;
-    std::size_t next = 0;
-    std::size_t tensor = 0;
-    [&]<std::size_t... I>(std::index_sequence<I...>) {
-      const auto take = [&]<class X, std::size_t At>(std::type_identity<X>,
-                                                     std::integral_constant<std::size_t, At>) {
-        if constexpr (Tensor<X>) {
-          const bool wants = graphs->wanted[tensor++];
-          if constexpr (Recorded<X>) {
-            if (wants) {
-              std::get<1 + recorded_before<At>()>(all) = X(std::move(made[next++]));
-            }
-          }
-        }
-      };
-      (take(std::type_identity<A>{}, std::integral_constant<std::size_t, I>{}), ...);
-    }(std::index_sequence_for<A...>{});
-    for (const tensor_handle& p : graphs->parameters) {
-      ashlar::backward(Y(p), Y(std::move(made[next++])));
+    const Y seed(std::move(cotangent));
+    given.push_back(seed.contiguous() ? seed : call<ops::clone>(seed));
+    std::vector<tensor_handle> made = graphs_->backward(given);
+    for (std::size_t i = 0; i < edges_.size(); ++i) {
+      if (to.wanted(i)) {
+        to.send(i, std::move(made[i]));
+      }
     }
-    return all;
   }
+  void release() noexcept override {
+    kept_.clear();
+    read_.clear();
+    released_ = true;
+  }
+  void destroy() noexcept override { this->destroy_as(this); }
 
  private:
-  template <std::size_t At>
-  static constexpr std::size_t recorded_before() {
-    constexpr bool recorded[] = {Recorded<A>..., false};
-    std::size_t n = 0;
-    for (std::size_t i = 0; i < At; ++i) {
-      n += recorded[i] ? 1 : 0;
-    }
-    return n;
-  }
+  std::shared_ptr<const two_graphs> graphs_;
+  std::vector<ref<autograd::node>> edges_;
+  std::vector<kept_tensor> kept_{}, read_{};
+  bool released_ = false;
 };
+
+/// A leaf that collects gradients of its own for as long as this lives: the user's, and its hooks,
+/// see nothing.
+template <class Y>
+class own_gradient {
+ public:
+  explicit own_gradient(const Y& leaf)
+      : leaf_(leaf), before_(leaf.template state<keys::autograd>()) {
+    autograd::detail::set_gradient(leaf_, autograd::make_node<autograd::accumulate_grad<Y>>(leaf_));
+  }
+  own_gradient(const own_gradient&) = delete;
+  own_gradient& operator=(const own_gradient&) = delete;
+  ~own_gradient() { leaf_.template state<keys::autograd>() = before_; }
+
+ private:
+  Y leaf_;
+  key_state<keys::autograd> before_;
+};
+
+/// Throws: `capture_error` where gradients would flow past `leaves`.
+inline void expect_ends(autograd::node& root, std::span<autograd::node* const> leaves) {
+  std::set<autograd::node*> seen{&root};
+  std::vector<autograd::node*> ahead{&root};
+  while (!ahead.empty()) {
+    autograd::node& n = *ahead.back();
+    ahead.pop_back();
+    if (n.is_leaf() && std::find(leaves.begin(), leaves.end(), &n) == leaves.end()) {
+      throw capture_error("differentiable",
+                          "gradients would flow into a tensor from outside that is no leaf of the "
+                          "result's type, or has another one over its elements; make it an "
+                          "argument");
+    }
+    for (const ref<autograd::node>& m : n.next) {
+      if (m && seen.insert(m.get()).second) {
+        ahead.push_back(m.get());
+      }
+    }
+  }
+}
 
 }  // namespace detail
 
@@ -123,12 +162,14 @@ struct compiled_call {
 /// a call is one operation.
 ///
 /// Gradients flow into arguments, and into leaves that `f` reads from outside, as modules do. A
-/// graph is for the types, shapes and strides of `compiled`, and for which arguments want
-/// gradients. Requires: a stack with `through<keys::capture>`; parameters of the result's type;
-/// what `f` writes
-///           to is its own.
-/// Throws:   as `capture`; in the backward pass `modified_in_place`, and `capture_error` where that
-///           would have to be recorded.
+/// graph is for the types, shapes and strides of `compiled`, and for which arguments and outside
+/// tensors want gradients. Passes may run on several threads; calls may not.
+/// Requires: a stack with `through<keys::capture>`; outside tensors that want gradients are of that
+///           stack; what `f` writes to is its own.
+/// Throws:   as `capture`, also where an outside tensor that wants a gradient is no leaf of the
+///           result's type; in the backward pass `modified_in_place`, `not_recordable` where an
+///           earlier one has released what was kept, and `capture_error` where that would have to
+///           be recorded.
 template <class F, class B = eager>
 class differentiable {
  public:
@@ -154,7 +195,9 @@ class differentiable {
     };
     (look(args), ...);
     const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const auto& e) {
-      bool good = e->wanted == wanted;
+      bool good = e->wanted == wanted &&
+                  std::all_of(e->outside.begin(), e->outside.end(),
+                              [](const auto& o) { return wants<Y>(o.value) == o.wanted; });
       e->must_hold.check(now, [&](const auto&) {
         good = false;
         return true;
@@ -170,13 +213,43 @@ class differentiable {
     } else {
       entries_.splice(entries_.begin(), entries_, found);
     }
-    const auto& graphs = entries_.front();
+    const entry graphs = entries_.front();
+    std::vector<tensor_handle> made = [&] {
+      const no_grad off;
+      return graphs->forward(now.tensors);
+    }();
+    Y y(std::move(made[0]));
+    made.erase(made.begin());
     if (!graphs->backward) {
-      return Y(graphs->forward(now.tensors)[0]);
+      return y;
     }
-    const Y anchor = zeros<Y>({});
-    require_grad(anchor);
-    return apply_function(detail::compiled_call<Y, A...>{graphs, now.tensors}, anchor, args...);
+    std::vector<ref<autograd::node>> edges;
+    std::size_t tensor = 0;
+    const auto add_edge = [&]<class X>(const X& x) {
+      if constexpr (Tensor<X>) {
+        if (wanted[tensor++]) {
+          edges.push_back(autograd::detail::edge_of(x));
+        }
+      }
+    };
+    (add_edge(args), ...);
+    for (const tensor_handle& p : graphs->parameters) {
+      edges.push_back(autograd::detail::edge_of(Y(p)));
+    }
+    // A result that is somebody else's, or is kept, goes on in a body of its own.
+    const auto among = [&](const std::vector<tensor_handle>& all) {
+      return std::any_of(all.begin(), all.end(),
+                         [&](const tensor_handle& x) { return x.body() == y.body(); });
+    };
+    if (among(now.tensors) || among(graphs->given)) {
+      y = autograd::detail::with_gradient(y, {});
+    } else if (among(made)) {
+      autograd::detail::give_alias(y);
+    }
+    const auto node = autograd::make_node<detail::compiled_call<Y>>(y.spec(), graphs, edges, made);
+    autograd::detail::locate(*node);
+    autograd::detail::set_gradient(y, node);
+    return y;
   }
 
   /// How often a graph was captured.
@@ -194,45 +267,56 @@ class differentiable {
     }();
     std::vector<Y> parameters;
     for (const node& n : plain.nodes) {
-      if (grad_enabled() && n.kind == node_kind::parameter &&
-          n.data.body()->type == &body_of<typename Y::keys>::runtime_type &&
-          n.data.spec().type == element_type<Y>) {
+      if (!n.data || n.data.body()->type != &body_of<typename Y::keys>::runtime_type ||
+          !is_floating(n.data.spec().type)) {
+        continue;
+      }
+      made->outside.push_back({n.data, wants<Y>(n.data)});
+      if (made->outside.back().wanted && n.data.spec().type == element_type<Y>) {
         const Y p(n.data);
-        if (requires_grad(p) && is_leaf(p)) {
+        const auto same = [&](const Y& q) { return q.body() == p.body(); };
+        if (is_leaf(p) && std::none_of(parameters.begin(), parameters.end(), same)) {
           parameters.push_back(p);
           made->parameters.push_back(p);
         }
       }
     }
-    if (parameters.empty() && std::find(wanted.begin(), wanted.end(), true) == wanted.end()) {
+    const bool any =
+        std::any_of(made->outside.begin(), made->outside.end(), [](auto& o) { return o.wanted; });
+    if (!any && std::find(wanted.begin(), wanted.end(), true) == wanted.end()) {
       made->forward = shared(backend_.compile(plain));
       return made;
     }
     const Y seed = empty<Y>(shape(plain.spec(plain.outputs[0]).shape()));
-    std::vector<Y> before;
-    for (const Y& p : parameters) {
-      before.push_back(std::exchange(gradient(p), {}));
-    }
-    graph joint;
-    try {
-      joint = capture(
+    const graph joint = [&] {
+      std::list<detail::own_gradient<Y>> own;
+      for (const Y& p : parameters) {
+        own.emplace_back(p);
+      }
+      return capture(
           [&](const auto&... all) { return both_ways<Y>(parameters, wanted, std::tie(all...)); },
           args..., seed);
-    } catch (...) {
-      restore(parameters, before);
-      throw;
-    }
-    restore(parameters, before);
+    }();
     const split two = split_joint(dead_code(functionalise(joint)), 1, 1);
+    const auto data_of = [](const graph& g) {
+      std::vector<tensor_handle> all;
+      for (const node& n : g.nodes) {
+        if (n.data) {
+          all.push_back(n.data);
+        }
+      }
+      return all;
+    };
+    made->given = data_of(two.forward);
+    made->read = data_of(two.backward);
     made->forward = shared(backend_.compile(two.forward));
     made->backward = shared(backend_.compile(two.backward));
     return made;
   }
+  /// Whether calls on a tensor from outside, whatever its elements, are recorded now.
   template <class Y>
-  static void restore(const std::vector<Y>& parameters, const std::vector<Y>& before) {
-    for (std::size_t i = 0; i < parameters.size(); ++i) {
-      gradient(parameters[i]) = before[i];
-    }
+  static bool wants(const tensor_handle& x) {
+    return grad_enabled() && requires_grad(Y(x));
   }
   /// The result, then the gradients of arguments and parameters. The last of `all` is the result's.
   template <class Y, class... X>
@@ -240,20 +324,28 @@ class differentiable {
                            const std::tuple<X...>& all) const {
     return [&]<std::size_t... I>(std::index_sequence<I...>) {
       std::size_t tensor = 0;
+      std::vector<autograd::node*> leaves;
       const auto want = [&](const auto& x) {
         using T = std::remove_cvref_t<decltype(x)>;
         if constexpr (Tensor<T>) {
           if constexpr (Recorded<T>) {
             if (wanted[tensor]) {
               require_grad(x);
+              leaves.push_back(&autograd::node_of(x, "differentiable"));
             }
           }
           ++tensor;
         }
       };
       (want(std::get<I>(all)), ...);
+      for (const Y& p : parameters) {
+        leaves.push_back(&autograd::node_of(p, "differentiable"));
+      }
       const Y y = f_(std::get<I>(all)...);
-      backward(y, Y(std::get<sizeof...(I)>(all)));
+      if (requires_grad(y)) {
+        detail::expect_ends(autograd::node_of(y, "differentiable"), leaves);
+        backward(y, Y(std::get<sizeof...(I)>(all)));
+      }
       std::vector<Y> out{detach(y)};
       tensor = 0;
       const auto take = [&](const auto& x) {
@@ -279,10 +371,17 @@ class differentiable {
   static Y defined(const Y& g, std::span<const std::int64_t> extents) {
     return g ? g : zeros<Y>(shape(extents));
   }
+  /// One run at a time: a backend may have one arena for all.
   template <class Callable>
   static auto shared(Callable made) {
-    return [held = std::make_shared<Callable>(std::move(made))](std::span<const tensor_handle> x) {
-      return (*held)(x);
+    struct one_at_a_time {
+      Callable run;
+      std::mutex turn{};
+    };
+    return [held = std::make_shared<one_at_a_time>(std::move(made))](
+               std::span<const tensor_handle> x) {
+      const std::lock_guard hold(held->turn);
+      return held->run(x);
     };
   }
 

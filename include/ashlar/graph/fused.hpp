@@ -311,6 +311,10 @@ class fused_kernel final : public operation {
   }
 
   void plan_products(plan& p, std::span<const tensor_spec> all, std::int64_t elements) const {
+    if (!roles_->fits) {
+      p.obstacle = "an argument is read in two ways";
+      return;
+    }
     const auto layout = detail::product_layout::of(calls_.body, *roles_, all);
     if (!layout) {
       p.obstacle = "the axes of an argument do not lie evenly";

@@ -207,9 +207,10 @@ class fuser {
       const bool alike = std::all_of(in.begin(), in.end(), [&](const tensor_spec& s) {
         return s.type == g_.spec(n.out[0]).type;
       });
-      part = {.what = alike ? tile_part::kind::product : tile_part::kind::none};
+      const bool apart = n.in[0] != n.in[1];  // a program reads an argument in one way
+      part = {.what = alike && apart ? tile_part::kind::product : tile_part::kind::none};
       cost_[i] = 16;
-      return alike;
+      return alike && apart;
     }
     if (part.what == tile_part::kind::none) {
       return false;

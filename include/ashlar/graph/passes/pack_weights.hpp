@@ -22,7 +22,8 @@ namespace ashlar::graph {
 /// element by element where a chip's code has no better way. Here constants are turned and copied
 /// once, and products read them as they lie.
 /// `X`: of the tensors, on the chip of the graph. `most_bytes`: larger weights stay as they are.
-/// Requires: weights are constants (`freeze`); others are left alone.
+/// Requires: weights are constants (`freeze`); others are left alone, and so are products of one
+///           vector.
 /// Effects:  runs kernels. Bits do not change where `linear` and `matmul` add up in one order, as
 ///           the operators' programs do.
 template <Tensor X>
@@ -30,8 +31,8 @@ template <Tensor X>
   const auto weight = [&](const graph& of, const match& m) {
     const value_id w = m.arguments[1];
     const auto size = static_cast<std::int64_t>(size_of(of.spec(w).type));
-    return of.maker(w).kind == node_kind::constant && of.spec(w).contiguous &&
-           of.spec(w).size * size <= most_bytes;
+    return of.spec(m.arguments[0]).rank >= 2 && of.maker(w).kind == node_kind::constant &&
+           of.spec(w).contiguous && of.spec(w).size * size <= most_bytes;
   };
   const X like = ones<X>({1, 1});
   const replaced now = replace_pattern(

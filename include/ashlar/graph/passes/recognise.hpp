@@ -138,8 +138,8 @@ inline bool is_attention(const graph& g, const match& m, double& factor) {
   const tensor_spec& q = g.spec(m.arguments[0]);
   const tensor_spec& k = g.spec(m.arguments[1]);
   if (q.rank != 4 || k.rank != 4 || !same_shape(k, g.spec(m.arguments[2])) || q[0] != k[0] ||
-      q[1] != k[1] || q[3] != k[3]) {
-    return false;
+      q[1] != k[1] || q[3] != k[3] || !same_shape(g.spec(m.output), q)) {
+    return false;  // a mask with more axes than the scores gives the result more
   }
   const auto is_axis = [](const attribute& a, std::int64_t axis) {
     return a.as<std::int64_t>() == axis || a.as<std::int64_t>() == axis - 4;
@@ -234,6 +234,8 @@ template <Tensor X>
 /// (`where`, with a number of -1e30 or less for what is not seen); it has to be a constant that is
 /// causal: see `freeze` and `fold_constants`. What differs are roundings: of scores by
 /// (Dh + 4) * 2^-24 of the sum of their terms' sizes, of results by twice that and S * 2^-24.
+/// Requires: keys and values are finite where a mask hides them: the parts make NaN of others, the
+///           operator does not look at them.
 template <Tensor X>
   requires std::floating_point<typename X::value_type>
 [[nodiscard]] graph recognise_attention(graph g) {

@@ -68,7 +68,7 @@ class staged_line {
        ...);
       ((end = moves(K) ? std::min(end, v.extents[K] - room(K) + 1) : end), ...);
     }(std::make_integer_sequence<int, rank>{});
-    const std::int64_t there = v.extents[rank - 1] - at[rank - 1];
+    const std::int64_t there = inside != 0 ? v.extents[rank - 1] - at[rank - 1] : 0;
     forward_ = static_cast<std::int64_t>(forward * sizeof(T));
     copied_ = inside == 0 || (!simd::Lane<T> && there < size);
     if (!copied_) [[likely]] {
