@@ -5,8 +5,10 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -216,4 +218,50 @@ TEST_CASE("comm/threads: a rank may send to itself while it receives") {
   int got = 0;
   t.sendrecv(0, out(mine), 0, in(got), 0);
   CHECK(got == 5);
+}
+
+TEST_CASE("comm/threads: whom a withdrawn message had met meets the next one") {
+  comm::thread_group group(2, std::chrono::seconds(5));
+  auto a = group.endpoint(0);
+  auto b = group.endpoint(1);
+  const std::array<int, 2> sent{1, 2};
+  int got = 0;
+  {
+    auto received = b.irecv(0, in(got), 0);
+    auto first = std::make_optional(a.isend(1, out(sent[0]), 0));
+    auto second = a.isend(1, out(sent[1]), 0);
+    first.reset();
+    REQUIRE(b.test(received));
+    CHECK(a.test(second));
+    CHECK(got == 2);
+  }
+  {  // the same from the other side
+    auto first = std::make_optional(b.irecv(0, in(got), 0));
+    auto message = a.isend(1, out(sent[0]), 0);
+    int other = 0;
+    auto second = b.irecv(0, in(other), 0);
+    first.reset();
+    REQUIRE(b.test(second));
+    CHECK(a.test(message));
+    CHECK(other == 1);
+  }
+}
+
+TEST_CASE("comm/threads: receives whose messages are withdrawn keep their order") {
+  comm::thread_group group(2, std::chrono::seconds(5));
+  auto a = group.endpoint(0);
+  auto b = group.endpoint(1);
+  const std::array<int, 4> sent{1, 2, 3, 4};
+  std::array<int, 2> got{};
+  auto r1 = b.irecv(0, in(got[0]), 0);
+  auto r2 = b.irecv(0, in(got[1]), 0);
+  auto s1 = std::make_optional(a.isend(1, out(sent[0]), 0));
+  auto s2 = std::make_optional(a.isend(1, out(sent[1]), 0));
+  s1.reset();
+  s2.reset();
+  auto s3 = a.isend(1, out(sent[2]), 0);
+  auto s4 = a.isend(1, out(sent[3]), 0);
+  REQUIRE(b.test(r1));
+  REQUIRE(b.test(r2));
+  CHECK(got == std::array<int, 2>{3, 4});
 }

@@ -79,7 +79,8 @@ struct posting {
   int peer = -1;
   int tag = 0;
   bool sends = false;
-  bool borrows = false;  // receives without a place
+  bool borrows = false;      // receives without a place
+  std::uint64_t number = 0;  // in its box
   std::span<const std::byte> out;
   std::byte* in = nullptr;
   std::size_t size = 0;  // of the place; where a send was refused, of its receiver's
@@ -90,7 +91,26 @@ struct posting {
 /// Between one sender and one receiver: what has not met, in the order in which it came.
 struct alignas(apart) mailbox {
   spin_lock lock;
+  std::uint64_t next = 0;
   std::vector<posting*> open;
+
+  /// Meets the first of the other side with the same tag, or waits in its place.
+  /// Requires: the lock is held. Returns: whether it met one.
+  bool meet(posting* mine) {
+    const auto at = std::ranges::find_if(
+        open, [&](const posting* p) { return p->tag == mine->tag && p->sends != mine->sends; });
+    if (at == open.end()) {
+      open.insert(std::ranges::upper_bound(open, mine->number, {}, &posting::number), mine);
+      return false;
+    }
+    posting* const other = *at;
+    open.erase(at);
+    mine->partner = other;
+    other->partner = mine;
+    mine->now = posting::state::met;
+    other->now = posting::state::met;
+    return true;
+  }
 };
 
 }  // namespace detail
@@ -194,6 +214,9 @@ class threads : public blocking<threads> {
 
  public:
   /// A message under way. Requires: it ends before its group.
+  ///
+  /// Whom a withdrawn one had met waits on in its old place, or meets the next; what has met by
+  /// then stays with whom it met.
   class request {
    public:
     request() = default;
@@ -202,6 +225,7 @@ class threads : public blocking<threads> {
       withdraw();
       side_ = std::move(other.side_);
       bell_ = other.bell_;
+      own_ = other.own_;
       return *this;
     }
     ~request() { withdraw(); }
@@ -212,6 +236,7 @@ class threads : public blocking<threads> {
 
     std::unique_ptr<posting> side_;
     detail::doorbell* bell_ = nullptr;  // the peer's
+    detail::doorbell* own_ = nullptr;
   };
 
   threads(thread_group& group, int rank) : group_(&group), rank_(rank) {
@@ -336,26 +361,18 @@ class threads : public blocking<threads> {
     r.side_->peer = peer;
     r.side_->tag = tag;
     r.bell_ = &group_->bell(peer);
+    r.own_ = &group_->bell(rank_);
     return r;
   }
 
-  /// Meets the first of the other side with the same tag, or waits in the box.
   static void post(request& r) {
     posting* const mine = r.side_.get();
-    std::vector<posting*>& open = mine->box->open;
     {
       const std::lock_guard lock(mine->box->lock);
-      const auto other = std::ranges::find_if(
-          open, [&](const posting* p) { return p->tag == mine->tag && p->sends != mine->sends; });
-      if (other == open.end()) {
-        open.push_back(mine);
+      mine->number = mine->box->next++;
+      if (!mine->box->meet(mine)) {
         return;
       }
-      mine->partner = *other;
-      (*other)->partner = mine;
-      open.erase(other);
-      mine->now = state::met;
-      mine->partner->now = state::met;
     }
     r.bell_->ring();
   }
@@ -430,18 +447,23 @@ inline void threads::request::withdraw() noexcept {
     return;
   }
   bool read = false;
+  bool again = false;  // the other has met the next
   {
     const std::lock_guard lock(side_->box->lock);
-    std::vector<posting*>& open = side_->box->open;
     if (side_->now == state::open) {
-      std::erase(open, side_.get());
-    } else if (side_->now == state::met) {  // the other waits on, before those that came later
-      side_->partner->partner = nullptr;
-      side_->partner->now = state::open;
-      open.insert(open.begin(), side_->partner);
+      std::erase(side_->box->open, side_.get());
+    } else if (side_->now == state::met) {
+      posting* const left = side_->partner;
+      left->partner = nullptr;
+      left->now = state::open;
+      again = side_->box->meet(left);
     } else {
       read = true;
     }
+  }
+  if (again) {
+    bell_->ring();
+    own_->ring();
   }
   while (read && side_->now == state::reading) {
     std::this_thread::yield();
