@@ -453,3 +453,21 @@ TEST_CASE("comm/collectives: different collectives are named, as is who has not 
           "rank 2 has not joined;");
   }
 }
+
+TEST_CASE("comm/collectives: work that has failed has ended, and test names the mistake as wait") {
+  std::atomic<int> named = 0;
+  const auto body = [&named](comm::threads& t) {
+    std::vector<float> data(t.rank() == 0 ? 6 : 8, 1.0F);
+    auto work = comm::start_all_reduce<comm::ring>(t, std::span(data));
+    try {
+      while (!work.test()) {
+      }
+    } catch (const comm::collective_mismatch&) {
+      ++named;
+    } catch (const comm::peer_failed&) {  // the other saw it first, and left
+    }
+    return work.done() && work.test();
+  };
+  CHECK(comm::run(2, body, std::chrono::seconds(5)) == std::vector<bool>{true, true});
+  CHECK(named >= 1);
+}

@@ -401,6 +401,7 @@ class threads : public blocking<threads> {
       if (sender->out.size() != mine.size) {
         const std::size_t sent = sender->out.size();
         sender->size = mine.size;
+        mine.partner = nullptr;
         mine.now = state::done;
         sender->now = state::refused;  // from here on it may be gone
         r.bell_->ring();
