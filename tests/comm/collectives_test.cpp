@@ -26,6 +26,8 @@ namespace comm = ashlar::comm;
 static_assert(comm::ReduceAlgorithm<comm::ring>);
 static_assert(comm::ReduceAlgorithm<comm::ordered>);
 static_assert(comm::Transport<comm::logged<comm::threads>>);
+static_assert(std::is_move_constructible_v<comm::work<comm::threads>>);
+static_assert(!std::is_move_assignable_v<comm::work<comm::threads>>);
 static_assert(comm::chunk_of(7, 3, 0) == comm::chunk{0, 3});
 static_assert(comm::chunk_of(7, 3, 2) == comm::chunk{5, 7});
 static_assert(comm::chunk_of(2, 4, 3) == comm::chunk{2, 2});

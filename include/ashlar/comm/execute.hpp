@@ -107,6 +107,9 @@ class running {
     begin();
     conclude();
   }
+  running(running&&) = default;
+  running& operator=(running&&) = delete;  // what is under way writes to the scratch memory
+  ~running() = default;
 
   [[nodiscard]] bool done() const { return round_ >= plan_.rounds(); }
 
