@@ -402,6 +402,29 @@ TEST_CASE("comm/collectives: from one span to another, with parts of any size, a
   CHECK(right == std::vector<bool>(3, true));
 }
 
+TEST_CASE("comm/collectives: parts that are not one for each rank are refused") {
+  comm::run(3, [](comm::threads& t) {
+    std::vector<float> data(10);
+    const std::span<float> all(data);
+    const std::vector<float> in(10);
+    const std::span<const float> from(in);
+    const comm::partition right(10, 3);
+    const comm::partition skew(std::vector<std::size_t>{4, 5, 1});
+    for (const int wrong : {1, 2, 4}) {
+      const comm::partition parts(10, wrong);
+      CHECK_THROWS_AS(comm::reduce_scatter(t, all, parts), ashlar::argument_error);
+      CHECK_THROWS_AS(comm::all_gather(t, from.first(parts.at(0).size()), all, parts),
+                      ashlar::argument_error);
+      CHECK_THROWS_AS(static_cast<void>(comm::start_all_gather(t, all, parts)),
+                      ashlar::argument_error);
+      CHECK_THROWS_AS(comm::all_to_all(t, from, parts, all, right), ashlar::argument_error);
+      CHECK_THROWS_AS(comm::all_to_all(t, from, right, all, parts), ashlar::argument_error);
+    }
+    CHECK_THROWS_AS(comm::all_to_all(t, from, skew, all, skew, comm::bruck{}),
+                    ashlar::argument_error);
+  });
+}
+
 TEST_CASE("comm/collectives: different collectives are named, as is who has not joined in time") {
   CHECK_THROWS_AS(comm::run(2,
                             [](comm::threads& t) {
