@@ -6,7 +6,9 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -209,6 +211,28 @@ TEST_CASE("comm/threads: ranks that do not exist are refused") {
   CHECK_THROWS_AS(t.send(2, {}, 0), ashlar::argument_error);
   CHECK_THROWS_AS(t.recv(-1, {}, 0), ashlar::argument_error);
   CHECK(t.size() == 2);
+}
+
+TEST_CASE("comm/threads: a time-out is a time; one of many years waits") {
+  using seconds = std::chrono::duration<double>;
+  CHECK_THROWS_AS(comm::thread_group(1, seconds(-1)), ashlar::argument_error);
+  CHECK_THROWS_AS(comm::thread_group(1, seconds(std::nan(""))), ashlar::argument_error);
+  for (const double years : {1e3, 1e30, std::numeric_limits<double>::infinity()}) {
+    const auto got = comm::run(
+        2,
+        [](comm::threads& t) {
+          int value = t.rank();
+          if (t.rank() == 0) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(50));  // until the other sleeps
+            t.send(1, out(value), 0);
+          } else {
+            t.recv(0, in(value), 0);
+          }
+          return value;
+        },
+        seconds(years * 3.15e7));
+    CHECK(got == std::vector<int>{0, 0});
+  }
 }
 
 TEST_CASE("comm/threads: a rank may send to itself while it receives") {

@@ -122,7 +122,7 @@ struct alignas(apart) mailbox {
 class thread_group {
  public:
   /// With a `timeout` other than 0, whoever waits longer gets `timed_out`.
-  /// Throws: `argument_error` where `ranks` is not positive.
+  /// Throws: `argument_error` where `ranks` is not positive, or `timeout` negative or no number.
   explicit thread_group(int ranks, std::chrono::duration<double> timeout = {})
       : ranks_(ranks),
         timeout_(timeout),
@@ -135,6 +135,11 @@ class thread_group {
       throw argument_error(
           "ashlar::comm::thread_group",
           "the number of ranks is " + std::to_string(ranks) + "; it must be positive");
+    }
+    if (!(timeout.count() >= 0)) {
+      throw argument_error("ashlar::comm::thread_group",
+                           "the time-out is " + std::to_string(timeout.count()) +
+                               " s; it must be 0, for none, or positive");
     }
   }
   thread_group(const thread_group&) = delete;
@@ -293,9 +298,10 @@ class threads : public blocking<threads> {
       }
     }
     detail::doorbell& bell = group_->bell(rank_);
-    const auto limit =
-        std::chrono::system_clock::now() +
-        std::chrono::duration_cast<std::chrono::system_clock::duration>(group_->timeout_);
+    using clock = std::chrono::steady_clock;
+    constexpr std::chrono::duration<double> longest(1e8);  // what the clock can add to now
+    const auto limit = clock::now() + std::chrono::duration_cast<clock::duration>(
+                                          std::min(group_->timeout_, longest));
     const struct sleeper {
       explicit sleeper(std::atomic<int>& n) : count(n) { ++count; }
       ~sleeper() { --count; }
@@ -479,7 +485,7 @@ static_assert(LendingTransport<threads>);
 ///
 /// Returns: what the ranks returned, by rank; nothing where `f` returns `void`.
 /// Throws:  the first exception of a rank, after the others have ended: those that wait for a
-///          message get `peer_failed`. `argument_error` where `ranks` is not positive.
+///          message get `peer_failed`. `argument_error` as `thread_group`.
 template <class F>
   requires std::invocable<F&, threads&>
 auto run(int ranks, F&& f, std::chrono::duration<double> timeout = {}) {
