@@ -425,6 +425,20 @@ TEST_CASE("comm/collectives: parts that are not one for each rank are refused") 
   });
 }
 
+TEST_CASE("comm/collectives: channels that are not there are refused") {
+  comm::thread_group group(1);
+  auto t = group.endpoint(0);
+  std::vector<float> data(3);
+  for (const int channel : {-1, comm::tags::channels}) {
+    CHECK_THROWS_AS(comm::barrier(t, channel), ashlar::argument_error);
+    CHECK_THROWS_AS(comm::broadcast(t, std::span(data), 0, comm::chain{}, channel),
+                    ashlar::argument_error);
+    CHECK_THROWS_AS(comm::all_reduce(t, std::span(data), comm::sum, comm::ring{}, channel),
+                    ashlar::argument_error);
+  }
+  comm::barrier(t, comm::tags::channels - 1);
+}
+
 TEST_CASE("comm/collectives: different collectives are named, as is who has not joined in time") {
   CHECK_THROWS_AS(comm::run(2,
                             [](comm::threads& t) {

@@ -27,7 +27,8 @@ namespace ashlar::comm {
 /// Tags of the collectives' messages; a program's own messages use 0 to 31999.
 ///
 /// Collectives of one kind on different channels may be under way at once. No more than 32767, the
-/// least that MPI promises.
+/// least that MPI promises. Every collective throws `argument_error` where there is no such
+/// channel.
 namespace tags {
 inline constexpr int first = 32000;
 inline constexpr int channels = 95;
@@ -107,6 +108,11 @@ memory_of reducing(std::span<T> data, chunk finished) {
 
 template <class T>
 operation joined(collective c, std::size_t count, int channel, const char* op = "", int root = 0) {
+  if (channel < 0 || channel >= tags::channels) {
+    throw argument_error("ashlar::comm", "there is no channel " + std::to_string(channel) +
+                                             "; they are 0 to " +
+                                             std::to_string(tags::channels - 1));
+  }
   return {c, count, dtype_of<T>, op, root, tags::of(c, channel)};
 }
 
