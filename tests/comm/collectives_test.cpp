@@ -26,6 +26,8 @@ namespace comm = ashlar::comm;
 static_assert(comm::ReduceAlgorithm<comm::ring>);
 static_assert(comm::ReduceAlgorithm<comm::ordered>);
 static_assert(comm::Transport<comm::logged<comm::threads>>);
+static_assert(std::is_move_constructible_v<comm::work<comm::threads>>);
+static_assert(!std::is_move_assignable_v<comm::work<comm::threads>>);
 static_assert(comm::chunk_of(7, 3, 0) == comm::chunk{0, 3});
 static_assert(comm::chunk_of(7, 3, 2) == comm::chunk{5, 7});
 static_assert(comm::chunk_of(2, 4, 3) == comm::chunk{2, 2});
@@ -400,6 +402,43 @@ TEST_CASE("comm/collectives: from one span to another, with parts of any size, a
   CHECK(right == std::vector<bool>(3, true));
 }
 
+TEST_CASE("comm/collectives: parts that are not one for each rank are refused") {
+  comm::run(3, [](comm::threads& t) {
+    std::vector<float> data(10);
+    const std::span<float> all(data);
+    const std::vector<float> in(10);
+    const std::span<const float> from(in);
+    const comm::partition right(10, 3);
+    const comm::partition skew(std::vector<std::size_t>{4, 5, 1});
+    for (const int wrong : {1, 2, 4}) {
+      const comm::partition parts(10, wrong);
+      CHECK_THROWS_AS(comm::reduce_scatter(t, all, parts), ashlar::argument_error);
+      CHECK_THROWS_AS(comm::all_gather(t, from.first(parts.at(0).size()), all, parts),
+                      ashlar::argument_error);
+      CHECK_THROWS_AS(static_cast<void>(comm::start_all_gather(t, all, parts)),
+                      ashlar::argument_error);
+      CHECK_THROWS_AS(comm::all_to_all(t, from, parts, all, right), ashlar::argument_error);
+      CHECK_THROWS_AS(comm::all_to_all(t, from, right, all, parts), ashlar::argument_error);
+    }
+    CHECK_THROWS_AS(comm::all_to_all(t, from, skew, all, skew, comm::bruck{}),
+                    ashlar::argument_error);
+  });
+}
+
+TEST_CASE("comm/collectives: channels that are not there are refused") {
+  comm::thread_group group(1);
+  auto t = group.endpoint(0);
+  std::vector<float> data(3);
+  for (const int channel : {-1, comm::tags::channels}) {
+    CHECK_THROWS_AS(comm::barrier(t, channel), ashlar::argument_error);
+    CHECK_THROWS_AS(comm::broadcast(t, std::span(data), 0, comm::chain{}, channel),
+                    ashlar::argument_error);
+    CHECK_THROWS_AS(comm::all_reduce(t, std::span(data), comm::sum, comm::ring{}, channel),
+                    ashlar::argument_error);
+  }
+  comm::barrier(t, comm::tags::channels - 1);
+}
+
 TEST_CASE("comm/collectives: different collectives are named, as is who has not joined in time") {
   CHECK_THROWS_AS(comm::run(2,
                             [](comm::threads& t) {
@@ -452,4 +491,22 @@ TEST_CASE("comm/collectives: different collectives are named, as is who has not 
           "ashlar::comm: rank 0 waited in vain in all_reduce(sum, 8 float32, tag 32000); "
           "rank 2 has not joined;");
   }
+}
+
+TEST_CASE("comm/collectives: work that has failed has ended, and test names the mistake as wait") {
+  std::atomic<int> named = 0;
+  const auto body = [&named](comm::threads& t) {
+    std::vector<float> data(t.rank() == 0 ? 6 : 8, 1.0F);
+    auto work = comm::start_all_reduce<comm::ring>(t, std::span(data));
+    try {
+      while (!work.test()) {
+      }
+    } catch (const comm::collective_mismatch&) {
+      ++named;
+    } catch (const comm::peer_failed&) {  // the other saw it first, and left
+    }
+    return work.done() && work.test();
+  };
+  CHECK(comm::run(2, body, std::chrono::seconds(5)) == std::vector<bool>{true, true});
+  CHECK(named >= 1);
 }

@@ -51,3 +51,19 @@ TEST_CASE("comm/group: rows and columns of a grid, split again, are summed at th
   });
   CHECK(right == std::vector<bool>(6, true));
 }
+
+TEST_CASE("comm/group: when tags run out a split is refused, and the groups go on") {
+  comm::thread_group ranks(1);
+  auto t = ranks.endpoint(0);
+  comm::group world(t);
+  auto last = world.split(0);
+  for (int i = 1; i < 65535; ++i) {
+    last = world.split(0);
+  }
+  CHECK_THROWS_AS(static_cast<void>(world.split(0)), ashlar::argument_error);
+  CHECK_THROWS_AS(static_cast<void>(last.split(0)), ashlar::argument_error);
+  const std::byte sent{5};
+  std::byte got{};
+  last.sendrecv(0, std::span(&sent, 1), 0, std::span(&got, 1), 32767);
+  CHECK(got == sent);
+}

@@ -17,6 +17,7 @@
 #include "ashlar/comm/algorithms/ring.hpp"
 #include "ashlar/comm/algorithms/tree.hpp"
 #include "ashlar/comm/schedule.hpp"
+#include "ashlar/core/error.hpp"
 #include "laws/schedule.hpp"
 
 namespace comm = ashlar::comm;
@@ -383,6 +384,21 @@ TEST_CASE("comm/schedule: rounds, messages and elements are those of the closed 
     CHECK(o.messages == ranks * static_cast<std::size_t>(up));
     CHECK(o.elements == 0);
   }
+}
+
+TEST_CASE("comm/schedule: more segments than rounds can count are refused") {
+  const auto problem = [](int ranks, std::size_t count) {
+    return comm::problem::even(ranks, 0, count, 4);
+  };
+  constexpr std::size_t many = std::size_t{1} << 32;
+  CHECK_THROWS_AS(comm::segmented_ring{4}.all_reduce(problem(2, many)), ashlar::argument_error);
+  CHECK_THROWS_AS(comm::segmented_ring{4}.all_reduce(problem(9, many >> 3)),
+                  ashlar::argument_error);
+  CHECK_THROWS_AS(comm::chain{4}.all_reduce(problem(3, many)), ashlar::argument_error);
+  CHECK_THROWS_AS(comm::chain{4}.all_reduce(problem(100, (many >> 2) - 1)), ashlar::argument_error);
+  CHECK_THROWS_AS(comm::double_tree{4}.all_reduce(problem(3, many)), ashlar::argument_error);
+  CHECK(comm::segmented_ring{4}.all_reduce(problem(2, 5)).rounds() == 6);
+  CHECK(comm::segmented_ring{~std::size_t{0}}.all_reduce(problem(2, 5)).rounds() == 2);
 }
 
 TEST_CASE("comm/schedule: of the two trees, nobody but one rank is inside both") {

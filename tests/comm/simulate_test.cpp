@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -233,6 +234,18 @@ TEST_CASE("comm/select: a table of sizes decides, and refuses names that nobody 
   CHECK(table.all_reduce(comm::problem::even(8, 0, 4096, 4)).rounds() == 6);
   CHECK_THROWS_AS(comm::by_table({}), ashlar::argument_error);
   CHECK_THROWS_AS(comm::by_table({{1, "magic"}}), ashlar::argument_error);
+  CHECK_THROWS_AS(comm::by_cost({comm::presets::ring(2, 0, 1)}, {}), ashlar::argument_error);
+}
+
+TEST_CASE("comm/network: as many ranks as an int counts, and no more") {
+  CHECK_THROWS_AS(comm::presets::grid({65536, 65536}, 0, 1, true), ashlar::argument_error);
+  CHECK(comm::presets::grid({65536, 32767}, 0, 1, true).ranks() == 65536 * 32767);
+  // Of two billion nodes, the last is far from the first: up and down 31 levels.
+  const int most = std::numeric_limits<int>::max();
+  std::vector<comm::hop> way;
+  comm::presets::fat_tree(most, 0, 1).route(0, most - 1, way);
+  CHECK(way.size() == 62);
+  CHECK(way[30].bandwidth == 1073741824.0);
 }
 
 TEST_CASE("comm/timeline: a simulated collective becomes a Chrome trace") {

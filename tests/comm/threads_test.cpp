@@ -5,8 +5,12 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <cmath>
 #include <cstddef>
+#include <limits>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -209,6 +213,28 @@ TEST_CASE("comm/threads: ranks that do not exist are refused") {
   CHECK(t.size() == 2);
 }
 
+TEST_CASE("comm/threads: a time-out is a time; one of many years waits") {
+  using seconds = std::chrono::duration<double>;
+  CHECK_THROWS_AS(comm::thread_group(1, seconds(-1)), ashlar::argument_error);
+  CHECK_THROWS_AS(comm::thread_group(1, seconds(std::nan(""))), ashlar::argument_error);
+  for (const double years : {1e3, 1e30, std::numeric_limits<double>::infinity()}) {
+    const auto got = comm::run(
+        2,
+        [](comm::threads& t) {
+          int value = t.rank();
+          if (t.rank() == 0) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(50));  // until the other sleeps
+            t.send(1, out(value), 0);
+          } else {
+            t.recv(0, in(value), 0);
+          }
+          return value;
+        },
+        seconds(years * 3.15e7));
+    CHECK(got == std::vector<int>{0, 0});
+  }
+}
+
 TEST_CASE("comm/threads: a rank may send to itself while it receives") {
   comm::thread_group group(1);
   auto t = group.endpoint(0);
@@ -216,4 +242,50 @@ TEST_CASE("comm/threads: a rank may send to itself while it receives") {
   int got = 0;
   t.sendrecv(0, out(mine), 0, in(got), 0);
   CHECK(got == 5);
+}
+
+TEST_CASE("comm/threads: whom a withdrawn message had met meets the next one") {
+  comm::thread_group group(2, std::chrono::seconds(5));
+  auto a = group.endpoint(0);
+  auto b = group.endpoint(1);
+  const std::array<int, 2> sent{1, 2};
+  int got = 0;
+  {
+    auto received = b.irecv(0, in(got), 0);
+    auto first = std::make_optional(a.isend(1, out(sent[0]), 0));
+    auto second = a.isend(1, out(sent[1]), 0);
+    first.reset();
+    REQUIRE(b.test(received));
+    CHECK(a.test(second));
+    CHECK(got == 2);
+  }
+  {  // the same from the other side
+    auto first = std::make_optional(b.irecv(0, in(got), 0));
+    auto message = a.isend(1, out(sent[0]), 0);
+    int other = 0;
+    auto second = b.irecv(0, in(other), 0);
+    first.reset();
+    REQUIRE(b.test(second));
+    CHECK(a.test(message));
+    CHECK(other == 1);
+  }
+}
+
+TEST_CASE("comm/threads: receives whose messages are withdrawn keep their order") {
+  comm::thread_group group(2, std::chrono::seconds(5));
+  auto a = group.endpoint(0);
+  auto b = group.endpoint(1);
+  const std::array<int, 4> sent{1, 2, 3, 4};
+  std::array<int, 2> got{};
+  auto r1 = b.irecv(0, in(got[0]), 0);
+  auto r2 = b.irecv(0, in(got[1]), 0);
+  auto s1 = std::make_optional(a.isend(1, out(sent[0]), 0));
+  auto s2 = std::make_optional(a.isend(1, out(sent[1]), 0));
+  s1.reset();
+  s2.reset();
+  auto s3 = a.isend(1, out(sent[2]), 0);
+  auto s4 = a.isend(1, out(sent[3]), 0);
+  REQUIRE(b.test(r1));
+  REQUIRE(b.test(r2));
+  CHECK(got == std::array<int, 2>{3, 4});
 }

@@ -258,6 +258,43 @@ TEST_CASE(
   CHECK_THROWS_AS((parallel::ddp(make(1), endpoint, {.zero = 3})), al::argument_error);
 }
 
+TEST_CASE("parallel/ddp: two passes before a step count each gradient once, in parts or not") {
+  const auto norms = comm::run(2, [](comm::threads& endpoint) {
+    std::vector<double> found;
+    for (const int zero : {1, 2}) {
+      const auto m = make(1);
+      parallel::ddp ddp(m, endpoint, {.zero = zero});
+      for (const std::uint64_t pass : {0u, 2u}) {
+        al::backward(loss_of(m, pass + static_cast<std::uint64_t>(endpoint.rank())));
+        ddp.finish();
+      }
+      found.push_back(ddp.grad_norm());
+    }
+    return found;
+  });
+  const auto alone = make(1);
+  for (std::uint64_t batch = 0; batch < 4; ++batch) {
+    al::backward(loss_of(alone, batch));
+  }
+  nn::scale_grad(alone, 0.5);
+  const double expected = nn::grad_norm(alone);
+  for (const auto& rank : norms) {
+    for (const double norm : rank) {
+      CHECK(norm == doctest::Approx(expected).epsilon(1e-5));  // sums of floats in another order
+    }
+  }
+}
+
+TEST_CASE("parallel/ddp: what has no pieces is refused, on every rank alike") {
+  comm::run(3, [](comm::threads& endpoint) {
+    nn::linear<stack> one = nn::linear<stack>::make(1, 1);  // a weight and a bias for three ranks
+    nn::require_grad(one);
+    CHECK_THROWS_AS((parallel::ddp(one, endpoint, {.zero = 1})), al::argument_error);
+    parallel::ddp whole(one, endpoint);
+    CHECK_THROWS_AS(static_cast<void>(whole.grad_norm()), al::argument_error);
+  });
+}
+
 TEST_CASE("parallel/ddp: without synchronisation gradients stay on their rank") {
   comm::run(2, [](comm::threads& endpoint) {
     const auto m = make(1);

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -534,6 +535,17 @@ TEST_CASE("parallel/planner: what it finds is sorted, explained, and an error wh
   CHECK_THROWS_AS(static_cast<void>(par::plan(odd, chip, net)), par::no_layout);
   odd.batch = 0;
   CHECK_THROWS_AS(static_cast<void>(par::plan(odd, chip, net)), ashlar::argument_error);
+  odd = job;
+  odd.model.width = 0;
+  CHECK_THROWS_AS(static_cast<void>(par::plan(odd, chip, net)), ashlar::argument_error);
+  for (const double rate : {0.0, -1.0, std::nan("")}) {
+    auto bad = chip;
+    bad.flops = rate;
+    CHECK_THROWS_AS(static_cast<void>(par::plan(job, bad, net)), ashlar::argument_error);
+    bad = chip;
+    bad.memory_bandwidth = rate;
+    CHECK_THROWS_AS(static_cast<void>(par::plan(job, bad, net)), ashlar::argument_error);
+  }
   // A chip that cannot compute while it copies hides no communication.
   auto serial = chip;
   serial.copy_uses_compute = true;

@@ -27,7 +27,8 @@ namespace ashlar::comm {
 /// Tags of the collectives' messages; a program's own messages use 0 to 31999.
 ///
 /// Collectives of one kind on different channels may be under way at once. No more than 32767, the
-/// least that MPI promises.
+/// least that MPI promises. Every collective throws `argument_error` where there is no such
+/// channel.
 namespace tags {
 inline constexpr int first = 32000;
 inline constexpr int channels = 95;
@@ -58,6 +59,15 @@ inline void check_size(const char* entity, const char* what, std::size_t given,
     throw argument_error(entity, std::string(what) + " has " + std::to_string(given) +
                                      " elements; it must have " + std::to_string(wanted));
   }
+}
+/// Spans and parts fit together.
+inline void check_parts(const char* entity, const char* what, std::size_t given,
+                        const partition& parts, int ranks) {
+  if (parts.parts() != ranks) {
+    throw argument_error(
+        entity, std::to_string(parts.parts()) + " parts in a group of " + std::to_string(ranks));
+  }
+  check_size(entity, what, given, parts.count());
 }
 inline void check_root(const char* entity, int root, int ranks) {
   if (root < 0 || root >= ranks) {
@@ -98,6 +108,11 @@ memory_of reducing(std::span<T> data, chunk finished) {
 
 template <class T>
 operation joined(collective c, std::size_t count, int channel, const char* op = "", int root = 0) {
+  if (channel < 0 || channel >= tags::channels) {
+    throw argument_error("ashlar::comm", "there is no channel " + std::to_string(channel) +
+                                             "; they are 0 to " +
+                                             std::to_string(tags::channels - 1));
+  }
   return {c, count, dtype_of<T>, op, root, tags::of(c, channel)};
 }
 
@@ -153,7 +168,7 @@ template <class Algorithm = ordered, Transport Tr, Element T, ReduceOp Op = sum_
 [[nodiscard]] work<Tr> start_reduce_scatter(Tr& t, std::span<T> data, const partition& parts,
                                             Op /*op*/ = {}, const Algorithm& how = {},
                                             int channel = 0) {
-  detail::check_size("ashlar::comm::reduce_scatter", "data", data.size(), parts.count());
+  detail::check_parts("ashlar::comm::reduce_scatter", "data", data.size(), parts, t.size());
   problem q = problem::even(t.size(), t.rank(), data.size(), sizeof(T));
   q.parts = parts;
   return {
@@ -165,7 +180,9 @@ template <class Algorithm = ordered, Transport Tr, Element T, ReduceOp Op = sum_
 /// result. With a `partition`, this rank's part of that.
 ///
 /// Returns: that chunk, a part of `data`; what the rest holds is up to the algorithm.
-/// Throws:  what the transport throws; `data` is then partly reduced.
+/// Throws:  `argument_error` where there is not a part for each rank, or they are not `data`'s;
+/// what
+///          the transport throws: `data` is then partly reduced.
 template <class Algorithm = ordered, Transport Tr, Element T, ReduceOp Op = sum_op>
 std::span<T> reduce_scatter(Tr& t, std::span<T> data, Op op = {}, const Algorithm& how = {},
                             int channel = 0) {
@@ -182,7 +199,7 @@ std::span<T> reduce_scatter(Tr& t, std::span<T> data, const partition& parts, Op
 template <class Algorithm = ring, Transport Tr, Scalar T>
 [[nodiscard]] work<Tr> start_all_gather(Tr& t, std::span<T> all, const partition& parts,
                                         const Algorithm& how = {}, int channel = 0) {
-  detail::check_size("ashlar::comm::all_gather", "the result", all.size(), parts.count());
+  detail::check_parts("ashlar::comm::all_gather", "the result", all.size(), parts, t.size());
   problem q = problem::even(t.size(), t.rank(), all.size(), sizeof(T));
   q.parts = parts;
   return {t, how.all_gather(q), detail::moving(all),
@@ -194,11 +211,14 @@ template <class Algorithm = ring, Transport Tr, Scalar T>
 /// Shapes: `all` has n elements; `own` is this rank's `chunk_of(n, p, rank)` of them, or its part
 /// of
 ///         `parts`, and may be that part of `all` itself.
-/// Throws: `argument_error` where `own` has another size; what the transport throws.
+/// Throws: `argument_error` where `own` has another size, or there is not a part for each rank;
+/// what
+///         the transport throws.
 /// Cost:   that of the algorithm; about n (p - 1) / p elements sent per rank.
 template <class Algorithm = ring, Transport Tr, Scalar T>
 void all_gather(Tr& t, std::span<const T> own, std::span<T> all, const partition& parts,
                 const Algorithm& how = {}, int channel = 0) {
+  detail::check_parts("ashlar::comm::all_gather", "the result", all.size(), parts, t.size());
   const chunk c = parts.at(t.rank());
   detail::check_size("ashlar::comm::all_gather", "this rank's chunk", own.size(), c.size());
   if (!own.empty() && own.data() != all.data() + c.first) {
@@ -243,12 +263,13 @@ void reduce(Tr& t, std::span<T> data, int root, Op /*op*/ = {}, const Algorithm&
 /// Requires: what rank a sends to rank b is as long as what b expects of a; `in` and `out` are
 /// apart.
 ///           `bruck` wants parts of one size.
-/// Throws:   `argument_error` where spans and parts differ; what the transport throws.
+/// Throws:   `argument_error` where spans and parts differ, there is not a part for each rank, or
+///           `bruck` gets parts of different sizes; what the transport throws.
 template <class Algorithm = pairwise, Transport Tr, Scalar T>
 void all_to_all(Tr& t, std::span<const T> in, const partition& in_parts, std::span<T> out,
                 const partition& out_parts, const Algorithm& how = {}, int channel = 0) {
-  detail::check_size("ashlar::comm::all_to_all", "the input", in.size(), in_parts.count());
-  detail::check_size("ashlar::comm::all_to_all", "the result", out.size(), out_parts.count());
+  detail::check_parts("ashlar::comm::all_to_all", "the input", in.size(), in_parts, t.size());
+  detail::check_parts("ashlar::comm::all_to_all", "the result", out.size(), out_parts, t.size());
   memory_of m = detail::moving(out);
   m.input = std::as_bytes(in).data();
   // What ranks send differs, so the count is not compared.

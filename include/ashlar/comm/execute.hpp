@@ -85,8 +85,8 @@ class resolver {
 /// One rank's schedule under way on a transport.
 ///
 /// Several may be under way at once, with tags of their own. `test` makes progress and says whether
-/// it has ended; `wait` waits for that. What the transport throws ends it, and leaves `data` partly
-/// changed.
+/// it has ended; `wait` waits for that. What the transport throws ends it, withdraws its messages
+/// and leaves `data` partly changed.
 /// Requires: transport and memory outlive it. Every rank begins its schedule of the same collective
 ///           with the same tag.
 template <Transport Tr>
@@ -107,49 +107,56 @@ class running {
     begin();
     conclude();
   }
+  running(running&&) = default;
+  running& operator=(running&&) = delete;  // what is under way writes to the scratch memory
+  ~running() = default;
 
   [[nodiscard]] bool done() const { return round_ >= plan_.rounds(); }
 
   /// Returns: whether the schedule has ended.
   bool test() {
-    while (!done()) {
-      for (; received_ < messages_.size(); ++received_) {
-        message& m = messages_[received_];
-        if (!steps_[m.step].sends()) {
-          if (!transport_->test(m.request)) {
+    return guarded([&] {
+      while (!done()) {
+        for (; received_ < messages_.size(); ++received_) {
+          message& m = messages_[received_];
+          if (!steps_[m.step].sends()) {
+            if (!test(m)) {
+              return false;
+            }
+            arrived(m);
+          }
+        }
+        for (; sent_ < messages_.size(); ++sent_) {
+          message& m = messages_[sent_];
+          if (steps_[m.step].sends() && !test(m)) {
             return false;
           }
-          arrived(m);
         }
+        end();
       }
-      for (; sent_ < messages_.size(); ++sent_) {
-        message& m = messages_[sent_];
-        if (steps_[m.step].sends() && !transport_->test(m.request)) {
-          return false;
-        }
-      }
-      end();
-    }
-    return true;
+      return true;
+    });
   }
 
   void wait() {
-    while (!done()) {
-      for (; received_ < messages_.size(); ++received_) {
-        message& m = messages_[received_];
-        if (!steps_[m.step].sends()) {
-          wait(m);
-          arrived(m);
+    guarded([&] {
+      while (!done()) {
+        for (; received_ < messages_.size(); ++received_) {
+          message& m = messages_[received_];
+          if (!steps_[m.step].sends()) {
+            wait(m);
+            arrived(m);
+          }
         }
-      }
-      for (; sent_ < messages_.size(); ++sent_) {
-        message& m = messages_[sent_];
-        if (steps_[m.step].sends()) {
-          wait(m);
+        for (; sent_ < messages_.size(); ++sent_) {
+          message& m = messages_[sent_];
+          if (steps_[m.step].sends()) {
+            wait(m);
+          }
         }
+        end();
       }
-      end();
-    }
+    });
   }
 
   /// The round that is under way.
@@ -217,10 +224,30 @@ class running {
     }
   }
 
+  /// After an exception nothing is under way any more.
+  template <class F>
+  auto guarded(const F& f) {
+    try {
+      return f();
+    } catch (...) {
+      messages_.clear();
+      round_ = plan_.rounds();
+      throw;
+    }
+  }
+
+  bool test(message& m) {
+    return told(m, [&] { return transport_->test(m.request); });
+  }
   void wait(message& m) {
+    told(m, [&] { transport_->wait(m.request); });
+  }
+  /// `f()`; what it throws is told in words of collectives where the transport has records of them.
+  template <class F>
+  auto told(const message& m, const F& f) {
     if constexpr (RecordingTransport<Tr>) {
       try {
-        transport_->wait(m.request);
+        return f();
       } catch (const timed_out&) {
         throw collective_timed_out(what_, transport_->rank(), transport_->absent(what_, number_));
       } catch (const size_mismatch&) {
@@ -228,7 +255,7 @@ class running {
         throw;  // the same collective, so its schedule is wrong
       }
     } else {
-      transport_->wait(m.request);
+      return f();
     }
   }
 

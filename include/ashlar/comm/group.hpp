@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "ashlar/comm/collectives.hpp"
 #include "ashlar/comm/transport.hpp"
+#include "ashlar/core/error.hpp"
 
 namespace ashlar::comm {
 
@@ -25,6 +28,9 @@ class group : public blocking<group<Inner>> {
   using request = typename Inner::request;
 
   /// All ranks, with the transport's own tags: the one from which others are split.
+  ///
+  /// Requires: a transport has one such group; those split from a second one have the tags of those
+  ///           split from the first.
   explicit group(Inner& inner)
       : inner_(&inner), rank_(inner.rank()), groups_(std::make_shared<std::int32_t>(0)) {
     for (int rank = 0; rank < inner.size(); ++rank) {
@@ -40,6 +46,9 @@ class group : public blocking<group<Inner>> {
   /// Splits the group: ranks that give one `color` make a group, in the order of `key`, then rank.
   ///
   /// Every member calls it at the same place of its program.
+  /// Throws: `argument_error`, on every member, where no tags are left: after 65535 splits; what
+  /// the
+  ///         transport throws.
   [[nodiscard]] group split(int color, int key = 0) {
     std::vector<std::int32_t> all(members_.size() * 3);
     const auto own = std::span(all).subspan(static_cast<std::size_t>(rank_) * 3, 3);
@@ -47,11 +56,17 @@ class group : public blocking<group<Inner>> {
     own[1] = key;
     own[2] = *groups_;
     all_gather(*this, std::span<const std::int32_t>(own), std::span(all));
+    for (std::size_t i = 0; i < members_.size(); ++i) {
+      *groups_ = std::max(*groups_, all[3 * i + 2]);
+    }
+    if (*groups_ >= std::numeric_limits<int>::max() / tags_each) {
+      throw argument_error("ashlar::comm::group", "a rank has been in " + std::to_string(*groups_) +
+                                                      " groups; there are no tags for another");
+    }
     group part(*this);
     part.members_.clear();
     std::vector<std::pair<std::int32_t, int>> chosen;  // key, rank
     for (std::size_t i = 0; i < members_.size(); ++i) {
-      *groups_ = std::max(*groups_, all[3 * i + 2]);
       if (all[3 * i] == color) {
         chosen.emplace_back(all[3 * i + 1], static_cast<int>(i));
       }
@@ -117,7 +132,9 @@ class group : public blocking<group<Inner>> {
       throw timed_out(rank_, rank_of(e.peer), e.tag - own(0), e.sending, e.seconds);
     }
   }
-  [[nodiscard]] int own(int tag) const { return tag + context_ * 32768; }
+  [[nodiscard]] int own(int tag) const { return tag + context_ * tags_each; }
+
+  static constexpr int tags_each = 32768;
 
   Inner* inner_;
   int rank_;

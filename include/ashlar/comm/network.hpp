@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -42,7 +43,8 @@ struct hop {
 /// and different ones a cluster of nodes.
 class topology {
  public:
-  /// Throws: `argument_error` for a dimension without nodes, or a link without bandwidth.
+  /// Throws: `argument_error` for a dimension without nodes, a link without bandwidth, or more than
+  ///         2^31 - 1 ranks.
   explicit topology(std::vector<dimension> dimensions) : dimensions_(std::move(dimensions)) {
     for (const dimension& d : dimensions_) {
       if (d.size < 1 || !(d.bandwidth > 0) || !(d.latency >= 0) || d.arity < 2) {
@@ -52,6 +54,9 @@ class topology {
                                  std::to_string(d.bandwidth) + ", arity " +
                                  std::to_string(d.arity) +
                                  "; give it nodes, bandwidth and an arity of 2 or more");
+      }
+      if (d.size > std::numeric_limits<int>::max() / ranks_) {
+        throw argument_error("ashlar::comm::topology", "more than 2^31 - 1 ranks");
       }
       ranks_ *= d.size;
     }
@@ -108,15 +113,15 @@ class topology {
       case wiring::fat_tree: {
         // A switch is named by its level and the first node below it.
         const int base = at - a * stride;
-        int below = 1;
+        std::int64_t below = 1;
         int level = 0;
         for (; a / below != b / below; below *= d.arity, ++level) {
-          link(2 * level, base + a / below * below * stride, below);
+          link(2 * level, base + a / below * below * stride, static_cast<double>(below));
         }
         const std::size_t up = out.size();
         below = 1;
         for (int k = 0; k < level; ++k, below *= d.arity) {
-          link(2 * k + 1, base + b / below * below * stride, below);
+          link(2 * k + 1, base + b / below * below * stride, static_cast<double>(below));
         }
         std::reverse(out.begin() + static_cast<std::ptrdiff_t>(up), out.end());
         break;

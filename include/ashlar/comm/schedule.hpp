@@ -4,11 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "ashlar/comm/reduce.hpp"
+#include "ashlar/core/error.hpp"
 
 namespace ashlar::comm {
 
@@ -87,12 +90,24 @@ class schedule {
   rule rule_;
 };
 
+namespace detail {
+/// Rounds are counted in `int`. Throws: `argument_error` where there are more.
+inline int checked_rounds(std::int64_t rounds) {
+  if (rounds > std::numeric_limits<int>::max()) {
+    throw argument_error("ashlar::comm::schedule",
+                         std::to_string(rounds) + " rounds; give larger segments");
+  }
+  return static_cast<int>(rounds);
+}
+}  // namespace detail
+
 /// First one schedule, then another; both use the same scratch memory.
+/// Throws: `argument_error` for more than 2^31 - 1 rounds.
 inline schedule operator+(schedule a, schedule b) {
   if (a.rounds() == 0 || b.rounds() == 0) {
     return a.rounds() == 0 ? b : a;
   }
-  const int rounds = a.rounds() + b.rounds();
+  const int rounds = detail::checked_rounds(std::int64_t{a.rounds()} + b.rounds());
   const std::size_t scratch = std::max(a.scratch(), b.scratch());
   auto both = std::make_shared<const std::pair<schedule, schedule>>(std::move(a), std::move(b));
   return {rounds, scratch, [both](int i, round_steps& out) {
@@ -203,8 +218,14 @@ constexpr chunk segment_of(chunk c, std::size_t segment, int i) {
   return {first, std::min(c.last, first + segment)};
 }
 /// At least one, so that empty messages still meet.
+/// Throws: `argument_error` for more than a schedule has rounds for.
 constexpr int segments(std::size_t count, std::size_t segment) {
-  return count == 0 ? 1 : static_cast<int>((count + segment - 1) / segment);
+  const std::size_t pieces = count == 0 ? 1 : (count - 1) / segment + 1;
+  if (pieces > static_cast<std::size_t>(std::numeric_limits<int>::max() / 2)) {
+    throw argument_error("ashlar::comm::schedule",
+                         std::to_string(pieces) + " segments; give larger ones");
+  }
+  return static_cast<int>(pieces);
 }
 inline std::size_t elements_in(std::size_t bytes, const problem& p) {
   return std::max<std::size_t>(1, bytes / p.element_bytes);

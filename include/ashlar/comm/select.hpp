@@ -156,8 +156,12 @@ class by_table {
 /// Copies share what they have found out; a size is simulated once.
 class by_cost {
  public:
+  /// Throws: `argument_error` without candidates.
   explicit by_cost(network net, std::vector<candidate> candidates = all_candidates())
       : state_(std::make_shared<state>()) {
+    if (candidates.empty()) {
+      throw argument_error("ashlar::comm::by_cost", "there is no candidate");
+    }
     state_->net = std::make_unique<const network>(std::move(net));
     state_->candidates = std::move(candidates);
   }

@@ -79,7 +79,8 @@ struct posting {
   int peer = -1;
   int tag = 0;
   bool sends = false;
-  bool borrows = false;  // receives without a place
+  bool borrows = false;      // receives without a place
+  std::uint64_t number = 0;  // in its box
   std::span<const std::byte> out;
   std::byte* in = nullptr;
   std::size_t size = 0;  // of the place; where a send was refused, of its receiver's
@@ -90,7 +91,26 @@ struct posting {
 /// Between one sender and one receiver: what has not met, in the order in which it came.
 struct alignas(apart) mailbox {
   spin_lock lock;
+  std::uint64_t next = 0;
   std::vector<posting*> open;
+
+  /// Meets the first of the other side with the same tag, or waits in its place.
+  /// Requires: the lock is held. Returns: whether it met one.
+  bool meet(posting* mine) {
+    const auto at = std::ranges::find_if(
+        open, [&](const posting* p) { return p->tag == mine->tag && p->sends != mine->sends; });
+    if (at == open.end()) {
+      open.insert(std::ranges::upper_bound(open, mine->number, {}, &posting::number), mine);
+      return false;
+    }
+    posting* const other = *at;
+    open.erase(at);
+    mine->partner = other;
+    other->partner = mine;
+    mine->now = posting::state::met;
+    other->now = posting::state::met;
+    return true;
+  }
 };
 
 }  // namespace detail
@@ -102,7 +122,7 @@ struct alignas(apart) mailbox {
 class thread_group {
  public:
   /// With a `timeout` other than 0, whoever waits longer gets `timed_out`.
-  /// Throws: `argument_error` where `ranks` is not positive.
+  /// Throws: `argument_error` where `ranks` is not positive, or `timeout` negative or no number.
   explicit thread_group(int ranks, std::chrono::duration<double> timeout = {})
       : ranks_(ranks),
         timeout_(timeout),
@@ -115,6 +135,11 @@ class thread_group {
       throw argument_error(
           "ashlar::comm::thread_group",
           "the number of ranks is " + std::to_string(ranks) + "; it must be positive");
+    }
+    if (!(timeout.count() >= 0)) {
+      throw argument_error("ashlar::comm::thread_group",
+                           "the time-out is " + std::to_string(timeout.count()) +
+                               " s; it must be 0, for none, or positive");
     }
   }
   thread_group(const thread_group&) = delete;
@@ -194,6 +219,9 @@ class threads : public blocking<threads> {
 
  public:
   /// A message under way. Requires: it ends before its group.
+  ///
+  /// Whom a withdrawn one had met waits on in its old place, or meets the next; what has met by
+  /// then stays with whom it met.
   class request {
    public:
     request() = default;
@@ -202,6 +230,7 @@ class threads : public blocking<threads> {
       withdraw();
       side_ = std::move(other.side_);
       bell_ = other.bell_;
+      own_ = other.own_;
       return *this;
     }
     ~request() { withdraw(); }
@@ -212,6 +241,7 @@ class threads : public blocking<threads> {
 
     std::unique_ptr<posting> side_;
     detail::doorbell* bell_ = nullptr;  // the peer's
+    detail::doorbell* own_ = nullptr;
   };
 
   threads(thread_group& group, int rank) : group_(&group), rank_(rank) {
@@ -268,9 +298,10 @@ class threads : public blocking<threads> {
       }
     }
     detail::doorbell& bell = group_->bell(rank_);
-    const auto limit =
-        std::chrono::system_clock::now() +
-        std::chrono::duration_cast<std::chrono::system_clock::duration>(group_->timeout_);
+    using clock = std::chrono::steady_clock;
+    constexpr std::chrono::duration<double> longest(1e8);  // what the clock can add to now
+    const auto limit = clock::now() + std::chrono::duration_cast<clock::duration>(
+                                          std::min(group_->timeout_, longest));
     const struct sleeper {
       explicit sleeper(std::atomic<int>& n) : count(n) { ++count; }
       ~sleeper() { --count; }
@@ -336,26 +367,18 @@ class threads : public blocking<threads> {
     r.side_->peer = peer;
     r.side_->tag = tag;
     r.bell_ = &group_->bell(peer);
+    r.own_ = &group_->bell(rank_);
     return r;
   }
 
-  /// Meets the first of the other side with the same tag, or waits in the box.
   static void post(request& r) {
     posting* const mine = r.side_.get();
-    std::vector<posting*>& open = mine->box->open;
     {
       const std::lock_guard lock(mine->box->lock);
-      const auto other = std::ranges::find_if(
-          open, [&](const posting* p) { return p->tag == mine->tag && p->sends != mine->sends; });
-      if (other == open.end()) {
-        open.push_back(mine);
+      mine->number = mine->box->next++;
+      if (!mine->box->meet(mine)) {
         return;
       }
-      mine->partner = *other;
-      (*other)->partner = mine;
-      open.erase(other);
-      mine->now = state::met;
-      mine->partner->now = state::met;
     }
     r.bell_->ring();
   }
@@ -384,6 +407,7 @@ class threads : public blocking<threads> {
       if (sender->out.size() != mine.size) {
         const std::size_t sent = sender->out.size();
         sender->size = mine.size;
+        mine.partner = nullptr;
         mine.now = state::done;
         sender->now = state::refused;  // from here on it may be gone
         r.bell_->ring();
@@ -430,18 +454,23 @@ inline void threads::request::withdraw() noexcept {
     return;
   }
   bool read = false;
+  bool again = false;  // the other has met the next
   {
     const std::lock_guard lock(side_->box->lock);
-    std::vector<posting*>& open = side_->box->open;
     if (side_->now == state::open) {
-      std::erase(open, side_.get());
-    } else if (side_->now == state::met) {  // the other waits on, before those that came later
-      side_->partner->partner = nullptr;
-      side_->partner->now = state::open;
-      open.insert(open.begin(), side_->partner);
+      std::erase(side_->box->open, side_.get());
+    } else if (side_->now == state::met) {
+      posting* const left = side_->partner;
+      left->partner = nullptr;
+      left->now = state::open;
+      again = side_->box->meet(left);
     } else {
       read = true;
     }
+  }
+  if (again) {
+    bell_->ring();
+    own_->ring();
   }
   while (read && side_->now == state::reading) {
     std::this_thread::yield();
@@ -456,7 +485,7 @@ static_assert(LendingTransport<threads>);
 ///
 /// Returns: what the ranks returned, by rank; nothing where `f` returns `void`.
 /// Throws:  the first exception of a rank, after the others have ended: those that wait for a
-///          message get `peer_failed`. `argument_error` where `ranks` is not positive.
+///          message get `peer_failed`. `argument_error` as `thread_group`.
 template <class F>
   requires std::invocable<F&, threads&>
 auto run(int ranks, F&& f, std::chrono::duration<double> timeout = {}) {

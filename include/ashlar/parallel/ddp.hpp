@@ -79,7 +79,8 @@ class ddp {
 
  public:
   /// Throws: `replica_mismatch` where a rank's module or options differ from rank 0's;
-  ///         `argument_error` for options out of range; what the transport throws.
+  ///         `argument_error` for options out of range, and on every rank where `zero` would leave
+  ///         a rank without a piece; what the transport throws.
   template <class M>
   ddp(const M& module, Endpoint& endpoint, ddp_options options = {}, Algorithm = {})
       : state_(std::make_unique<state>(endpoint, options)) {
@@ -113,6 +114,8 @@ class ddp {
   /// Throws: what the transport throws.
   void gather() { state_->gather(); }
   /// The 2-norm of all gradients, from the pieces of all ranks, in double, rank by rank.
+  ///
+  /// Throws: `argument_error` without `zero`; what the transport throws.
   [[nodiscard]] double grad_norm() { return state_->grad_norm(); }
 
   /// Backward passes only accumulate for as long as the returned scope lives.
@@ -311,8 +314,8 @@ class ddp {
       }
     }
 
-    /// A bucket's reduced gradients, of which this rank has `own`, become its pieces' gradients, or
-    /// are added to them.
+    /// A bucket's reduced gradients, of which this rank has `own`, become its pieces' gradients.
+    /// Where the whole gradients are dropped they are added to those; elsewhere they hold the sum.
     void keep_own(const detail::bucket& b, std::span<const wire> own, std::int64_t n) {
       for (std::size_t i = b.first_piece; i < b.last_piece; ++i) {
         const Parameter fresh = zeros<Parameter>(shape(pieces[i].shape()));
@@ -324,7 +327,7 @@ class ddp {
           op_function<ops::scale>{}.in_place(to, 1.0 / static_cast<double>(n), 0.0);
         }
         Parameter& g = gradient(pieces[i]);
-        if (g) {
+        if (g && options.zero > 1) {
           op_function<ops::add>{}.in_place(g, fresh);
         } else {
           g = fresh;
@@ -339,6 +342,13 @@ class ddp {
 
     /// Makes the pieces: this rank's chunk of every bucket, cut where parameters end.
     void cut() {
+      const auto ranks = static_cast<std::size_t>(endpoint.size());
+      if (std::ranges::all_of(buckets, [&](const auto& b) { return size_of(b) < ranks; })) {
+        throw argument_error("ashlar::parallel::ddp",
+                             "zero is " + std::to_string(options.zero) +
+                                 ", and no bucket has an element for each of the " +
+                                 std::to_string(ranks) + " ranks: the last would have no piece");
+      }
       const no_grad off;
       for (detail::bucket& b : buckets) {
         walk(b, values, [](const Parameter& p, std::span<wire> at) { detail::read(p, at); });
@@ -387,6 +397,10 @@ class ddp {
     }
 
     double grad_norm() {
+      if (options.zero == 0) {
+        throw argument_error("ashlar::parallel::ddp",
+                             "grad_norm is that of pieces; without zero, use nn::grad_norm");
+      }
       double sum = 0;
       for (const Parameter& piece : pieces) {
         if (const Parameter& g = gradient(piece)) {

@@ -106,13 +106,25 @@ void for_each_layout(const transformer& m, std::int64_t batch, int ranks, const 
 /// Searches all layouts of a job over the places of a network.
 ///
 /// Tensor parallelism stays where its slowest link has a quarter of the fastest link's bandwidth.
-/// Throws: `argument_error` for a batch that is not positive; `no_layout`.
+/// Throws: `argument_error` for a batch, an extent of the model or a rate of the chip that is not
+///         positive; `no_layout`.
 /// Cost:   some microseconds per layout, and for each shape of groups a walk over all routes.
 [[nodiscard]] inline planned plan(const training_job& job, const device_rates& chip,
                                   const plan::network& net) {
   if (job.batch < 1) {
     throw argument_error("ashlar::parallel::plan",
                          "a batch of " + std::to_string(job.batch) + " texts; give 1 or more");
+  }
+  const transformer& m = job.model;
+  if (std::min({m.layers, m.width, m.heads, m.kv_heads, m.head_dim, m.hidden, m.vocabulary,
+                m.sequence}) < 1) {
+    throw argument_error("ashlar::parallel::plan", "a model with an extent below 1");
+  }
+  if (!(chip.flops > 0) || !(chip.memory_bandwidth > 0)) {  // nor NaN
+    throw argument_error("ashlar::parallel::plan", "a chip of " + std::to_string(chip.flops) +
+                                                       " operations and " +
+                                                       std::to_string(chip.memory_bandwidth) +
+                                                       " bytes per second; both must be positive");
   }
   std::map<std::pair<int, int>, plan::group_cost> known;
   const auto group = [&](int stride, int size) -> const plan::group_cost& {

@@ -9,6 +9,7 @@
 #include "ashlar/comm/algorithms/ring.hpp"
 #include "ashlar/comm/algorithms/tree.hpp"
 #include "ashlar/comm/schedule.hpp"
+#include "ashlar/core/error.hpp"
 
 namespace ashlar::comm {
 
@@ -211,10 +212,15 @@ struct bruck {
           }
         }};
   }
-  /// Requires: blocks of one size.
+  /// Throws: `argument_error` where blocks differ in size.
   [[nodiscard]] schedule all_to_all(const exchange& q) const {
     const int p = q.ranks;
     const std::size_t m = q.out.at(0).size();
+    for (int k = 0; k < p; ++k) {
+      if (q.in.at(k).size() != m || q.out.at(k).size() != m) {
+        throw argument_error("ashlar::comm::bruck", "blocks of different sizes; use pairwise");
+      }
+    }
     const int levels = detail::log2_up(p);
     const std::size_t all = m * static_cast<std::size_t>(p);
     // Scratch: blocks by distance; then what leaves and what arrives, packed.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstddef>
+#include <cstdint>
 
 #include "ashlar/comm/schedule.hpp"
 
@@ -70,7 +71,8 @@ struct segmented_ring {
     const std::size_t segment = detail::elements_in(segment_bytes, q);
     const int pieces = detail::segments(q.count, segment);
     const int half = q.ranks - 1;
-    return {(pieces + 1) * half, 0, [q, segment, pieces, half](int i, round_steps& out) {
+    const int rounds = detail::checked_rounds((std::int64_t{pieces} + 1) * half);
+    return {rounds, 0, [q, segment, pieces, half](int i, round_steps& out) {
               const int piece = i / half;
               const auto parts = [&](chunk c) { return partition(c.size(), q.ranks); };
               if (piece < pieces) {
