@@ -163,6 +163,36 @@ TEST_CASE("serve/decoding: with drafts, right or wrong, tokens are those without
   }
 }
 
+TEST_CASE("serve/decoding: of a proposal what is too much or no token is left out") {
+  const tokens prompt{4, 8, 15};
+  for (const token bad : {-1, 23, 2'000'000'000, 0}) {  // 0: no bad one, but too many good ones
+    for (const bool draws : {false, true}) {
+      fake_model model;
+      any_proposer proposer{.say = [&](const serve::proposal_context& c, int most,
+                                       serve::proposal& out) {
+        out.tokens = naive({c.text.begin(), c.text.end()}, most + 20, {}, 0);
+        if (bad != 0) {
+          out.tokens.insert(out.tokens.begin() + 1, bad);
+        }
+        if (draws) {  // one only
+          out.drawn_from.push_back({{out.tokens.front(), 1.0}});
+        }
+      }};
+      engine e(model, {.most_drafts = 3}, proposer);
+      e.submit({.tokens = prompt, .max_tokens = 30, .sampling = {.repetition_penalty = 1.000001}});
+      std::int64_t before = 0;
+      std::int64_t widest = 0;
+      for (bool more = true; more;) {
+        more = e.step();
+        widest = std::max(widest, e.statistics().drafts - before);
+        before = e.statistics().drafts;
+      }
+      CHECK(widest == (bad == 0 && !draws ? 3 : 1));
+      CHECK(e.take_finished().at(0).tokens.size() == 30);
+    }
+  }
+}
+
 TEST_CASE("serve/decoding: after each step blocks are those that the known tokens need") {
   const auto used = [](any_proposer proposer) {
     fake_model model;

@@ -379,12 +379,26 @@ class engine {
                              .options = &s.wish.sampling,
                              .seed = s.seed},
                             most, s.output.drafts);
+          keep_valid(s.output.drafts, static_cast<std::size_t>(most));
           s.drafts = static_cast<std::int32_t>(s.output.drafts.tokens.size());
         } catch (...) {
           s.output.drafts.clear();
         }
       }
     }
+  }
+
+  /// Cuts a proposal before the first token that is no word of the model's, at `most`, and where
+  /// some were drawn, before the first without a distribution.
+  void keep_valid(proposal& drafts, std::size_t most) const {
+    const auto wrong = std::ranges::find_if(
+        drafts.tokens, [this](token t) { return t < 0 || t >= model_.vocabulary(); });
+    std::size_t valid = std::min(most, static_cast<std::size_t>(wrong - drafts.tokens.begin()));
+    if (!drafts.drawn_from.empty()) {
+      valid = std::min(valid, drafts.drawn_from.size());
+      drafts.drawn_from.resize(valid);
+    }
+    drafts.tokens.resize(valid);
   }
 
   // ---- a step ----
