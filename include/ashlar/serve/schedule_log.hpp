@@ -168,7 +168,7 @@ struct recording {
           log_.push_back({.what = kind::change,
                           .id = s->id,
                           .branch = s->branch,
-                          .tokens = behind(*s, before.known),
+                          .tokens = behind(*s, std::min(before.known, now.known)),
                           .computed = now.computed,
                           .drafts = s->drafts,
                           .lookahead = s->lookahead});
