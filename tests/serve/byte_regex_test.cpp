@@ -187,6 +187,14 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("serve/byte_regex: an end that is no token is refused") {
+  const std::vector<std::string> pieces{"a", "b"};
+  for (const token end : {-1, 2, 1'000'000}) {
+    CHECK_THROWS_AS(serve::regex_constraint(byte_regex("a"), pieces, {1, end}),
+                    ashlar::argument_error);
+  }
+}
+
 TEST_CASE("serve/byte_regex: through a sampler every draw matches") {
   const std::vector<std::string> pieces{"", "0", "1", "7", "12", ".", "-", "x", "3.", "e"};
   const std::vector<float> logits{-3, 1, 1, 1, 1, 1, 1, 5, 1, 5};  // the model prefers nonsense
