@@ -71,16 +71,21 @@ class beam {
     return h.logprob / power(std::ssize(h.tokens) - (ended(h) ? 1 : 0));
   }
 
-  /// What the text with this row of logits may go on with; for `advance`.
+  /// What the text with this row of logits may go on with, none of `never`; for `advance`.
   ///
   /// Requires: `logits` are not empty, and the search is not over.
   /// Throws:   `bad_logits`.
-  [[nodiscard]] std::vector<token_logprob> continuations(std::span<const float> logits) const {
-    auto found = logprobs_of(logits, 0, 2 * options_.width).top;
+  [[nodiscard]] std::vector<token_logprob> continuations(
+      std::span<const float> logits, std::span<const token> never = {}) const {
+    const int most = 2 * options_.width;
+    auto found = logprobs_of(logits, 0, most + static_cast<int>(never.size())).top;
     if (!std::isfinite(found.front().logprob)) {
       throw bad_logits(prompt_tokens_ + std::ssize(live_.front().tokens));
     }
-    std::erase_if(found, [](const token_logprob& t) { return std::isinf(t.logprob); });
+    std::erase_if(found, [never](const token_logprob& t) {
+      return std::isinf(t.logprob) || std::ranges::count(never, t.token) != 0;
+    });
+    found.resize(std::min(found.size(), static_cast<std::size_t>(most)));
     return found;
   }
 

@@ -48,10 +48,7 @@ class chooser {
   void choose(const Sequence& s, outcome& o, std::span<const float> logits, std::size_t width,
               const beam* search) try {
     if (search != nullptr) {
-      o.continuations = search->continuations(logits);
-      for (const token t : forbidden(s, s.generated())) {
-        std::erase_if(o.continuations, [t](const token_logprob& c) { return c.token == t; });
-      }
+      o.continuations = search->continuations(logits, forbidden(s, s.generated()));
       return;
     }
     std::span<const token> history = s.tokens;
