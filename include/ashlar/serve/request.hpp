@@ -51,8 +51,8 @@ struct request {
   std::optional<int> logprobs{};         ///< of chosen tokens, and of so many of the likeliest
   std::optional<int> prompt_logprobs{};  ///< the same of the prompt's tokens, but the first
   std::int32_t n = 1;                    ///< completions; they share the blocks of the prompt
-  /// 1 or more: a beam search for so many texts in place of sampling. Its tokens are known when it
-  /// ends; stop tokens count as end of text.
+  /// 1 or more: a beam search for so many texts in place of sampling, without what constrains or
+  /// reweighs tokens. Its tokens are known when it ends; stop tokens count as end of text.
   std::int32_t beam_width = 0;
   double length_penalty = 1;  ///< see `beam_options`
 };
@@ -117,6 +117,12 @@ inline void validate(const request& r, std::int64_t vocabulary, std::int64_t con
   check(r.beam_width >= 0, "beam_width", r.beam_width, "0, or the number of texts");
   check(r.beam_width == 0 || (r.n == 1 && r.stop_strings.empty() && !r.logprobs), "beam_width",
         r.beam_width, "0 where completions, stop strings or log probabilities are asked for");
+  const sampling_options& s = r.sampling;
+  check(r.beam_width == 0 || (!s.mask && s.allowed_tokens.empty() && s.bad_words.empty() &&
+                              s.logit_bias.empty() && s.repetition_penalty == 1 &&
+                              s.frequency_penalty == 0 && s.presence_penalty == 0),
+        "beam_width", r.beam_width,
+        "0 where a mask, allowed tokens, bad words, biases or penalties are asked for");
   check(std::isfinite(r.length_penalty), "length_penalty", r.length_penalty, "finite");
   check(r.logprobs.value_or(0) >= 0, "logprobs", r.logprobs.value_or(0), "0 or more");
   check(r.prompt_logprobs.value_or(0) >= 0, "prompt_logprobs", r.prompt_logprobs.value_or(0),
@@ -124,7 +130,6 @@ inline void validate(const request& r, std::int64_t vocabulary, std::int64_t con
   if (std::ranges::count(r.stop_strings, std::string()) != 0) {
     throw invalid_request("stop_strings", "hold an empty one; leave it out");
   }
-  const sampling_options& s = r.sampling;
   check(s.temperature >= 0 && std::isfinite(s.temperature), "sampling.temperature", s.temperature,
         "0 or more, and finite");
   check(s.top_k >= -1, "sampling.top_k", s.top_k, "positive, or 0 or -1 for all");
