@@ -46,10 +46,16 @@ tokens naive(tokens text, int most, const serve::sampling_options& options, std:
 struct any_proposer {
   std::function<void(const serve::proposal_context&, int, serve::proposal&)> say;
   int over = 0;
+  bool throws_at_end = false;
   void propose(const serve::proposal_context& c, int most, serve::proposal& out) {
     say(c, most, out);
   }
-  void finish(std::uint64_t) { ++over; }
+  void finish(std::uint64_t) {
+    ++over;
+    if (throws_at_end) {
+      throw std::runtime_error("no such sequence");
+    }
+  }
 };
 
 // Few types: each one compiles the whole engine again.
@@ -191,6 +197,18 @@ TEST_CASE("serve/decoding: of a proposal what is too much or no token is left ou
       CHECK(e.take_finished().at(0).tokens.size() == 30);
     }
   }
+}
+
+TEST_CASE("serve/decoding: a proposer that throws at the end costs no result") {
+  fake_model model;
+  any_proposer proposer = silent();
+  proposer.throws_at_end = true;
+  engine e(model, {}, proposer);
+  e.submit({.tokens = {1, 2}, .max_tokens = 4});
+  e.submit({.tokens = {1, 3}, .max_tokens = 5, .n = 2});
+  CHECK(e.run().size() == 3);
+  CHECK(proposer.over == 3);
+  CHECK(e.statistics().blocks_used == 0);
 }
 
 TEST_CASE("serve/decoding: after each step blocks are those that the known tokens need") {

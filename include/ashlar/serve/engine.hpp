@@ -597,10 +597,11 @@ class engine {
   }
 
   void finish(sequence_type& s, finish_reason reason, std::exception_ptr error = nullptr) {
-    if (speculates) {
-      proposer_.finish(proposer_key(s));
-    }
     results_.end(s, reason, std::move(error));
+    try {
+      proposer_.finish(proposer_key(s));
+    } catch (...) {  // the request is over all the same, and its result is kept
+    }
   }
 
   void measure() {
