@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <span>
 #include <stdexcept>
@@ -209,6 +210,30 @@ TEST_CASE("serve/decoding: a proposer that throws at the end costs no result") {
   CHECK(e.run().size() == 3);
   CHECK(proposer.over == 3);
   CHECK(e.statistics().blocks_used == 0);
+}
+
+TEST_CASE("serve/decoding: where one completion has no first token, the request fails whole") {
+  for (const int fails : {0, 1, 2}) {
+    fake_model model;
+    any_proposer proposer = silent();
+    engine e(model, {}, proposer);
+    int calls = 0;
+    serve::request r{.tokens = {1, 2}, .max_tokens = 4, .logprobs = 1, .n = 3};
+    r.sampling.mask = [&calls, fails](std::span<const token>) -> const serve::token_mask* {
+      if (calls++ == fails) {
+        throw std::runtime_error("no grammar");
+      }
+      return nullptr;
+    };
+    e.submit(r);
+    const auto results = e.run();
+    REQUIRE(results.size() == 1);
+    CHECK(results[0].reason == finish_reason::failed);
+    CHECK(results[0].tokens.empty());
+    CHECK(results[0].logprobs.empty());
+    CHECK_THROWS_AS(std::rethrow_exception(results[0].error), std::runtime_error);
+    CHECK(e.statistics().blocks_used == 0);
+  }
 }
 
 TEST_CASE("serve/decoding: after each step blocks are those that the known tokens need") {

@@ -96,6 +96,11 @@ class chooser {
       }
     }
   } catch (...) {
+    if (s.generated() == 0) {  // some of its completions alone would not be what was asked for
+      o.tokens.clear();
+      o.siblings.clear();
+      o.logprobs.clear();
+    }
     o.error = std::current_exception();
   }
 
