@@ -302,7 +302,13 @@ class engine {
     }
   }
 
-  [[nodiscard]] double now() const { return options_.clock ? options_.clock() : 0.0; }
+  [[nodiscard]] double now() const {
+    if (options_.clock) {
+      return options_.clock();
+    }
+    const auto since = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration<double>(since).count();
+  }
 
   /// Makes a step's copies; where one fails, those whose blocks it moves begin again.
   void move_blocks(schedule<sequence_type>& plan) {

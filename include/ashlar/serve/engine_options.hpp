@@ -35,7 +35,8 @@ struct engine_options {
   /// Both or neither; without them requests come and go as tokens.
   std::function<std::vector<token>(std::string_view)> encode{};
   std::function<std::string(std::span<const token>)> decode{};
-  /// Seconds since some moment, for a schedule that asks what time it is (`delay`).
+  /// Seconds since some moment, for a schedule that asks what time it is (`delay`); by default
+  /// those of `std::chrono::steady_clock`.
   std::function<double()> clock{};
   /// Called at the end of a step for each of its tokens, in order of the batch. It may submit and
   /// cancel requests; what it has cancelled it hears no more of.
