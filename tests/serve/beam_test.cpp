@@ -196,6 +196,8 @@ TEST_CASE("serve/beam: tokens that may not come leave room for as many others") 
 
 TEST_CASE("serve/beam: options out of range are refused") {
   CHECK_THROWS_AS(serve::beam({.width = 0}, 1), ashlar::argument_error);
+  CHECK_THROWS_AS(serve::beam({.width = (1 << 20) + 1}, 1), ashlar::argument_error);
+  CHECK_THROWS_AS(serve::beam({.length_penalty = -101}, 1), ashlar::argument_error);
   CHECK_THROWS_AS(serve::beam({.max_tokens = 0}, 1), ashlar::argument_error);
   CHECK_THROWS_AS(serve::beam({.length_penalty = std::nan("")}, 1), ashlar::argument_error);
   CHECK_THROWS_AS(serve::beam({}, 0), ashlar::argument_error);

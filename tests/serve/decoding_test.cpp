@@ -236,6 +236,15 @@ TEST_CASE("serve/decoding: where one completion has no first token, the request 
   }
 }
 
+TEST_CASE("serve/decoding: options of drafts out of range are refused") {
+  fake_model model;
+  any_proposer proposer = silent();
+  for (const serve::engine_options& o : std::vector<serve::engine_options>{
+           {.most_drafts = -1}, {.most_drafts = 1025}, {.draft_cost = 0}, {.draft_cost = HUGE_VAL}}) {
+    CHECK_THROWS_AS(engine(model, o, proposer), ashlar::argument_error);
+  }
+}
+
 TEST_CASE("serve/decoding: after each step blocks are those that the known tokens need") {
   const auto used = [](any_proposer proposer) {
     fake_model model;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "ashlar/core/error.hpp"
+#include "ashlar/serve/beam.hpp"
 #include "ashlar/serve/logprobs.hpp"
 #include "ashlar/serve/sampling.hpp"
 #include "ashlar/serve/step.hpp"
@@ -114,7 +115,8 @@ inline void validate(const request& r, std::int64_t vocabulary, std::int64_t con
   check(r.min_tokens >= 0 && r.min_tokens <= r.max_tokens, "min_tokens", r.min_tokens,
         "from 0 to max_tokens");
   check(r.n >= 1, "n", r.n, "at least 1");
-  check(r.beam_width >= 0, "beam_width", r.beam_width, "0, or the number of texts");
+  check(r.beam_width >= 0 && r.beam_width <= beam_limits::width, "beam_width", r.beam_width,
+        "0, or the number of texts, at most 2^20");
   check(r.beam_width == 0 || (r.n == 1 && r.stop_strings.empty() && !r.logprobs), "beam_width",
         r.beam_width, "0 where completions, stop strings or log probabilities are asked for");
   const sampling_options& s = r.sampling;
@@ -123,7 +125,8 @@ inline void validate(const request& r, std::int64_t vocabulary, std::int64_t con
                               s.frequency_penalty == 0 && s.presence_penalty == 0),
         "beam_width", r.beam_width,
         "0 where a mask, allowed tokens, bad words, biases or penalties are asked for");
-  check(std::isfinite(r.length_penalty), "length_penalty", r.length_penalty, "finite");
+  check(std::abs(r.length_penalty) <= beam_limits::length_penalty, "length_penalty",
+        r.length_penalty, "from -100 to 100");
   check(r.logprobs.value_or(0) >= 0, "logprobs", r.logprobs.value_or(0), "0 or more");
   check(r.prompt_logprobs.value_or(0) >= 0, "prompt_logprobs", r.prompt_logprobs.value_or(0),
         "0 or more");
@@ -137,8 +140,9 @@ inline void validate(const request& r, std::int64_t vocabulary, std::int64_t con
   check(s.min_p >= 0 && s.min_p <= 1, "sampling.min_p", s.min_p, "from 0 to 1");
   check(s.typical_p > 0 && s.typical_p <= 1, "sampling.typical_p", s.typical_p,
         "above 0 and at most 1");
-  check(s.repetition_penalty > 0 && std::isfinite(s.repetition_penalty),
-        "sampling.repetition_penalty", s.repetition_penalty, "above 0, and finite");
+  const auto penalty = static_cast<float>(s.repetition_penalty);  // as logits are divided by it
+  check(penalty >= 1e-6F && penalty <= 1e6F, "sampling.repetition_penalty", s.repetition_penalty,
+        "from 1e-6 to 1e6");
   check(std::abs(s.frequency_penalty) <= 2, "sampling.frequency_penalty", s.frequency_penalty,
         "from -2 to 2");
   check(std::abs(s.presence_penalty) <= 2, "sampling.presence_penalty", s.presence_penalty,
