@@ -185,8 +185,19 @@ TEST_CASE("serve/beam: a vocabulary of one, and what is ruled out") {
   CHECK(b.best().at(0).tokens == tokens{1});
 }
 
+TEST_CASE("serve/beam: tokens that may not come leave room for as many others") {
+  const serve::beam b({.width = 1, .max_tokens = 3}, 1);
+  const auto next = b.continuations(std::vector<float>{5, 9, 8, 7, 6}, tokens{1, 2, 1});
+  REQUIRE(next.size() == 2);
+  CHECK(next[0].token == 3);
+  CHECK(next[1].token == 4);
+  CHECK(b.continuations(std::vector<float>{5, 9}, tokens{0, 1}).empty());
+}
+
 TEST_CASE("serve/beam: options out of range are refused") {
   CHECK_THROWS_AS(serve::beam({.width = 0}, 1), ashlar::argument_error);
+  CHECK_THROWS_AS(serve::beam({.width = (1 << 20) + 1}, 1), ashlar::argument_error);
+  CHECK_THROWS_AS(serve::beam({.length_penalty = -101}, 1), ashlar::argument_error);
   CHECK_THROWS_AS(serve::beam({.max_tokens = 0}, 1), ashlar::argument_error);
   CHECK_THROWS_AS(serve::beam({.length_penalty = std::nan("")}, 1), ashlar::argument_error);
   CHECK_THROWS_AS(serve::beam({}, 0), ashlar::argument_error);

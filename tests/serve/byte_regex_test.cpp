@@ -124,6 +124,21 @@ TEST_CASE("serve/byte_regex: what is no pattern is refused with its place") {
   }
 }
 
+TEST_CASE("serve/byte_regex: what would take the stack, the memory or the day is refused") {
+  const auto nested = [](std::size_t n) {
+    return std::string(n, '(') + "a" + std::string(n, ')');
+  };
+  CHECK(byte_regex(nested(200)).matches("a"));
+  CHECK(byte_regex("a" + std::string(400, '*')).matches("aaa"));
+  for (const std::string& pattern :
+       {nested(201), nested(20'000), std::string(20'000, '('), "a" + std::string(200'000, '*'),
+        std::string("(){20000}{20000}"), std::string("(.{0,99}){0,99}")}) {
+    CAPTURE(pattern.substr(0, 20));
+    CHECK_THROWS_AS(byte_regex{pattern}, ashlar::argument_error);
+  }
+  CHECK(byte_regex("\\x4a\\xa4").matches("\x4a\xa4"));  // the high digit first
+}
+
 TEST_CASE(
     "serve/byte_regex: a constraint allows the tokens that enumeration allows, and no others") {
   std::mt19937 random(9);
@@ -169,6 +184,14 @@ TEST_CASE(
       }
     }
     CHECK(same);
+  }
+}
+
+TEST_CASE("serve/byte_regex: an end that is no token is refused") {
+  const std::vector<std::string> pieces{"a", "b"};
+  for (const token end : {-1, 2, 1'000'000}) {
+    CHECK_THROWS_AS(serve::regex_constraint(byte_regex("a"), pieces, {1, end}),
+                    ashlar::argument_error);
   }
 }
 

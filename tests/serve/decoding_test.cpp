@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <span>
 #include <stdexcept>
@@ -46,10 +47,16 @@ tokens naive(tokens text, int most, const serve::sampling_options& options, std:
 struct any_proposer {
   std::function<void(const serve::proposal_context&, int, serve::proposal&)> say;
   int over = 0;
+  bool throws_at_end = false;
   void propose(const serve::proposal_context& c, int most, serve::proposal& out) {
     say(c, most, out);
   }
-  void finish(std::uint64_t) { ++over; }
+  void finish(std::uint64_t) {
+    ++over;
+    if (throws_at_end) {
+      throw std::runtime_error("no such sequence");
+    }
+  }
 };
 
 // Few types: each one compiles the whole engine again.
@@ -160,6 +167,81 @@ TEST_CASE("serve/decoding: with drafts, right or wrong, tokens are those without
       }
       CHECK((s.drafts == 0) == (kind == 0 || kind == 3));
     }
+  }
+}
+
+TEST_CASE("serve/decoding: of a proposal what is too much or no token is left out") {
+  const tokens prompt{4, 8, 15};
+  for (const token bad : {-1, 23, 2'000'000'000, 0}) {  // 0: no bad one, but too many good ones
+    for (const bool draws : {false, true}) {
+      fake_model model;
+      any_proposer proposer{.say = [&](const serve::proposal_context& c, int most,
+                                       serve::proposal& out) {
+        out.tokens = naive({c.text.begin(), c.text.end()}, most + 20, {}, 0);
+        if (bad != 0) {
+          out.tokens.insert(out.tokens.begin() + 1, bad);
+        }
+        if (draws) {  // one only
+          out.drawn_from.push_back({{out.tokens.front(), 1.0}});
+        }
+      }};
+      engine e(model, {.most_drafts = 3}, proposer);
+      e.submit({.tokens = prompt, .max_tokens = 30, .sampling = {.repetition_penalty = 1.000001}});
+      std::int64_t before = 0;
+      std::int64_t widest = 0;
+      for (bool more = true; more;) {
+        more = e.step();
+        widest = std::max(widest, e.statistics().drafts - before);
+        before = e.statistics().drafts;
+      }
+      CHECK(widest == (bad == 0 && !draws ? 3 : 1));
+      CHECK(e.take_finished().at(0).tokens.size() == 30);
+    }
+  }
+}
+
+TEST_CASE("serve/decoding: a proposer that throws at the end costs no result") {
+  fake_model model;
+  any_proposer proposer = silent();
+  proposer.throws_at_end = true;
+  engine e(model, {}, proposer);
+  e.submit({.tokens = {1, 2}, .max_tokens = 4});
+  e.submit({.tokens = {1, 3}, .max_tokens = 5, .n = 2});
+  CHECK(e.run().size() == 3);
+  CHECK(proposer.over == 3);
+  CHECK(e.statistics().blocks_used == 0);
+}
+
+TEST_CASE("serve/decoding: where one completion has no first token, the request fails whole") {
+  for (const int fails : {0, 1, 2}) {
+    fake_model model;
+    any_proposer proposer = silent();
+    engine e(model, {}, proposer);
+    int calls = 0;
+    serve::request r{.tokens = {1, 2}, .max_tokens = 4, .logprobs = 1, .n = 3};
+    r.sampling.mask = [&calls, fails](std::span<const token>) -> const serve::token_mask* {
+      if (calls++ == fails) {
+        throw std::runtime_error("no grammar");
+      }
+      return nullptr;
+    };
+    e.submit(r);
+    const auto results = e.run();
+    REQUIRE(results.size() == 1);
+    CHECK(results[0].reason == finish_reason::failed);
+    CHECK(results[0].tokens.empty());
+    CHECK(results[0].logprobs.empty());
+    CHECK_THROWS_AS(std::rethrow_exception(results[0].error), std::runtime_error);
+    CHECK(e.statistics().blocks_used == 0);
+  }
+}
+
+TEST_CASE("serve/decoding: options of drafts out of range are refused") {
+  fake_model model;
+  any_proposer proposer = silent();
+  for (const serve::engine_options& o : std::vector<serve::engine_options>{
+           {.most_drafts = -1}, {.most_drafts = 1025}, {.draft_cost = 0}, {.draft_cost = HUGE_VAL}}) {
+    CHECK_THROWS_AS(engine(model, o, proposer), ashlar::argument_error);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,12 +18,38 @@ TEST_CASE("serve/request: sampling options out of range are refused with the nam
       {"sampling.frequency_penalty", {.frequency_penalty = 2.1}},
       {"sampling.frequency_penalty", {.frequency_penalty = std::nan("")}},
       {"sampling.presence_penalty", {.presence_penalty = -2.1}},
+      {"sampling.repetition_penalty", {.repetition_penalty = 1e-50}},
+      {"sampling.repetition_penalty", {.repetition_penalty = 1e7}},
+      {"sampling.repetition_penalty", {.repetition_penalty = std::nan("")}},
       {"sampling.logit_bias", {.logit_bias = {{23, 1}}}},
       {"sampling.logit_bias", {.logit_bias = {{1, std::nanf("")}}}},
       {"sampling.allowed_tokens", {.allowed_tokens = {1, -1}}},
       {"sampling.bad_words", {.bad_words = {{1}, {}}}},
       {"sampling.bad_words", {.bad_words = {{1, 23}}}},
   };
+  for (const serve::sampling_options& ignored : std::vector<serve::sampling_options>{
+           {.repetition_penalty = 1.1},
+           {.frequency_penalty = 1},
+           {.presence_penalty = 1},
+           {.logit_bias = {{1, 1}}},
+           {.allowed_tokens = {1}},
+           {.bad_words = {{1}}},
+           {.mask = [](std::span<const serve::token>) { return nullptr; }}}) {
+    try {
+      serve::validate({.tokens = {1}, .sampling = ignored, .beam_width = 2}, 23, 96);
+      FAIL("a beam search does not look at it");
+    } catch (const serve::invalid_request& e) {
+      CHECK(e.field == "beam_width");
+    }
+    serve::validate({.tokens = {1}, .sampling = ignored}, 23, 96);
+  }
+  serve::validate({.tokens = {1}, .beam_width = 2}, 23, 96);
+  for (const serve::request& r : std::vector<serve::request>{
+           {.tokens = {1}, .beam_width = (1 << 20) + 1},
+           {.tokens = {1}, .beam_width = 2, .length_penalty = 101},
+           {.tokens = {1}, .beam_width = 2, .length_penalty = std::nan("")}}) {
+    CHECK_THROWS_AS(serve::validate(r, 23, 96), serve::invalid_request);
+  }
   for (const auto& entry : table) {
     CAPTURE(entry.first);
     try {

@@ -386,6 +386,19 @@ TEST_CASE("serve/sampler: extreme logits and temperatures still give a token") {
   CHECK(sample(std::vector<float>{-big, big, -inf}, {.temperature = 1e30}, {}) != 2);
 }
 
+TEST_CASE("serve/sampler: typical sampling has no use for what is ruled out") {
+  constexpr float out = -std::numeric_limits<float>::infinity();
+  serve::sampling_options o{.temperature = 1, .typical_p = 0.5};
+  std::vector<serve::candidate> with{{0, 0}, {1, out}, {2, 2}, {3, 1}};
+  std::vector<serve::candidate> without{{0, 0}, {2, 2}, {3, 1}};
+  serve::filters::typical::apply(with, o);
+  serve::filters::typical::apply(without, o);
+  REQUIRE(with.size() == without.size());
+  for (std::size_t i = 0; i < with.size(); ++i) {
+    CHECK(with[i].id == without[i].id);
+  }
+}
+
 TEST_CASE("serve/sampler: draws follow the distribution") {
   wishes random;
   serve::vllm_sampler sample;

@@ -17,9 +17,15 @@
 
 namespace ashlar::serve {
 
+/// The largest of each; of the penalty in size.
+struct beam_limits {
+  static constexpr int width = 1 << 20;
+  static constexpr double length_penalty = 100;
+};
+
 struct beam_options {
-  int width = 4;              ///< texts that go on at once, and results
-  double length_penalty = 1;  ///< scores are divided by the length to this power
+  int width = 4;              ///< texts that go on at once, and results; at most 2^20
+  double length_penalty = 1;  ///< scores are divided by the length to this power; [-100, 100]
   std::int32_t max_tokens = 16;
   std::vector<token> eos_tokens{};  ///< these end a text; none: all texts have `max_tokens`
 };
@@ -50,14 +56,15 @@ class beam {
   /// Throws: `argument_error` where a number is out of range.
   beam(beam_options options, std::int64_t prompt_tokens)
       : options_(std::move(options)), prompt_tokens_(prompt_tokens), live_(1) {
-    if (options_.width < 1 || options_.max_tokens < 1 || prompt_tokens < 1 ||
-        !std::isfinite(options_.length_penalty)) {
+    if (options_.width < 1 || options_.width > beam_limits::width || options_.max_tokens < 1 ||
+        prompt_tokens < 1 || !(std::abs(options_.length_penalty) <= beam_limits::length_penalty)) {
       throw argument_error("ashlar::serve::beam",
                            "width " + std::to_string(options_.width) + ", max_tokens " +
                                std::to_string(options_.max_tokens) + ", prompt of " +
                                std::to_string(prompt_tokens) + ", length_penalty " +
                                std::to_string(options_.length_penalty) +
-                               "; give at least 1 of the first three, and a finite penalty");
+                               "; give at least 1 of the first three, a width of at most 2^20, and a "
+                               "penalty from -100 to 100");
     }
   }
 
@@ -71,16 +78,21 @@ class beam {
     return h.logprob / power(std::ssize(h.tokens) - (ended(h) ? 1 : 0));
   }
 
-  /// What the text with this row of logits may go on with; for `advance`.
+  /// What the text with this row of logits may go on with, none of `never`; for `advance`.
   ///
   /// Requires: `logits` are not empty, and the search is not over.
   /// Throws:   `bad_logits`.
-  [[nodiscard]] std::vector<token_logprob> continuations(std::span<const float> logits) const {
-    auto found = logprobs_of(logits, 0, 2 * options_.width).top;
+  [[nodiscard]] std::vector<token_logprob> continuations(
+      std::span<const float> logits, std::span<const token> never = {}) const {
+    const int most = 2 * options_.width;
+    auto found = logprobs_of(logits, 0, most + static_cast<int>(never.size())).top;
     if (!std::isfinite(found.front().logprob)) {
       throw bad_logits(prompt_tokens_ + std::ssize(live_.front().tokens));
     }
-    std::erase_if(found, [](const token_logprob& t) { return std::isinf(t.logprob); });
+    std::erase_if(found, [never](const token_logprob& t) {
+      return std::isinf(t.logprob) || std::ranges::count(never, t.token) != 0;
+    });
+    found.resize(std::min(found.size(), static_cast<std::size_t>(most)));
     return found;
   }
 

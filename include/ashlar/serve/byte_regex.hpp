@@ -25,8 +25,8 @@ class byte_regex {
   using state = std::int32_t;
   static constexpr state dead = -1;  ///< no continuation matches
 
-  /// Throws: `argument_error` with the place where the pattern is no regular expression, or where
-  ///         it needs more than 100,000 states.
+  /// Throws: `argument_error` with the place where the pattern is no regular expression, is nested
+  ///         too deep (200 brackets), or needs more than 100,000 states or too much work.
   explicit byte_regex(std::string_view pattern) {
     parser read{.text = pattern};
     const expression whole = read.alternatives();
@@ -55,6 +55,10 @@ class byte_regex {
 
  private:
   static constexpr std::size_t limit = 100'000;
+  static constexpr std::size_t most_work = 10 * limit;    // parts built, those without a state too
+  static constexpr std::size_t most_listed = 40 * limit;  // nodes in the sets of all states
+  static constexpr int most_brackets = 200;
+  static constexpr int most_depth = 500;  // of an expression: its functions are recursive
   using byte_set = std::bitset<256>;
 
   /// Bytes where it has no parts; else one after the other, or one of them, or the first of them
@@ -66,6 +70,7 @@ class byte_regex {
     std::vector<expression> parts{};
     int least = 0;
     int most = 0;
+    int depth = 0;  ///< of its parts, one in another
   };
   /// A state of the nondeterministic automaton: one way for the bytes in `on`, or two without one.
   struct node {
@@ -79,6 +84,8 @@ class byte_regex {
     std::string_view text;
     std::size_t at = 0;
     std::vector<node> nodes{};
+    int brackets = 0;  ///< open now
+    std::size_t work = 0;
 
     [[noreturn]] void refuse(const char* what) const {
       throw argument_error("ashlar::serve::byte_regex", std::string(what) + " at place " +
@@ -92,17 +99,24 @@ class byte_regex {
       return is;
     }
 
+    void put(expression& whole, expression part) const {
+      whole.depth = std::max(whole.depth, part.depth + 1);
+      if (whole.depth > most_depth) {
+        refuse("nested too deep");
+      }
+      whole.parts.push_back(std::move(part));
+    }
     expression alternatives() {
       expression e{.is = expression::kind::either};
       do {
-        e.parts.push_back(sequence());
+        put(e, sequence());
       } while (skip('|'));
       return e;
     }
     expression sequence() {
       expression e{.is = expression::kind::sequence};
       while (more() && text[at] != '|' && text[at] != ')') {
-        e.parts.push_back(repeated());
+        put(e, repeated());
       }
       return e;
     }
@@ -127,7 +141,7 @@ class byte_regex {
           return e;
         }
         expression repeat{.is = expression::kind::repeat, .least = least, .most = most};
-        repeat.parts.push_back(std::move(e));
+        put(repeat, std::move(e));
         e = std::move(repeat);
       }
     }
@@ -144,10 +158,14 @@ class byte_regex {
     }
     expression atom() {
       if (skip('(')) {
+        if (++brackets > most_brackets) {
+          refuse("nested too deep");
+        }
         expression e = alternatives();
         if (!skip(')')) {
           refuse("a `(` without its `)`");
         }
+        --brackets;
         return e;
       }
       if (skip('[')) {
@@ -230,8 +248,10 @@ class byte_regex {
           return s.set('\r');
         case 't':
           return s.set('\t');
-        case 'x':
-          return s.set(static_cast<std::size_t>(16 * digit() + digit()));
+        case 'x': {
+          const int high = digit();
+          return s.set(static_cast<std::size_t>(16 * high + digit()));
+        }
         default:
           if (escaped == '\0' || (escaped >= '0' && escaped <= '9') ||
               ((escaped | 32) >= 'a' && (escaped | 32) <= 'z')) {
@@ -261,6 +281,9 @@ class byte_regex {
     }
     /// The part of the automaton that reads `e` and goes on at `next`; returns where it begins.
     std::int32_t build(const expression& e, std::int32_t next) {
+      if (++work > most_work) {
+        refuse("too many repetitions");
+      }
       switch (e.is) {
         case expression::kind::bytes:
           return add({.reads = true, .on = e.on, .to = next});
@@ -321,6 +344,7 @@ class byte_regex {
   void determine(const parser& read, std::int32_t begin, std::int32_t end) {
     std::map<std::vector<std::int32_t>, state> known;
     std::vector<std::vector<std::int32_t>> sets;
+    std::size_t listed = 0;
     const auto number = [&](std::vector<std::int32_t> from) {
       auto set = closure(read.nodes, std::move(from));
       if (set.empty()) {
@@ -328,8 +352,9 @@ class byte_regex {
       }
       const auto [at, fresh] = known.try_emplace(set, static_cast<state>(sets.size()));
       if (fresh) {
-        if (sets.size() >= limit) {
-          read.refuse("more than 100,000 states needed");
+        listed += set.size();
+        if (sets.size() >= limit || listed > most_listed) {
+          read.refuse("more than 100,000 states needed, or too large ones");
         }
         accepting_.push_back(std::ranges::binary_search(set, end));
         sets.push_back(std::move(set));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstddef>
+#include <iterator>
 #include <memory>
 #include <span>
 #include <string>
@@ -8,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/core/error.hpp"
 #include "ashlar/serve/byte_regex.hpp"
 #include "ashlar/serve/sampling.hpp"
 
@@ -25,9 +27,18 @@ namespace ashlar::serve {
 class regex_constraint {
  public:
   /// `pieces`: the bytes of each token, none for those that are no text.
+  /// Throws: `argument_error` where one of `ends` is none of them.
   regex_constraint(byte_regex pattern, std::vector<std::string> pieces, std::vector<token> ends)
       : shared_(std::make_shared<shared>(
-            shared{std::move(pattern), std::move(pieces), std::move(ends), {}})) {}
+            shared{std::move(pattern), std::move(pieces), std::move(ends), {}})) {
+    for (const token t : shared_->ends) {
+      if (t < 0 || t >= std::ssize(shared_->pieces)) {
+        throw argument_error("ashlar::serve::regex_constraint",
+                             "ends hold " + std::to_string(t) + "; there are pieces of " +
+                                 std::to_string(shared_->pieces.size()) + " tokens");
+      }
+    }
+  }
 
   const token_mask* operator()(std::span<const token> generated) const {
     byte_regex::state s = shared_->pattern.start();

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -94,13 +95,14 @@ class engine {
 
   /// Effects: allocates the whole cache.
   /// Throws:  `argument_error` where the cache's size is negative or has more than 2^31 - 1
-  ///          blocks, or where only one of `encode` and `decode` is given.
+  ///          blocks, where only one of `encode` and `decode` is given, or another option is out
+  ///          of range.
   engine(Model& model, engine_options options, proposer_type& proposer)
       : model_(model),
         proposer_(proposer),
         options_(std::move(options)),
-        pool_(blocks_of(model, options_.cache_tokens),
-              {.host_blocks = swaps ? blocks_of(model, options_.host_tokens) : 0}),
+        pool_(blocks_of(model, options_.cache_tokens, "cache_tokens"),
+              {.host_blocks = swaps ? blocks_of(model, options_.host_tokens, "host_tokens") : 0}),
         cache_(cache_of(model, pool_)),
         host_cache_(host_cache_of(model, pool_)),
         chooser_(options_.eos_tokens),
@@ -124,6 +126,13 @@ class engine {
     if (!options_.encode != !options_.decode) {
       throw argument_error("ashlar::serve::engine",
                            "only one of encode and decode is given; give both or neither");
+    }
+    if (options_.most_drafts < 0 || options_.most_drafts > 1024 || !(options_.draft_cost > 0) ||
+        !std::isfinite(options_.draft_cost)) {
+      throw argument_error("ashlar::serve::engine",
+                           "most_drafts is " + std::to_string(options_.most_drafts) +
+                               " and draft_cost " + std::to_string(options_.draft_cost) +
+                               "; give 0 to 1024, and a finite cost above 0");
     }
     for (const token t : options_.eos_tokens) {
       if (t < 0 || t >= model.vocabulary()) {
@@ -279,12 +288,12 @@ class engine {
   static constexpr bool speculates = !std::same_as<proposer_type, no_proposer>;
   static inline no_proposer nothing_proposed;
 
-  static kv::block_id blocks_of(const Model& model, std::int64_t asked) {
+  static kv::block_id blocks_of(const Model& model, std::int64_t asked, const char* option) {
     const std::int64_t tokens = asked != 0 ? asked : 4 * std::int64_t{model.context_length()};
     const std::int64_t blocks = kv::blocks_for(tokens, cache_policy::block_tokens);
     if (tokens < 0 || blocks > std::numeric_limits<kv::block_id>::max()) {
       throw argument_error("ashlar::serve::engine",
-                           "cache_tokens is " + std::to_string(tokens) +
+                           std::string(option) + " is " + std::to_string(tokens) +
                                "; it must be positive, and at most 2^31 - 1 blocks");
     }
     return static_cast<kv::block_id>(blocks);
@@ -302,7 +311,13 @@ class engine {
     }
   }
 
-  [[nodiscard]] double now() const { return options_.clock ? options_.clock() : 0.0; }
+  [[nodiscard]] double now() const {
+    if (options_.clock) {
+      return options_.clock();
+    }
+    const auto since = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration<double>(since).count();
+  }
 
   /// Makes a step's copies; where one fails, those whose blocks it moves begin again.
   void move_blocks(schedule<sequence_type>& plan) {
@@ -379,12 +394,26 @@ class engine {
                              .options = &s.wish.sampling,
                              .seed = s.seed},
                             most, s.output.drafts);
+          keep_valid(s.output.drafts, static_cast<std::size_t>(most));
           s.drafts = static_cast<std::int32_t>(s.output.drafts.tokens.size());
         } catch (...) {
           s.output.drafts.clear();
         }
       }
     }
+  }
+
+  /// Cuts a proposal before the first token that is no word of the model's, at `most`, and where
+  /// some were drawn, before the first without a distribution.
+  void keep_valid(proposal& drafts, std::size_t most) const {
+    const auto wrong = std::ranges::find_if(
+        drafts.tokens, [this](token t) { return t < 0 || t >= model_.vocabulary(); });
+    std::size_t valid = std::min(most, static_cast<std::size_t>(wrong - drafts.tokens.begin()));
+    if (!drafts.drawn_from.empty()) {
+      valid = std::min(valid, drafts.drawn_from.size());
+      drafts.drawn_from.resize(valid);
+    }
+    drafts.tokens.resize(valid);
   }
 
   // ---- a step ----
@@ -583,10 +612,11 @@ class engine {
   }
 
   void finish(sequence_type& s, finish_reason reason, std::exception_ptr error = nullptr) {
-    if (speculates) {
-      proposer_.finish(proposer_key(s));
-    }
     results_.end(s, reason, std::move(error));
+    try {
+      proposer_.finish(proposer_key(s));
+    } catch (...) {  // the request is over all the same, and its result is kept
+    }
   }
 
   void measure() {

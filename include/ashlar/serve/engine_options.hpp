@@ -26,16 +26,17 @@ struct token_event {
 struct engine_options {
   /// Room of the key-value cache, rounded up to blocks; 0: four times the model's context.
   std::int64_t cache_tokens = 0;
-  /// Room in the host's memory, for a cache that swaps (`kv::swap_to_host`).
+  /// Room in the host's memory, for a cache that swaps (`kv::swap_to_host`); 0: as above.
   std::int64_t host_tokens = 0;
   std::vector<token> eos_tokens{};
   std::uint64_t seed = 0;    ///< for requests without a seed of their own
-  int most_drafts = 4;       ///< tokens that a proposer is asked for at once
+  int most_drafts = 4;       ///< tokens that a proposer is asked for at once; 0 to 1024
   double draft_cost = 0.05;  ///< of one, proposed and checked, in steps of the model
   /// Both or neither; without them requests come and go as tokens.
   std::function<std::vector<token>(std::string_view)> encode{};
   std::function<std::string(std::span<const token>)> decode{};
-  /// Seconds since some moment, for a schedule that asks what time it is (`delay`).
+  /// Seconds since some moment, for a schedule that asks what time it is (`delay`); by default
+  /// those of `std::chrono::steady_clock`.
   std::function<double()> clock{};
   /// Called at the end of a step for each of its tokens, in order of the batch. It may submit and
   /// cancel requests; what it has cancelled it hears no more of.

@@ -139,7 +139,7 @@ struct typical {
     for (const candidate& c : candidates) {
       const double w = weight(c, best);
       total += w;
-      sum += w * (c.logit - best);
+      sum += w > 0 ? w * (c.logit - best) : 0.0;  // 0 times infinity is no number
     }
     // Surprise and its mean, both less the logarithm of `total`.
     const double mean = -sum / total;

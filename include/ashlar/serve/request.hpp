@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "ashlar/core/error.hpp"
+#include "ashlar/serve/beam.hpp"
 #include "ashlar/serve/logprobs.hpp"
 #include "ashlar/serve/sampling.hpp"
 #include "ashlar/serve/step.hpp"
@@ -51,8 +52,8 @@ struct request {
   std::optional<int> logprobs{};         ///< of chosen tokens, and of so many of the likeliest
   std::optional<int> prompt_logprobs{};  ///< the same of the prompt's tokens, but the first
   std::int32_t n = 1;                    ///< completions; they share the blocks of the prompt
-  /// 1 or more: a beam search for so many texts in place of sampling. Its tokens are known when it
-  /// ends; stop tokens count as end of text.
+  /// 1 or more: a beam search for so many texts in place of sampling, without what constrains or
+  /// reweighs tokens. Its tokens are known when it ends; stop tokens count as end of text.
   std::int32_t beam_width = 0;
   double length_penalty = 1;  ///< see `beam_options`
 };
@@ -114,17 +115,24 @@ inline void validate(const request& r, std::int64_t vocabulary, std::int64_t con
   check(r.min_tokens >= 0 && r.min_tokens <= r.max_tokens, "min_tokens", r.min_tokens,
         "from 0 to max_tokens");
   check(r.n >= 1, "n", r.n, "at least 1");
-  check(r.beam_width >= 0, "beam_width", r.beam_width, "0, or the number of texts");
+  check(r.beam_width >= 0 && r.beam_width <= beam_limits::width, "beam_width", r.beam_width,
+        "0, or the number of texts, at most 2^20");
   check(r.beam_width == 0 || (r.n == 1 && r.stop_strings.empty() && !r.logprobs), "beam_width",
         r.beam_width, "0 where completions, stop strings or log probabilities are asked for");
-  check(std::isfinite(r.length_penalty), "length_penalty", r.length_penalty, "finite");
+  const sampling_options& s = r.sampling;
+  check(r.beam_width == 0 || (!s.mask && s.allowed_tokens.empty() && s.bad_words.empty() &&
+                              s.logit_bias.empty() && s.repetition_penalty == 1 &&
+                              s.frequency_penalty == 0 && s.presence_penalty == 0),
+        "beam_width", r.beam_width,
+        "0 where a mask, allowed tokens, bad words, biases or penalties are asked for");
+  check(std::abs(r.length_penalty) <= beam_limits::length_penalty, "length_penalty",
+        r.length_penalty, "from -100 to 100");
   check(r.logprobs.value_or(0) >= 0, "logprobs", r.logprobs.value_or(0), "0 or more");
   check(r.prompt_logprobs.value_or(0) >= 0, "prompt_logprobs", r.prompt_logprobs.value_or(0),
         "0 or more");
   if (std::ranges::count(r.stop_strings, std::string()) != 0) {
     throw invalid_request("stop_strings", "hold an empty one; leave it out");
   }
-  const sampling_options& s = r.sampling;
   check(s.temperature >= 0 && std::isfinite(s.temperature), "sampling.temperature", s.temperature,
         "0 or more, and finite");
   check(s.top_k >= -1, "sampling.top_k", s.top_k, "positive, or 0 or -1 for all");
@@ -132,8 +140,9 @@ inline void validate(const request& r, std::int64_t vocabulary, std::int64_t con
   check(s.min_p >= 0 && s.min_p <= 1, "sampling.min_p", s.min_p, "from 0 to 1");
   check(s.typical_p > 0 && s.typical_p <= 1, "sampling.typical_p", s.typical_p,
         "above 0 and at most 1");
-  check(s.repetition_penalty > 0 && std::isfinite(s.repetition_penalty),
-        "sampling.repetition_penalty", s.repetition_penalty, "above 0, and finite");
+  const auto penalty = static_cast<float>(s.repetition_penalty);  // as logits are divided by it
+  check(penalty >= 1e-6F && penalty <= 1e6F, "sampling.repetition_penalty", s.repetition_penalty,
+        "from 1e-6 to 1e6");
   check(std::abs(s.frequency_penalty) <= 2, "sampling.frequency_penalty", s.frequency_penalty,
         "from -2 to 2");
   check(std::abs(s.presence_penalty) <= 2, "sampling.presence_penalty", s.presence_penalty,

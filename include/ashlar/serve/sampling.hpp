@@ -89,7 +89,7 @@ struct sampling_options {
   double top_p = 1;               ///< keep the best that add up to this probability; (0, 1]
   double min_p = 0;               ///< drop what is below this share of the best one's; [0, 1]
   double typical_p = 1;           ///< keep the least surprising that add up to this; (0, 1]
-  double repetition_penalty = 1;  ///< above 0; for every token of prompt and output
+  double repetition_penalty = 1;  ///< [1e-6, 1e6]; for every token of prompt and output
   double frequency_penalty = 0;   ///< [-2, 2]; for each time that a token is in the output
   double presence_penalty = 0;    ///< [-2, 2]; for every token of the output
   std::optional<std::uint64_t> seed{};  ///< by default made from the engine's seed and the id

@@ -59,7 +59,9 @@ struct schedule_event {
   std::int32_t branch = 0;
   scheduling asked{};           ///< `add`
   std::string salt{};           ///< `add`
-  std::vector<token> tokens{};  ///< `add`, `change`: the prompt, or what came behind it
+  bool whole_prompt = false;    ///< `add`: all of it is computed, whatever a cache knows
+  std::int32_t kept = 0;        ///< `change`: tokens that stay as they were
+  std::vector<token> tokens{};  ///< `add`, `change`: the prompt, or what came behind those kept
   std::int32_t computed = 0;    ///< `change`: after it, as the next two
   std::int32_t drafts = 0;
   std::int32_t lookahead = 0;
@@ -86,6 +88,7 @@ struct recording {
                        .id = s->id,
                        .asked = *s,
                        .salt = salt_of(*s),
+                       .whole_prompt = wants_whole_prompt(*s),
                        .tokens = behind(*s, 0)};
       base::add(std::move(s));
       log_.push_back(std::move(e));
@@ -135,6 +138,7 @@ struct recording {
    private:
     struct state {
       std::int32_t known = 0;
+      token last = 0;
       std::int32_t computed = 0;
       std::int32_t scheduled = 0;
       std::int32_t drafts = 0;
@@ -142,7 +146,26 @@ struct recording {
       friend bool operator==(const state&, const state&) = default;
     };
     static state state_of(const Sequence& s) {
-      return {s.computed + s.remaining(), s.computed, s.scheduled, s.drafts, s.lookahead};
+      return {s.computed + s.remaining(), last_of(s), s.computed,
+              s.scheduled,                s.drafts,   s.lookahead};
+    }
+    static token last_of(const Sequence& s) {
+      if constexpr (requires { s.tokens; }) {
+        return s.tokens.empty() ? 0 : s.tokens.back();
+      } else {
+        return 0;
+      }
+    }
+    /// How many tokens are as they were: a caller may drop some, or write over the last one.
+    static std::int32_t kept(const Sequence& s, const state& before) {
+      const std::int32_t common = std::min(before.known, s.computed + s.remaining());
+      if constexpr (requires { s.tokens; }) {
+        if (common > 0 && common == before.known &&
+            s.tokens[static_cast<std::size_t>(common - 1)] != before.last) {
+          return common - 1;
+        }
+      }
+      return common;
     }
     /// Tokens from `first` on; zeros where the sequence only counts.
     static std::vector<token> behind(const Sequence& s, std::int32_t first) {
@@ -159,16 +182,25 @@ struct recording {
         return {};
       }
     }
+    static bool wants_whole_prompt(const Sequence& s) {
+      if constexpr (requires { s.wish.prompt_logprobs; }) {
+        return s.wish.prompt_logprobs.has_value();
+      } else {
+        return false;
+      }
+    }
     /// Writes down what the caller did since.
     void look() {
       for (const Sequence* s : this->running()) {
         const state now = state_of(*s);
         state& before = seen_[s];
         if (now != before) {
+          const std::int32_t same = kept(*s, before);
           log_.push_back({.what = kind::change,
                           .id = s->id,
                           .branch = s->branch,
-                          .tokens = behind(*s, before.known),
+                          .kept = same,
+                          .tokens = behind(*s, same),
                           .computed = now.computed,
                           .drafts = s->drafts,
                           .lookahead = s->lookahead});
@@ -226,9 +258,13 @@ std::size_t replay(const schedule_log& log, typename Cache::pool& pool) {
     const schedule_event& e = log[i];
     if (e.what == kind::add) {
       request r{.tokens = e.tokens, .cache_salt = e.salt};
+      if (e.whole_prompt) {
+        r.prompt_logprobs = 0;
+      }
       queue.add(std::make_unique<sequence_type>(e.asked, std::move(r), 0, pool));
     } else if (e.what == kind::change) {
       sequence_type& s = find(e);
+      s.tokens.resize(static_cast<std::size_t>(e.kept));
       s.tokens.insert(s.tokens.end(), e.tokens.begin(), e.tokens.end());
       if (e.computed > s.computed) {
         advance(s, s.scheduled - (e.computed - s.computed));

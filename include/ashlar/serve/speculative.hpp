@@ -45,7 +45,8 @@ struct proposal {
 };
 
 /// Guesses how texts go on. `propose` adds up to `most` tokens to an empty proposal; `finish` says
-/// that a sequence is over. Laws: tests/laws/proposer.hpp.
+/// that a sequence is over. Laws: tests/laws/proposer.hpp. An engine drops what is more than `most`
+/// and what follows a token outside the vocabulary.
 template <class P>
 concept Proposer =
     requires(P& p, const proposal_context& context, int most, proposal& out, std::uint64_t s) {

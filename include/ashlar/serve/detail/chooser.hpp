@@ -48,10 +48,7 @@ class chooser {
   void choose(const Sequence& s, outcome& o, std::span<const float> logits, std::size_t width,
               const beam* search) try {
     if (search != nullptr) {
-      o.continuations = search->continuations(logits);
-      for (const token t : forbidden(s, s.generated())) {
-        std::erase_if(o.continuations, [t](const token_logprob& c) { return c.token == t; });
-      }
+      o.continuations = search->continuations(logits, forbidden(s, s.generated()));
       return;
     }
     std::span<const token> history = s.tokens;
@@ -99,6 +96,11 @@ class chooser {
       }
     }
   } catch (...) {
+    if (s.generated() == 0) {  // some of its completions alone would not be what was asked for
+      o.tokens.clear();
+      o.siblings.clear();
+      o.logprobs.clear();
+    }
     o.error = std::current_exception();
   }
 
