@@ -168,7 +168,7 @@ inline constexpr bool turns_lines =
 /// Turns a square: lane r of `x[q]` becomes what lane q of `x[r]` was.
 template <Lane T>
   requires turns_lines<T>
-ASHLAR_INLINE void reg_turn(reg<T> (&x)[reg<T>::width]) {
+ASHLAR_INLINE void reg_turn([[maybe_unused]] reg<T> (&x)[reg<T>::width]) {
 #ifdef __AVX512F__
   // Squares of four within groups of 128 bits first, then the groups.
   __m512 y[16];
