@@ -175,16 +175,16 @@ TEST_CASE("serve/decoding: of a proposal what is too much or no token is left ou
   for (const token bad : {-1, 23, 2'000'000'000, 0}) {  // 0: no bad one, but too many good ones
     for (const bool draws : {false, true}) {
       fake_model model;
-      any_proposer proposer{.say = [&](const serve::proposal_context& c, int most,
-                                       serve::proposal& out) {
-        out.tokens = naive({c.text.begin(), c.text.end()}, most + 20, {}, 0);
-        if (bad != 0) {
-          out.tokens.insert(out.tokens.begin() + 1, bad);
-        }
-        if (draws) {  // one only
-          out.drawn_from.push_back({{out.tokens.front(), 1.0}});
-        }
-      }};
+      any_proposer proposer{
+          .say = [&](const serve::proposal_context& c, int most, serve::proposal& out) {
+            out.tokens = naive({c.text.begin(), c.text.end()}, most + 20, {}, 0);
+            if (bad != 0) {
+              out.tokens.insert(out.tokens.begin() + 1, bad);
+            }
+            if (draws) {  // one only
+              out.drawn_from.push_back({{out.tokens.front(), 1.0}});
+            }
+          }};
       engine e(model, {.most_drafts = 3}, proposer);
       e.submit({.tokens = prompt, .max_tokens = 30, .sampling = {.repetition_penalty = 1.000001}});
       std::int64_t before = 0;
@@ -239,8 +239,11 @@ TEST_CASE("serve/decoding: where one completion has no first token, the request 
 TEST_CASE("serve/decoding: options of drafts out of range are refused") {
   fake_model model;
   any_proposer proposer = silent();
-  for (const serve::engine_options& o : std::vector<serve::engine_options>{
-           {.most_drafts = -1}, {.most_drafts = 1025}, {.draft_cost = 0}, {.draft_cost = HUGE_VAL}}) {
+  for (const serve::engine_options& o :
+       std::vector<serve::engine_options>{{.most_drafts = -1},
+                                          {.most_drafts = 1025},
+                                          {.draft_cost = 0},
+                                          {.draft_cost = HUGE_VAL}}) {
     CHECK_THROWS_AS(engine(model, o, proposer), ashlar::argument_error);
   }
 }

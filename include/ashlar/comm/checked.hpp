@@ -49,7 +49,8 @@ class checked : public blocking<checked<Inner>> {
       const int other = (rank() + distance) % p;
       under_way.push_back(inner_->isend(other, std::as_bytes(std::span(mine)), own_tag));
       under_way.push_back(inner_->irecv(
-          other, std::as_writable_bytes(std::span(theirs[static_cast<std::size_t>(other)])), own_tag));
+          other, std::as_writable_bytes(std::span(theirs[static_cast<std::size_t>(other)])),
+          own_tag));
     }
     for (std::size_t i = 1; i < under_way.size(); i += 2) {
       const int other = (rank() + static_cast<int>(i + 1) / 2) % p;
