@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "ashlar/chip/host/codegen.hpp"
@@ -133,7 +134,9 @@ TEST_CASE("chip/codegen: loops over lines whose counter is another axis, or both
     for (const std::int64_t columns : {1, 31, 32, 70}) {
       const auto x = random_array<float>({rows, columns}, 4);
       const array<float> y({1, 32});
-      for (const std::int64_t column : {-1, 0, 7, 64}) {
+      constexpr auto far = std::numeric_limits<std::int64_t>::min();
+      for (const std::int64_t column :
+           {std::int64_t{-1}, std::int64_t{0}, std::int64_t{7}, std::int64_t{64}, far}) {
         CAPTURE(columns);
         CAPTURE(column);
         CHECK(agrees<down>({1, 1, 1}, y, x.in(), column, std::int64_t{-2}, rows + 2));

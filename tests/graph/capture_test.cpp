@@ -3,7 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <source_location>
+#include <tuple>
 
 #include "ashlar/autograd.hpp"
 #include "ashlar/graph/eager.hpp"
@@ -60,6 +62,16 @@ TEST_CASE("graph/capture: calls that write, and infix calls, stand at the user's
     }
   }
   CHECK(lines == "12345678");
+  // Beside a number that changes the element type a call does not know, and names no other line.
+  const auto wide = [](const auto& a) {
+    return std::tuple(a + 1.5f, 1.5f + a, a - 1.5f, 1.5f - a, a * 1.5f, 1.5f * a, a / 1.5f,
+                      1.5f / a);
+  };
+  const graph::graph unplaced = graph::capture(wide, al::cast<std::int32_t>(x));
+  for (const graph::node& n : unplaced.nodes) {
+    CAPTURE(n.name);
+    CHECK(n.where.line() == 0);
+  }
 }
 
 TEST_CASE("graph/capture: reading a captured value says where") {

@@ -377,6 +377,7 @@ class differentiable {
     struct one_at_a_time {
       Callable run;
       std::mutex turn{};
+      explicit one_at_a_time(Callable made_of) : run(std::move(made_of)) {}
     };
     return [held = std::make_shared<one_at_a_time>(std::move(made))](
                std::span<const tensor_handle> x) {

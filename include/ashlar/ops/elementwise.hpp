@@ -94,7 +94,7 @@ template <class X>
 [[nodiscard]] X scalar_like(const X& x, double value) {
   [[maybe_unused]] const auto there = beside(x);
   X one = empty<X>({});
-  op_function<fill>{}.in_place(one, value);
+  op_function<fill>{}.over_first(one, value);
   return one;
 }
 

@@ -110,11 +110,11 @@ auto operator+(detail::number_for<A> a, const A& b) {
 }
 template <Tensor A, WiderNumberFor<A> S>
 auto operator+(const A& a, S b) {
-  return detail::beside_number<S>(a) + b;
+  return call<ops::scale>(detail::beside_number<S>(a), 1.0, static_cast<double>(b));
 }
 template <Tensor A, WiderNumberFor<A> S>
 auto operator+(S a, const A& b) {
-  return a + detail::beside_number<S>(b);
+  return call<ops::scale>(detail::beside_number<S>(b), 1.0, static_cast<double>(a));
 }
 template <Tensor A>
 auto operator-(const A& a, detail::number_for<A> b) {
@@ -128,11 +128,11 @@ auto operator-(detail::number_for<A> a, const A& b) {
 }
 template <Tensor A, WiderNumberFor<A> S>
 auto operator-(const A& a, S b) {
-  return detail::beside_number<S>(a) - b;
+  return call<ops::scale>(detail::beside_number<S>(a), 1.0, -static_cast<double>(b));
 }
 template <Tensor A, WiderNumberFor<A> S>
 auto operator-(S a, const A& b) {
-  return a - detail::beside_number<S>(b);
+  return call<ops::scale>(detail::beside_number<S>(b), -1.0, static_cast<double>(a));
 }
 template <Tensor A>
 auto operator*(const A& a, detail::number_for<A> b) {
@@ -146,11 +146,11 @@ auto operator*(detail::number_for<A> a, const A& b) {
 }
 template <Tensor A, WiderNumberFor<A> S>
 auto operator*(const A& a, S b) {
-  return detail::beside_number<S>(a) * b;
+  return call<ops::scale>(detail::beside_number<S>(a), static_cast<double>(b), 0.0);
 }
 template <Tensor A, WiderNumberFor<A> S>
 auto operator*(S a, const A& b) {
-  return a * detail::beside_number<S>(b);
+  return call<ops::scale>(detail::beside_number<S>(b), static_cast<double>(a), 0.0);
 }
 template <Tensor A>
 auto operator/(const A& a, detail::number_for<A> b) {
@@ -164,11 +164,13 @@ auto operator/(detail::number_for<A> a, const A& b) {
 }
 template <Tensor A, WiderNumberFor<A> S>
 auto operator/(const A& a, S b) {
-  return detail::beside_number<S>(a) / b;
+  const auto wide = detail::beside_number<S>(a);
+  return call<ops::div>(wide, ops::detail::scalar_like(wide, static_cast<double>(b)));
 }
 template <Tensor A, WiderNumberFor<A> S>
 auto operator/(S a, const A& b) {
-  return a / detail::beside_number<S>(b);
+  const auto wide = detail::beside_number<S>(b);
+  return call<ops::div>(ops::detail::scalar_like(wide, static_cast<double>(a)), wide);
 }
 
 template <Tensor A, Tensor B>
