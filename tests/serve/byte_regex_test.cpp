@@ -125,9 +125,7 @@ TEST_CASE("serve/byte_regex: what is no pattern is refused with its place") {
 }
 
 TEST_CASE("serve/byte_regex: what would take the stack, the memory or the day is refused") {
-  const auto nested = [](std::size_t n) {
-    return std::string(n, '(') + "a" + std::string(n, ')');
-  };
+  const auto nested = [](std::size_t n) { return std::string(n, '(') + "a" + std::string(n, ')'); };
   CHECK(byte_regex(nested(200)).matches("a"));
   CHECK(byte_regex("a" + std::string(400, '*')).matches("aaa"));
   for (const std::string& pattern :

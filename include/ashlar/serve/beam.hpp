@@ -58,13 +58,13 @@ class beam {
       : options_(std::move(options)), prompt_tokens_(prompt_tokens), live_(1) {
     if (options_.width < 1 || options_.width > beam_limits::width || options_.max_tokens < 1 ||
         prompt_tokens < 1 || !(std::abs(options_.length_penalty) <= beam_limits::length_penalty)) {
-      throw argument_error("ashlar::serve::beam",
-                           "width " + std::to_string(options_.width) + ", max_tokens " +
-                               std::to_string(options_.max_tokens) + ", prompt of " +
-                               std::to_string(prompt_tokens) + ", length_penalty " +
-                               std::to_string(options_.length_penalty) +
-                               "; give at least 1 of the first three, a width of at most 2^20, and a "
-                               "penalty from -100 to 100");
+      throw argument_error(
+          "ashlar::serve::beam",
+          "width " + std::to_string(options_.width) + ", max_tokens " +
+              std::to_string(options_.max_tokens) + ", prompt of " + std::to_string(prompt_tokens) +
+              ", length_penalty " + std::to_string(options_.length_penalty) +
+              "; give at least 1 of the first three, a width of at most 2^20, and a "
+              "penalty from -100 to 100");
     }
   }
 
@@ -82,8 +82,8 @@ class beam {
   ///
   /// Requires: `logits` are not empty, and the search is not over.
   /// Throws:   `bad_logits`.
-  [[nodiscard]] std::vector<token_logprob> continuations(
-      std::span<const float> logits, std::span<const token> never = {}) const {
+  [[nodiscard]] std::vector<token_logprob> continuations(std::span<const float> logits,
+                                                         std::span<const token> never = {}) const {
     const int most = 2 * options_.width;
     auto found = logprobs_of(logits, 0, most + static_cast<int>(never.size())).top;
     if (!std::isfinite(found.front().logprob)) {

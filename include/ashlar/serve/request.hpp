@@ -120,9 +120,9 @@ inline void validate(const request& r, std::int64_t vocabulary, std::int64_t con
   check(r.beam_width == 0 || (r.n == 1 && r.stop_strings.empty() && !r.logprobs), "beam_width",
         r.beam_width, "0 where completions, stop strings or log probabilities are asked for");
   const sampling_options& s = r.sampling;
-  check(r.beam_width == 0 || (!s.mask && s.allowed_tokens.empty() && s.bad_words.empty() &&
-                              s.logit_bias.empty() && s.repetition_penalty == 1 &&
-                              s.frequency_penalty == 0 && s.presence_penalty == 0),
+  check(r.beam_width == 0 ||
+            (!s.mask && s.allowed_tokens.empty() && s.bad_words.empty() && s.logit_bias.empty() &&
+             s.repetition_penalty == 1 && s.frequency_penalty == 0 && s.presence_penalty == 0),
         "beam_width", r.beam_width,
         "0 where a mask, allowed tokens, bad words, biases or penalties are asked for");
   check(std::abs(r.length_penalty) <= beam_limits::length_penalty, "length_penalty",

@@ -146,8 +146,8 @@ struct recording {
       friend bool operator==(const state&, const state&) = default;
     };
     static state state_of(const Sequence& s) {
-      return {s.computed + s.remaining(), last_of(s), s.computed,
-              s.scheduled,                s.drafts,   s.lookahead};
+      return {
+          s.computed + s.remaining(), last_of(s), s.computed, s.scheduled, s.drafts, s.lookahead};
     }
     static token last_of(const Sequence& s) {
       if constexpr (requires { s.tokens; }) {

@@ -60,7 +60,8 @@ struct schedule_statistics {
 /// state moves the same blocks, places and counts.
 ///
 /// Requires: the pool outlives the queue and what it hands out.
-/// Cost:     O(running) for a step, O(log waiting) for what comes and goes; with a prefix cache also
+/// Cost:     O(running) for a step, O(log waiting) for what comes and goes; with a prefix cache
+/// also
 ///           O(tokens) in each step in which the next in line finds no room, to look its beginning
 ///           up.
 template <Schedulable Sequence, class... Policies>
