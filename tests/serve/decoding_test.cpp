@@ -21,6 +21,7 @@
 #include "ashlar/serve/engine.hpp"
 #include "ashlar/serve/generation.hpp"
 #include "ashlar/serve/proposers.hpp"
+#include "ashlar/serve/schedule_log.hpp"
 #include "fake_model.hpp"
 
 namespace kv = ashlar::kv;
@@ -61,7 +62,8 @@ struct any_proposer {
 
 // Few types: each one compiles the whole engine again.
 using small_chunks = serve::continuous<serve::chunked_prefill<40>, serve::max_sequences<8>>;
-using engine = serve::engine<fake_model, kv::paged<4>, small_chunks, any_proposer>;
+using engine =
+    serve::engine<fake_model, kv::paged<4>, serve::recording<small_chunks>, any_proposer>;
 
 any_proposer silent() {
   return {.say = [](const serve::proposal_context&, int, serve::proposal&) {}};
@@ -387,6 +389,29 @@ TEST_CASE("serve/decoding: a beam search finds the same texts as one without blo
   }
 }
 
+TEST_CASE("serve/decoding: a beam search that may not end yet goes on with other tokens") {
+  const tokens prompt{1, 2};
+  const auto logits = serve::testing::naive_logits(prompt, 23);
+  tokens ends(23);  // the five likeliest tokens, more than a beam of 2 proposes
+  for (std::size_t i = 0; i < ends.size(); ++i) {
+    ends[i] = static_cast<token>(i);
+  }
+  std::ranges::sort(ends, [&logits](token a, token b) {
+    return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
+  });
+  ends.resize(5);
+  fake_model model;
+  any_proposer proposer = silent();
+  engine e(model, {.eos_tokens = ends}, proposer);
+  e.submit({.tokens = prompt, .max_tokens = 8, .min_tokens = 8, .beam_width = 2});
+  const auto results = e.run();
+  REQUIRE(results.size() == 2);
+  for (const auto& f : results) {
+    CHECK(f.tokens.size() == 8);
+    CHECK(std::ranges::count(ends, f.tokens.front()) == 0);
+  }
+}
+
 TEST_CASE("serve/decoding: a beam search that is cancelled gives what it has") {
   fake_model model;
   any_proposer proposer = silent();
@@ -455,6 +480,28 @@ TEST_CASE("serve/decoding: stop strings end texts, held back until they are comp
   any_proposer proposer = silent();
   engine bare(model, {}, proposer);
   CHECK_THROWS_AS(bare.submit({.tokens = {1}, .stop_strings = {"x"}}), serve::invalid_request);
+}
+
+TEST_CASE("serve/decoding: a log holds texts that end in the midst of accepted drafts") {
+  const tokens prompt{1, 2, 3};
+  const std::string whole = text_of(naive(prompt, 30, {}, 0));
+  for (std::size_t at = 4; at < 14; ++at) {
+    fake_model model;
+    any_proposer proposer{
+        .say = [](const serve::proposal_context& c, int most, serve::proposal& out) {
+          out.tokens = naive({c.text.begin(), c.text.end()}, most, {}, 0);
+        }};
+    engine e(model, with_text(), proposer);
+    for (int i = 0; i < 3; ++i) {  // while one ends, the others are longer than they will be
+      e.submit({.tokens = prompt, .max_tokens = 30, .stop_strings = {whole.substr(at, 3)}});
+    }
+    const auto results = e.run();
+    REQUIRE(results.size() == 3);
+    CHECK(results[2].text == results[0].text);
+    kv::paged<4>::pool pool(static_cast<kv::block_id>(e.statistics().blocks));
+    CHECK(serve::replay<small_chunks, kv::paged<4>>(e.scheduler().log(), pool) ==
+          static_cast<std::size_t>(e.scheduler().statistics().steps));
+  }
 }
 
 TEST_CASE("serve/decoding: pieces add up to the text, with cut characters and a space that goes") {

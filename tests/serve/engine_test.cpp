@@ -78,8 +78,10 @@ using token_by_token =
     serve::engine<fake_model, kv::paged<1>, serve::continuous<serve::chunked_prefill<1>>>;
 using whole_prompts =
     serve::engine<fake_model, serve::continuous<serve::whole_prefill<16>>, kv::paged<7>>;
-using remembering =
-    serve::engine<fake_model, kv::vllm_v1<4>, serve::continuous<serve::chunked_prefill<11>>>;
+// As kv::vllm_v1, but its sequences fork.
+using with_prefixes = kv::paged<4, kv::copy_on_write, kv::null_block, kv::prefix_cached<>>;
+using remembering = serve::engine<fake_model, with_prefixes,
+                                  serve::recording<serve::continuous<serve::chunked_prefill<11>>>>;
 using no_pages = serve::engine<fake_model, kv::contiguous<96>>;
 using as_v0 = serve::engine<fake_model, kv::vllm_v0<4>, serve::vllm_v0<16, 4>>;
 using swapping =
@@ -229,6 +231,32 @@ TEST_CASE("serve/engine: what a prefix cache knows is not computed again, and ch
       CHECK(s.prefix_hit_rate > 0.5);
     }
   }
+}
+
+TEST_CASE("serve/engine: with a prefix cache a log is played again with forks and whole prompts") {
+  fake_model model;
+  remembering engine(model, {.cache_tokens = 400});
+  for (int round = 0; round < 3; ++round) {
+    // After a whole number of blocks a sibling's first token begins a block of its own.
+    for (const std::size_t length : {20u, 23u}) {
+      const std::vector<token> prompt(length, 3);
+      engine.submit(
+          {.tokens = prompt, .max_tokens = 9, .sampling = {.temperature = 1.5, .seed = 8}, .n = 3});
+      engine.submit({.tokens = prompt, .max_tokens = 9, .prompt_logprobs = 0});
+      const auto results = engine.run();
+      REQUIRE(results.size() == 4);
+      // What a sibling said is known to those who come.
+      auto longer = prompt;
+      longer.insert(longer.end(), results[1].tokens.begin(), results[1].tokens.end());
+      engine.submit({.tokens = longer, .max_tokens = 2});
+      engine.run();
+    }
+  }
+  CHECK(engine.statistics().prefix_hit_rate > 0);
+  using schedule = serve::continuous<serve::chunked_prefill<11>>;
+  with_prefixes::pool pool(100);
+  CHECK(serve::replay<schedule, with_prefixes>(engine.scheduler().log(), pool) ==
+        static_cast<std::size_t>(engine.scheduler().statistics().steps));
 }
 
 TEST_CASE("serve/engine: requests of different salts share nothing") {

@@ -387,10 +387,10 @@ TEST_CASE("serve/sampler: extreme logits and temperatures still give a token") {
 }
 
 TEST_CASE("serve/sampler: typical sampling has no use for what is ruled out") {
-  constexpr float out = -std::numeric_limits<float>::infinity();
-  serve::sampling_options o{.temperature = 1, .typical_p = 0.5};
-  std::vector<serve::candidate> with{{0, 0}, {1, out}, {2, 2}, {3, 1}};
-  std::vector<serve::candidate> without{{0, 0}, {2, 2}, {3, 1}};
+  constexpr float never = -std::numeric_limits<float>::infinity();
+  const serve::sampling_options o{.temperature = 1, .typical_p = 0.4};
+  std::vector<serve::candidate> with{{0, -4}, {1, never}, {2, 2}, {3, 1.9F}};
+  std::vector<serve::candidate> without{{0, -4}, {2, 2}, {3, 1.9F}};
   serve::filters::typical::apply(with, o);
   serve::filters::typical::apply(without, o);
   REQUIRE(with.size() == without.size());
