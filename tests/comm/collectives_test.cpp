@@ -19,6 +19,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "ashlar/comm/checked.hpp"
 #include "ashlar/comm/threads.hpp"
 
 namespace comm = ashlar::comm;
@@ -491,6 +492,41 @@ TEST_CASE("comm/collectives: different collectives are named, as is who has not 
           "ashlar::comm: rank 0 waited in vain in all_reduce(sum, 8 float32, tag 32000); "
           "rank 2 has not joined;");
   }
+}
+
+TEST_CASE("comm/checked: every rank finds the mistake, also where another has given up before it") {
+  for (int round = 0; round < 100; ++round) {
+    const int p = 2 + round % 4;
+    const int odd = round % p;
+    std::atomic<int> named = 0;
+    const auto body = [&named, odd](comm::threads& t) {
+      comm::checked<comm::threads> endpoint(t);
+      std::vector<float> data(8);
+      try {
+        t.rank() == odd ? comm::all_reduce(endpoint, std::span(data), comm::max)
+                        : comm::all_reduce(endpoint, std::span(data), comm::sum);
+      } catch (const comm::collective_mismatch&) {
+        ++named;
+        throw;
+      }
+    };
+    CHECK_THROWS_AS(comm::run(p, body, std::chrono::seconds(5)), comm::collective_mismatch);
+    CHECK(named == p);
+  }
+}
+
+TEST_CASE("comm/checked: an operation that has no name here is described all the same") {
+  CHECK_THROWS_AS(comm::run(
+                      2,
+                      [](comm::threads& t) {
+                        comm::checked<comm::threads> endpoint(t);
+                        comm::operation o{
+                            comm::collective::all_reduce, 8, ashlar::dtype::float32, "", 0, 0};
+                        o.op = t.rank() == 0 ? "sum" : "xor";
+                        endpoint.enter(o);
+                      },
+                      std::chrono::seconds(5)),
+                  comm::collective_mismatch);
 }
 
 TEST_CASE("comm/collectives: work that has failed has ended, and test names the mistake as wait") {

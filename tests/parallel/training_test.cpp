@@ -103,6 +103,9 @@ TEST_CASE("parallel/training: a pipeline has the bits of one rank with its micro
       CHECK(testing::train_pipeline(c, together, pp::interleaved(2, 2, 6)) == alone);
     }
   }
+  // Transfers written out, in an order in which sends may not wait for their receivers.
+  CHECK(testing::train_pipeline(c, {.ranks = 2, .micro_batches = 6, .steps = 4},
+                                pp::with_transfers(pp::one_f_one_b(2, 6))) == alone);
   // Written by hand: the second stage's rank has the third one too.
   const auto own = pp::parse_csv("0F0,0F1,0I0,0B1,0W0\n1F0,2F0,2B0,1B0,1F1,2F1,2I1,1B1,2W1\n");
   CHECK(testing::train_pipeline(c, {.ranks = 2, .micro_batches = 2, .steps = 4}, own) ==

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -44,36 +45,49 @@ class checked : public blocking<checked<Inner>> {
     const words mine = pack(o, ++joined_);
     std::vector<words> theirs(static_cast<std::size_t>(p), mine);
     std::vector<request> under_way;  // for every other rank: what is sent, what is received
-    std::vector<rank_report> absent;
     for (int distance = 1; distance < p; ++distance) {
       const int other = (rank() + distance) % p;
-      under_way.push_back(inner_->isend(other, std::as_bytes(std::span(mine)), own_tag));
-      under_way.push_back(inner_->irecv(
-          other, std::as_writable_bytes(std::span(theirs[static_cast<std::size_t>(other)])),
-          own_tag));
+      const std::span<words> theirs_of(&theirs[static_cast<std::size_t>(other)], 1);
+      under_way.push_back(inner_->isend(other, std::as_bytes(std::span(&mine, 1)), own_tag));
+      under_way.push_back(inner_->irecv(other, std::as_writable_bytes(theirs_of), own_tag));
     }
+    std::vector<rank_report> absent;
+    std::vector<bool> here(static_cast<std::size_t>(p), true);
+    std::exception_ptr failed;
     for (std::size_t i = 1; i < under_way.size(); i += 2) {
-      const int other = (rank() + static_cast<int>(i + 1) / 2) % p;
+      const int other = partner(i);
+      bool late = false;
       try {
         if (absent.empty()) {
           inner_->wait(under_way[i]);
-        } else if (!inner_->test(under_way[i])) {  // it has had as much time
-          absent.push_back({other, ""});
+        } else {  // it has had as much time
+          late = !inner_->test(under_way[i]);
         }
       } catch (const timed_out&) {
+        late = true;
+      } catch (const peer_failed&) {  // perhaps it has found a mistake that others' words show
+        failed = failed ? failed : std::current_exception();
+        here[static_cast<std::size_t>(other)] = false;
+      }
+      if (late) {
         absent.push_back({other, ""});
+        here[static_cast<std::size_t>(other)] = false;
       }
     }
     for (int other = 0; other < p; ++other) {
-      const bool here = std::ranges::find(absent, other, &rank_report::rank) == absent.end();
-      if (here && theirs[static_cast<std::size_t>(other)] != mine) {
-        throw collective_mismatch(rank(), o, other,
-                                  unpack(theirs[static_cast<std::size_t>(other)]));
+      const words& w = theirs[static_cast<std::size_t>(other)];
+      if (here[static_cast<std::size_t>(other)] && w != mine) {
+        wait_for_all(here);
+        throw collective_mismatch(rank(), o, other, unpack(w));
       }
     }
     if (!absent.empty()) {
+      deliver(under_way, here);
       std::ranges::sort(absent, {}, &rank_report::rank);
       throw collective_timed_out(o, rank(), std::move(absent));
+    }
+    if (failed) {
+      std::rethrow_exception(failed);
     }
     for (std::size_t i = 0; i < under_way.size(); i += 2) {
       inner_->wait(under_way[i]);
@@ -89,9 +103,56 @@ class checked : public blocking<checked<Inner>> {
 
  private:
   static constexpr int own_tag = 32007;  // no collective's
+  static constexpr int found_tag = 32015;
   static constexpr std::array<const char*, 7> operations{
       "", "sum", "prod", "min", "max", "avg", "user's operation"};
   using words = std::array<std::int64_t, 7>;
+
+  /// Of request `i`: a send, then a receive, for each distance.
+  [[nodiscard]] int partner(std::size_t i) const {
+    return (rank() + static_cast<int>(i / 2) + 1) % size();
+  }
+
+  /// Before this rank gives up for a mismatch, which every rank finds, all have found it.
+  void wait_for_all(const std::vector<bool>& here) {
+    std::vector<request> sends;
+    std::vector<request> receives;
+    for (int distance = 1; distance < size(); ++distance) {
+      const int other = (rank() + distance) % size();
+      if (here[static_cast<std::size_t>(other)]) {
+        sends.push_back(inner_->isend(other, {}, found_tag));
+        receives.push_back(inner_->irecv(other, {}, found_tag));
+      }
+    }
+    finish(receives);  // first: a send may wait for its receiver
+    finish(sends);
+  }
+
+  /// Before this rank gives up for others that are absent, those who are here get its words.
+  void deliver(std::vector<request>& under_way, const std::vector<bool>& here) {
+    std::vector<request> sends;
+    for (std::size_t i = 0; i < under_way.size(); i += 2) {
+      if (here[static_cast<std::size_t>(partner(i))]) {
+        sends.push_back(std::move(under_way[i]));
+      }
+    }
+    finish(sends);
+  }
+
+  /// Waits for what comes to an end, for one time-out at most.
+  void finish(std::vector<request>& under_way) {
+    bool late = false;
+    for (request& r : under_way) {
+      try {
+        if (!late) {
+          inner_->wait(r);
+        }
+      } catch (const timed_out&) {
+        late = true;
+      } catch (const peer_failed&) {  // it has found the same
+      }
+    }
+  }
 
   static words pack(const operation& o, std::size_t number) {
     const auto at = std::ranges::find_if(
@@ -105,9 +166,12 @@ class checked : public blocking<checked<Inner>> {
             static_cast<std::int64_t>(number)};
   }
   static operation unpack(const words& w) {
-    return {static_cast<collective>(w[0]), static_cast<std::size_t>(w[1]),
-            static_cast<dtype>(w[2]),      operations[static_cast<std::size_t>(w[3])],
-            static_cast<int>(w[4]),        static_cast<int>(w[5])};
+    return {static_cast<collective>(w[0]),
+            static_cast<std::size_t>(w[1]),
+            static_cast<dtype>(w[2]),
+            operations[std::min(static_cast<std::size_t>(w[3]), operations.size() - 1)],
+            static_cast<int>(w[4]),
+            static_cast<int>(w[5])};
   }
 
   Inner* inner_;

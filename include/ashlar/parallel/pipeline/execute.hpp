@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cstddef>
+#include <deque>
 #include <map>
 #include <span>
 #include <string>
@@ -14,7 +16,6 @@
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/parallel/detail/transfer.hpp"
 #include "ashlar/parallel/pipeline/action.hpp"
-#include "ashlar/parallel/pipeline/rendezvous.hpp"
 #include "ashlar/parallel/pipeline/schedule.hpp"
 #include "ashlar/parallel/pipeline/validate.hpp"
 
@@ -81,7 +82,7 @@ std::vector<X> execute(const schedule& s, Endpoint& endpoint, const shape& bound
                              std::to_string(endpoint.size()));
   }
   const outline o = validate(s);
-  const schedule all = o.explicit_transfers ? s : with_rendezvous(s);
+  const schedule all = o.explicit_transfers ? s : with_transfers(s);
   const detail::message_tags tag(o);
   struct passing {
     X input, output, output_gradient, input_gradient;
@@ -90,10 +91,20 @@ std::vector<X> execute(const schedule& s, Endpoint& endpoint, const shape& bound
   using wire = parallel::detail::wire_type<typename X::value_type>;
   std::vector<wire> buffer;
   const auto peer = [&](int stage) { return o.rank_of[static_cast<std::size_t>(stage)]; };
+  // A schedule may send long before its receiver takes it: nobody waits for that but at the end.
+  struct under_way {
+    std::vector<wire> elements;
+    typename Endpoint::request message;
+  };
+  std::deque<under_way> sent;
   const auto send = [&](const X& x, int to, int number) {
-    buffer.resize(static_cast<std::size_t>(x.size()));
-    parallel::detail::read(x, std::span<wire>(buffer));
-    endpoint.send(to, std::as_bytes(std::span<const wire>(buffer)), number);
+    std::vector<wire> elements(static_cast<std::size_t>(x.size()));
+    parallel::detail::read(x, std::span<wire>(elements));
+    auto message = endpoint.isend(to, std::as_bytes(std::span<const wire>(elements)), number);
+    sent.push_back({std::move(elements), std::move(message)});
+    while (!sent.empty() && endpoint.test(sent.front().message)) {
+      sent.pop_front();
+    }
   };
   const auto receive = [&](int from, int number) {
     const no_grad off;
@@ -161,6 +172,9 @@ std::vector<X> execute(const schedule& s, Endpoint& endpoint, const shape& bound
     if (a.what == work::backward || a.what == work::weight_gradient) {  // nobody reads them again
       here.output = here.input = here.output_gradient = {};
     }
+  }
+  for (under_way& u : sent) {
+    endpoint.wait(u.message);
   }
   return losses;
 }
