@@ -65,7 +65,7 @@ TEST_CASE_TEMPLATE("comm/mpi: processes give the bits that threads give", Algori
 
 TEST_CASE("comm/mpi: every algorithm sends what it sends between threads, and gives its bits") {
   comm::mpi on;
-  const std::size_t n = 5003;
+  static constexpr std::size_t n = 5003;
   const auto check = [&](auto how) {
     comm::logged log(on);
     auto mine = values(n, on.rank());
