@@ -391,12 +391,16 @@ TEST_CASE("comm/schedule: more segments than rounds can count are refused") {
     return comm::problem::even(ranks, 0, count, 4);
   };
   constexpr std::size_t many = std::size_t{1} << 32;
-  CHECK_THROWS_AS(comm::segmented_ring{4}.all_reduce(problem(2, many)), ashlar::argument_error);
-  CHECK_THROWS_AS(comm::segmented_ring{4}.all_reduce(problem(9, many >> 3)),
+  CHECK_THROWS_AS(static_cast<void>(comm::segmented_ring{4}.all_reduce(problem(2, many))),
                   ashlar::argument_error);
-  CHECK_THROWS_AS(comm::chain{4}.all_reduce(problem(3, many)), ashlar::argument_error);
-  CHECK_THROWS_AS(comm::chain{4}.all_reduce(problem(100, (many >> 2) - 1)), ashlar::argument_error);
-  CHECK_THROWS_AS(comm::double_tree{4}.all_reduce(problem(3, many)), ashlar::argument_error);
+  CHECK_THROWS_AS(static_cast<void>(comm::segmented_ring{4}.all_reduce(problem(9, many >> 3))),
+                  ashlar::argument_error);
+  CHECK_THROWS_AS(static_cast<void>(comm::chain{4}.all_reduce(problem(3, many))),
+                  ashlar::argument_error);
+  CHECK_THROWS_AS(static_cast<void>(comm::chain{4}.all_reduce(problem(100, (many >> 2) - 1))),
+                  ashlar::argument_error);
+  CHECK_THROWS_AS(static_cast<void>(comm::double_tree{4}.all_reduce(problem(3, many))),
+                  ashlar::argument_error);
   CHECK(comm::segmented_ring{4}.all_reduce(problem(2, 5)).rounds() == 6);
   CHECK(comm::segmented_ring{~std::size_t{0}}.all_reduce(problem(2, 5)).rounds() == 2);
 }
