@@ -21,6 +21,7 @@
 #include "ashlar/kv.hpp"
 #include "ashlar/models/load.hpp"
 #include "ashlar/serve.hpp"
+#include "ashlar/serve/proposers.hpp"
 #include "ashlar/stack.hpp"
 
 namespace {
