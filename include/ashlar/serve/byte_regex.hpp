@@ -318,6 +318,29 @@ class byte_regex {
     }
   };
 
+  /// For each byte the lowest that every node takes alike: what one leads to, the other does.
+  static std::array<std::size_t, 256> lowest_alike(const std::vector<node>& nodes) {
+    std::vector<byte_set> classes{~byte_set()};
+    for (const node& n : nodes) {
+      const std::size_t count = n.reads ? classes.size() : 0;
+      for (std::size_t c = 0; c < count; ++c) {
+        const byte_set in = classes[c] & n.on;
+        if (in.any() && in != classes[c]) {
+          classes.push_back(classes[c] & ~in);
+          classes[c] = in;
+        }
+      }
+    }
+    std::array<std::size_t, 256> lowest{};
+    for (const byte_set& c : classes) {
+      const std::size_t first = parser::first(c);
+      for (std::size_t byte = first; byte < 256; ++byte) {
+        lowest[byte] = c[byte] ? first : lowest[byte];
+      }
+    }
+    return lowest;
+  }
+
   /// The nodes that can be reached from `from` without a byte, in order.
   static std::vector<std::int32_t> closure(const std::vector<node>& nodes,
                                            std::vector<std::int32_t> from) {
@@ -337,7 +360,7 @@ class byte_regex {
         from.insert(from.end(), {n.to, n.other});
       }
     }
-    std::ranges::sort(found);
+    std::sort(found.begin(), found.end());
     return found;
   }
 
@@ -362,10 +385,15 @@ class byte_regex {
       return at->second;
     };
     start_ = number({begin});
+    const auto alike = lowest_alike(read.nodes);
     for (std::size_t s = 0; s < sets.size(); ++s) {
       std::array<state, 256> row;
       std::map<std::vector<std::int32_t>, state> targets;  // many bytes lead to the same nodes
       for (std::size_t byte = 0; byte < 256; ++byte) {
+        if (alike[byte] != byte) {
+          row[byte] = row[alike[byte]];
+          continue;
+        }
         std::vector<std::int32_t> to;
         for (const std::int32_t index : sets[s]) {
           const node& n = read.nodes[static_cast<std::size_t>(index)];
