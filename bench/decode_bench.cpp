@@ -1,49 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small real model behind the serving engine, on one thread. The environment variable ASHLAR_DATA
-// names the folder that has stories260K/ (`run bench` looks beside this repository); without it
-// every figure is skipped.
+// The small real model of stories.hpp behind the serving engine, on one thread.
 #ifdef ASHLAR_BENCH_DEBUG_BUILD
 #error "ashlar: figures of a Debug build mean nothing; use the preset `bench`"
 #endif
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
-#include <cstdlib>
-#include <filesystem>
-#include <optional>
 #include <vector>
 
 #include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/kv.hpp"
-#include "ashlar/models/load.hpp"
 #include "ashlar/serve.hpp"
-#include "ashlar/stack.hpp"
+#include "stories.hpp"
 
 namespace {
 
 namespace al = ashlar;
 
-using stack = al::stack<al::on<al::chip::host>>;
-using model_type = al::models::llama<stack>;
+using stories::model_type;
+using stories::stack;
 using engine = al::serve::engine<model_type, al::kv::paged<16>,
                                  al::serve::continuous<al::serve::chunked_prefill<512>>>;
 
-std::optional<model_type> stories(benchmark::State& state) {
-  const char* folder = std::getenv("ASHLAR_DATA");
-  const auto file =
-      std::filesystem::path(folder == nullptr ? "" : folder) / "stories260K" / "stories260K.bin";
-  if (!std::filesystem::exists(file)) {
-    state.SkipWithError("no stories260K in the folder that ASHLAR_DATA names");
-    return std::nullopt;
-  }
-  auto model = model_type::load(file);
-  model.lay_out_for_decoding();
-  return model;
-}
-
 /// `requests` prompts of `prompt` tokens, each continued greedily by `more` tokens.
 void serve(benchmark::State& state, int requests, int prompt, int more) {
-  auto model = stories(state);
+  auto model = stories::load(state);
   if (!model) {
     return;
   }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many blocks of key-value memory completions of one prompt and beams save by sharing, on a
-// small real model, and how many tokens drafts save. The environment variable ASHLAR_DATA names the
-// folder that has stories260K/; without it every figure is skipped.
+// How many blocks of key-value memory completions of one prompt and beams save by sharing, on the
+// small real model of stories.hpp, and how many tokens drafts save.
 #ifdef ASHLAR_BENCH_DEBUG_BUILD
 #error "ashlar: figures of a Debug build mean nothing; use the preset `bench`"
 #endif
@@ -10,42 +9,25 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
-#include <filesystem>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/core/philox.hpp"
 #include "ashlar/kv.hpp"
-#include "ashlar/models/load.hpp"
 #include "ashlar/serve.hpp"
 #include "ashlar/serve/proposers.hpp"
-#include "ashlar/stack.hpp"
+#include "stories.hpp"
 
 namespace {
 
 namespace al = ashlar;
 
-using stack = al::stack<al::on<al::chip::host>>;
-using model_type = al::models::llama<stack>;
+using stories::model_type;
+using stories::stack;
 using drafts = al::serve::suffix_proposer<>;
 template <class... Policies>
 using engine = al::serve::engine<model_type, al::kv::paged<16>, Policies...>;
-
-std::optional<model_type> stories(benchmark::State& state) {
-  const char* folder = std::getenv("ASHLAR_DATA");
-  const auto file =
-      std::filesystem::path(folder == nullptr ? "" : folder) / "stories260K" / "stories260K.bin";
-  if (!std::filesystem::exists(file)) {
-    state.SkipWithError("no stories260K in the folder that ASHLAR_DATA names");
-    return std::nullopt;
-  }
-  auto model = model_type::load(file);
-  model.lay_out_for_decoding();
-  return model;
-}
 
 /// A length with this mean, spread as lengths of requests are: log-normal, deviation 0.8.
 int length(double mean, std::uint64_t number) {
@@ -76,7 +58,7 @@ std::vector<al::serve::request> mix(model_type& model, double prompt, double out
 }
 
 void sharing(benchmark::State& state, double prompt, double output, bool beam) {
-  auto model = stories(state);
+  auto model = stories::load(state);
   if (!model) {
     return;
   }
@@ -111,7 +93,7 @@ void sharing(benchmark::State& state, double prompt, double output, bool beam) {
 /// Stories go on greedily, each twice; `Policies`: a proposer, or none.
 template <class... Policies>
 void drafted(benchmark::State& state, Policies... proposer) {
-  auto model = stories(state);
+  auto model = stories::load(state);
   if (!model) {
     return;
   }
