@@ -110,7 +110,7 @@ class beam {
         h.logprob += t.logprob;
         h.score = score(h);
         if (ended(h)) {
-          complete_.push_back(std::move(h));
+          complete(std::move(h));
         } else {
           all.push_back(std::move(h));
           from.push_back({i, t.token});
@@ -127,7 +127,6 @@ class beam {
                                                 : from[a].token < from[b].token;
     });
     order.resize(std::min(order.size(), static_cast<std::size_t>(options_.width)));
-    keep_best();
     live_.clear();
     std::vector<step> steps;
     for (const std::size_t i : order) {
@@ -135,13 +134,11 @@ class beam {
       steps.push_back(from[i]);
     }
     if (!live_.empty() && std::ssize(live_.front().tokens) >= options_.max_tokens) {
-      std::move(live_.begin(), live_.end(), std::back_inserter(complete_));
-      live_.clear();
+      finish();
     } else if (!live_.empty() && decided()) {
       live_.clear();
     }
     if (live_.empty()) {
-      keep_best();
       steps.clear();
     }
     return steps;
@@ -149,10 +146,12 @@ class beam {
 
   /// Gives up: texts that are live are complete as they are, if they have a token.
   void finish() {
-    std::erase_if(live_, [](const hypothesis& h) { return h.tokens.empty(); });
-    std::move(live_.begin(), live_.end(), std::back_inserter(complete_));
+    for (hypothesis& h : live_) {
+      if (!h.tokens.empty()) {
+        complete(std::move(h));
+      }
+    }
     live_.clear();
-    keep_best();
   }
 
   /// The complete texts, the best first, of equal ones the one that was complete first; at most
@@ -166,10 +165,15 @@ class beam {
   [[nodiscard]] bool ended(const hypothesis& h) const {
     return !h.tokens.empty() && std::ranges::count(options_.eos_tokens, h.tokens.back()) != 0;
   }
-  void keep_best() {
-    std::stable_sort(complete_.begin(), complete_.end(),
-                     [](const hypothesis& a, const hypothesis& b) { return a.score > b.score; });
-    complete_.resize(std::min(complete_.size(), static_cast<std::size_t>(options_.width)));
+  /// Puts a text behind those that are as good, and drops the last of more than `width`.
+  void complete(hypothesis&& h) {
+    const auto at =
+        std::upper_bound(complete_.begin(), complete_.end(), h.score,
+                         [](double score, const hypothesis& other) { return score > other.score; });
+    complete_.insert(at, std::move(h));
+    if (std::ssize(complete_) > options_.width) {
+      complete_.pop_back();
+    }
   }
   /// Log probabilities are 0 or less and only fall, so a live text scores at best what it has now,
   /// over the largest divisor that it can come to.
