@@ -61,9 +61,8 @@ struct schedule_statistics {
 ///
 /// Requires: the pool outlives the queue and what it hands out.
 /// Cost:     O(running) for a step, O(log waiting) for what comes and goes; with a prefix cache
-/// also
-///           O(tokens) in each step in which the next in line finds no room, to look its beginning
-///           up.
+///           also O(tokens) to look up the beginning of the next in line, in each step in which it
+///           finds no room.
 template <Schedulable Sequence, class... Policies>
 class schedule_queue {
   using choices = detail::schedule_choices<Policies...>;
