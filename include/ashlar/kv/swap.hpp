@@ -78,8 +78,8 @@ class swap_space {
       const auto held = table->blocks().first(filled(*table));
       ids.insert(ids.end(), held.begin() + table->dropped() / table->block_tokens(), held.end());
     }
-    std::ranges::sort(ids);
-    ids.erase(std::ranges::unique(ids).begin(), ids.end());
+    std::sort(ids.begin(), ids.end());
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
     return ids;
   }
 
@@ -110,8 +110,8 @@ class swap_space {
       block_table& table = *tables[i];
       for (std::size_t at = static_cast<std::size_t>(table.dropped_); at < homes[i].size(); ++at) {
         block_id& id = homes[i][at];
-        id = new_ids[static_cast<std::size_t>(std::ranges::lower_bound(old_ids, id) -
-                                              old_ids.begin())];
+        const auto old = std::lower_bound(old_ids.begin(), old_ids.end(), id);
+        id = new_ids[static_cast<std::size_t>(old - old_ids.begin())];
         to.share(id);
       }
       table.release_from(0);

@@ -88,14 +88,16 @@ struct top_k {
     }
     // The k best seen so far, the least of them in front: nearly all others lose to it at once.
     std::vector<float> best(static_cast<std::size_t>(k));
-    std::ranges::transform(candidates.begin(), candidates.begin() + k, best.begin(),
-                           &candidate::logit);
-    std::ranges::make_heap(best, std::ranges::greater{});
+    for (std::size_t i = 0; i < best.size(); ++i) {
+      best[i] = candidates[i].logit;
+    }
+    const std::greater<float> larger;
+    std::make_heap(best.begin(), best.end(), larger);
     for (auto c = candidates.begin() + k; c != candidates.end(); ++c) {
       if (c->logit > best.front()) {
-        std::ranges::pop_heap(best, std::ranges::greater{});
+        std::pop_heap(best.begin(), best.end(), larger);
         best.back() = c->logit;
-        std::ranges::push_heap(best, std::ranges::greater{});
+        std::push_heap(best.begin(), best.end(), larger);
       }
     }
     const float least = best.front();

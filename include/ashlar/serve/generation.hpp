@@ -45,8 +45,8 @@ inline std::string piece_of(const std::function<std::string(std::span<const toke
   const auto tokens = output.subspan(at - window, window + 1);
   const std::string before = window == 0 ? std::string() : decode(tokens.first(window));
   const std::string after = decode(tokens);
-  const auto differ = std::ranges::mismatch(after, before);
-  return {differ.in1, after.end()};
+  const auto differ = std::mismatch(after.begin(), after.end(), before.begin(), before.end());
+  return {differ.first, after.end()};
 }
 
 }  // namespace ashlar::serve

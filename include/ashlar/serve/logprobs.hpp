@@ -28,7 +28,7 @@ struct position_logprobs {
 ///
 /// Requires: at least one logit is finite, none is NaN or +infinity.
 inline double log_total(std::span<const float> logits) {
-  const double best = std::ranges::max(logits);
+  const double best = *std::max_element(logits.begin(), logits.end());
   double total = 0;
   for (const float l : logits) {
     total += std::exp(l - best);
@@ -44,7 +44,7 @@ inline position_logprobs logprobs_of(std::span<const float> logits, token chosen
   const double total = log_total(logits);
   const float mine = logits[static_cast<std::size_t>(chosen)];
   position_logprobs result{.chosen = {chosen, mine - total}};
-  result.rank += std::ranges::count_if(logits, [mine](float l) { return l > mine; });
+  result.rank += std::count_if(logits.begin(), logits.end(), [mine](float l) { return l > mine; });
   const auto before = [](const token_logprob& a, const token_logprob& b) {
     return a.logprob != b.logprob ? a.logprob > b.logprob : a.token < b.token;
   };
@@ -57,13 +57,13 @@ inline position_logprobs logprobs_of(std::span<const float> logits, token chosen
       if (!before(here, best.front())) {
         continue;
       }
-      std::ranges::pop_heap(best, before);
+      std::pop_heap(best.begin(), best.end(), before);
       best.pop_back();
     }
     best.push_back(here);
-    std::ranges::push_heap(best, before);
+    std::push_heap(best.begin(), best.end(), before);
   }
-  std::ranges::sort_heap(best, before);
+  std::sort_heap(best.begin(), best.end(), before);
   return result;
 }
 

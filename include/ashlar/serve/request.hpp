@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -130,8 +129,10 @@ inline void validate(const request& r, std::int64_t vocabulary, std::int64_t con
   check(r.logprobs.value_or(0) >= 0, "logprobs", r.logprobs.value_or(0), "0 or more");
   check(r.prompt_logprobs.value_or(0) >= 0, "prompt_logprobs", r.prompt_logprobs.value_or(0),
         "0 or more");
-  if (std::ranges::count(r.stop_strings, std::string()) != 0) {
-    throw invalid_request("stop_strings", "hold an empty one; leave it out");
+  for (const std::string& stop : r.stop_strings) {
+    if (stop.empty()) {
+      throw invalid_request("stop_strings", "hold an empty one; leave it out");
+    }
   }
   check(s.temperature >= 0 && std::isfinite(s.temperature), "sampling.temperature", s.temperature,
         "0 or more, and finite");

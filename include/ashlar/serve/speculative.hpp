@@ -111,7 +111,9 @@ inline std::vector<weighted_token> residual(std::span<const weighted_token> p,
 
 /// The probability of `t` in a distribution in order of ids.
 inline double probability_of(std::span<const weighted_token> distribution, token t) {
-  const auto at = std::ranges::lower_bound(distribution, t, {}, &weighted_token::id);
+  const auto at =
+      std::lower_bound(distribution.begin(), distribution.end(), t,
+                       [](const weighted_token& w, token wanted) { return w.id < wanted; });
   return at != distribution.end() && at->id == t ? at->probability : 0;
 }
 
