@@ -32,6 +32,22 @@ class keyed_line {
   indexed_heap<Group> heap_;
 };
 
+/// An order by a key; who would be last in line gives way.
+template <class Order>
+struct by_key {
+  template <class Group>
+  using line = keyed_line<Order, Group>;
+  template <class Group>
+  static std::size_t victim(std::span<Group* const> running) {
+    const auto last = std::ranges::max_element(running, [](const Group* a, const Group* b) {
+      const std::int64_t x = Order::key(*a);
+      const std::int64_t y = Order::key(*b);
+      return x != y ? x < y : a->number < b->number;
+    });
+    return static_cast<std::size_t>(last - running.begin());
+  }
+};
+
 }  // namespace detail
 
 /// First come, first served; the newest gives way.
@@ -50,47 +66,20 @@ struct fcfs {
   }
 };
 
-namespace detail {
-
-/// The running one that would be last in line.
-template <class Order, class Group>
-std::size_t last_by_key(std::span<Group* const> running) {
-  const auto last = std::ranges::max_element(running, [](const Group* a, const Group* b) {
-    const std::int64_t x = Order::key(*a);
-    const std::int64_t y = Order::key(*b);
-    return x != y ? x < y : a->number < b->number;
-  });
-  return static_cast<std::size_t>(last - running.begin());
-}
-
-}  // namespace detail
-
 /// Lower `scheduling::priority` first, then first come.
-struct by_priority {
+struct by_priority : detail::by_key<by_priority> {
   template <class Group>
   static std::int64_t key(const Group& g) {
     return g.first().priority;
-  }
-  template <class Group>
-  using line = detail::keyed_line<by_priority, Group>;
-  template <class Group>
-  static std::size_t victim(std::span<Group* const> running) {
-    return detail::last_by_key<by_priority>(running);
   }
 };
 
 /// The one with the fewest tokens left to compute and to generate first, if all generate as many
 /// as they may.
-struct shortest_remaining {
+struct shortest_remaining : detail::by_key<shortest_remaining> {
   template <class Group>
   static std::int64_t key(const Group& g) {
     return std::int64_t{g.first().most_tokens} - g.first().computed;
-  }
-  template <class Group>
-  using line = detail::keyed_line<shortest_remaining, Group>;
-  template <class Group>
-  static std::size_t victim(std::span<Group* const> running) {
-    return detail::last_by_key<shortest_remaining>(running);
   }
 };
 
