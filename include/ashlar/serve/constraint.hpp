@@ -23,7 +23,7 @@ namespace ashlar::serve {
 /// Requires: tokens can spell whatever the expression asks for; else a text may come to where no
 ///           token is allowed, and its request fails with `bad_logits`.
 /// Cost:     a call walks through the text; a state that is met first costs a walk through all
-/// tokens.
+///           tokens.
 class regex_constraint {
  public:
   /// `pieces`: the bytes of each token, none for those that are no text.
