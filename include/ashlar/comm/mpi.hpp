@@ -244,10 +244,7 @@ class mpi : public blocking<mpi> {
   }
 
   void check(int peer, int tag) const {
-    if (peer < 0 || peer >= size_) {
-      throw argument_error("ashlar::comm::mpi", "there is no rank " + std::to_string(peer) +
-                                                    " in a group of " + std::to_string(size_));
-    }
+    detail::check_rank("ashlar::comm::mpi", peer, size_);
     if (tag < 0 || tag > most_tag_) {
       throw argument_error(
           "ashlar::comm::mpi",

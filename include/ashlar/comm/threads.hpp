@@ -88,10 +88,7 @@ class thread_group {
   friend class threads;
 
   std::size_t check(const char* entity, int rank) const {
-    if (rank < 0 || rank >= ranks_) {
-      throw argument_error(entity, "there is no rank " + std::to_string(rank) + " in a group of " +
-                                       std::to_string(ranks_));
-    }
+    detail::check_rank(entity, rank, ranks_);
     return static_cast<std::size_t>(rank);
   }
   detail::mailbox& box(int from, int to) {
