@@ -259,7 +259,6 @@ TEST_CASE("parallel/pipeline: transfers and latency cost what a warm-up and a dr
     };
     CHECK(when(same) == when(sim));
     CHECK_THROWS_AS(static_cast<void>(pp::with_transfers(written)), pp::invalid_schedule);
-    CHECK_THROWS_AS(static_cast<void>(pp::with_rendezvous(written)), pp::invalid_schedule);
   }
   // One micro-batch through p stages: nothing overlaps.
   CHECK(pp::simulate(pp::gpipe(3, 1), {.transfer = 10, .latency = 100}).makespan ==
@@ -280,60 +279,6 @@ TEST_CASE("parallel/pipeline: random schedules take as long as a naive simulatio
     const auto written = pp::with_transfers(s);
     CHECK(pp::parse_csv(pp::to_csv(written)) == written);
     CHECK(pp::simulate(written, t).busy == sim.busy);
-  }
-}
-
-TEST_CASE(
-    "parallel/pipeline: with rendezvous, sends that wait for their receivers come to an end") {
-  // Ranks that all block: a pair moves on when one stands at the send and the other at its receive.
-  const auto runs = [](const pp::schedule& s) {
-    std::vector<std::size_t> next(s.ranks.size());
-    std::size_t left = 0;
-    for (const auto& list : s.ranks) {
-      left += list.size();
-    }
-    const auto partner = [](const pp::action& a) {
-      return a.what == work::send_f   ? pp::action{a.stage + 1, work::recv_f, a.micro_batch}
-             : a.what == work::send_b ? pp::action{a.stage - 1, work::recv_b, a.micro_batch}
-                                      : pp::action{-1, work::forward, -1};
-    };
-    for (bool moved = true; moved;) {
-      moved = false;
-      for (std::size_t r = 0; r < s.ranks.size(); ++r) {
-        if (next[r] == s.ranks[r].size()) {
-          continue;
-        }
-        const auto& a = s.ranks[r][next[r]];
-        if (pp::computes(a.what)) {
-          ++next[r];
-          --left;
-          moved = true;
-          continue;
-        }
-        for (std::size_t q = 0; q < s.ranks.size(); ++q) {
-          if (next[q] < s.ranks[q].size() && s.ranks[q][next[q]] == partner(a)) {
-            ++next[r];
-            ++next[q];
-            left -= 2;
-            moved = true;
-            break;
-          }
-        }
-      }
-    }
-    return left == 0;
-  };
-  for (const auto& s : shipped(4, 8)) {
-    CHECK(runs(pp::with_rendezvous(s)));
-  }
-  // Behind what is made, in two stages' lists, they do not.
-  CHECK_FALSE(runs(pp::with_transfers(pp::one_f_one_b(3, 6))));
-  std::mt19937 random(5);
-  for (int i = 0; i < 300; ++i) {
-    const auto s = random_schedule(random, 5);
-    const auto written = pp::with_rendezvous(s);
-    CHECK(runs(written));
-    CHECK(pp::validate(written).most_in_flight == pp::validate(s).most_in_flight);
   }
 }
 
