@@ -314,33 +314,42 @@ TEST_CASE("parallel/pipeline: text is PyTorch's, read and written") {
 }
 
 TEST_CASE("parallel/pipeline: what no ranks could run is refused, and says why") {
-  const auto why = [](const char* text) { return reason_of(pp::parse_csv(text)); };
   using doctest::Contains;
-  CHECK(why("") == "");
-  CHECK(why("0F0,0F1\n1F0,1F1\n") == "");  // forward alone
-  CHECK(why("0F0,0B0\n2F0,2B0\n") == Contains("nobody computes stage 1"));
-  CHECK(why("0F0,0F0,0B0\n1F0,1B0\n") == Contains("3 forward passes"));
-  CHECK(why("0F0,0F0\n1F0,1F1\n") == Contains("rank 0, action 1: 0F0 is done a second time"));
-  CHECK(why("0F0,0B0\n1F0\n") == Contains("1I0 is missing"));
-  CHECK(why("0F0,0I0\n1F0,1B0\n") == Contains("0W0 is missing"));
-  CHECK(why("0F0,0I0,0B0\n1F0,1B0\n") == Contains("0B0 is done a second time"));
-  CHECK(why("0F0,1B0\n1F0,0B0\n") == Contains("belongs to rank 0"));
-  CHECK(why("0F0,0B0\n1B0,1F0\n") ==
-        Contains("rank 0 waits at 0B0 for 1I0; rank 1 waits at 1B0 for 1F0"));
-  CHECK(why("0F0,0W0,0I0\n") == Contains("0W0 for 0I0"));
-  CHECK(why("0F0,0SEND_F0\n1F0\n") == Contains("1RECV_F0 is missing"));
-  CHECK(why("0F0,0SEND_F0\n1F0,1RECV_F0\n") == Contains("1F0 for 1RECV_F0"));
-  CHECK(why("0F0,0RECV_F0,0SEND_F0\n1RECV_F0,1F0\n") == Contains("no other rank"));
-  CHECK(why("0F0,0SEND_F0,0SEND_F0\n1RECV_F0,1F0\n") == Contains("second time"));
-  CHECK(why("0F0,5SEND_F0\n1F0\n") == Contains("nobody computes"));
-  CHECK(why("0F0,0SEND_F7\n1RECV_F0,1F0\n") == Contains("micro-batch that nobody computes"));
-  CHECK(why("0UNSHARD,0F0,0RESHARD,0UNSHARD,0B0,0REDUCE_GRAD,0RESHARD\n") == "");
-  CHECK(why("0UNSHARD,0F0,0RESHARD,0B0\n") == Contains("put UNSHARD before"));
-  CHECK(why("0UNSHARD,0UNSHARD,0F0,0B0\n") == Contains("there already"));
-  CHECK(why("0F0,0B0,0RESHARD\n") == Contains("never gathered"));
-  // Numbers that no memory would hold are answered before any is asked for.
-  CHECK(why("0F2000000000\n") == Contains("1 forward passes"));
-  CHECK(why("2000000000F0\n") == Contains("nobody computes stage 0"));
+  for (const char* text : {"", "0F0,0F1\n1F0,1F1\n",  // forward alone
+                           "0UNSHARD,0F0,0RESHARD,0UNSHARD,0B0,0REDUCE_GRAD,0RESHARD\n"}) {
+    CHECK(reason_of(pp::parse_csv(text)) == "");
+  }
+  struct refusal {
+    const char* text;
+    const char* reason;
+  };
+  for (const refusal& wrong : {
+           refusal{"0F0,0B0\n2F0,2B0\n", "nobody computes stage 1"},
+           refusal{"0F0,0F0,0B0\n1F0,1B0\n", "3 forward passes"},
+           refusal{"0F0,0F0\n1F0,1F1\n", "rank 0, action 1: 0F0 is done a second time"},
+           refusal{"0F0,0B0\n1F0\n", "1I0 is missing"},
+           refusal{"0F0,0I0\n1F0,1B0\n", "0W0 is missing"},
+           refusal{"0F0,0I0,0B0\n1F0,1B0\n", "0B0 is done a second time"},
+           refusal{"0F0,1B0\n1F0,0B0\n", "belongs to rank 0"},
+           refusal{"0F0,0B0\n1B0,1F0\n",
+                   "rank 0 waits at 0B0 for 1I0; rank 1 waits at 1B0 for 1F0"},
+           refusal{"0F0,0W0,0I0\n", "0W0 for 0I0"},
+           refusal{"0F0,0SEND_F0\n1F0\n", "1RECV_F0 is missing"},
+           refusal{"0F0,0SEND_F0\n1F0,1RECV_F0\n", "1F0 for 1RECV_F0"},
+           refusal{"0F0,0RECV_F0,0SEND_F0\n1RECV_F0,1F0\n", "no other rank"},
+           refusal{"0F0,0SEND_F0,0SEND_F0\n1RECV_F0,1F0\n", "second time"},
+           refusal{"0F0,5SEND_F0\n1F0\n", "nobody computes"},
+           refusal{"0F0,0SEND_F7\n1RECV_F0,1F0\n", "micro-batch that nobody computes"},
+           refusal{"0UNSHARD,0F0,0RESHARD,0B0\n", "put UNSHARD before"},
+           refusal{"0UNSHARD,0UNSHARD,0F0,0B0\n", "there already"},
+           refusal{"0F0,0B0,0RESHARD\n", "never gathered"},
+           // Numbers that no memory would hold are answered before any is asked for.
+           refusal{"0F2000000000\n", "1 forward passes"},
+           refusal{"2000000000F0\n", "nobody computes stage 0"},
+       }) {
+    CAPTURE(wrong.text);
+    CHECK(reason_of(pp::parse_csv(wrong.text)) == Contains(wrong.reason));
+  }
   CHECK(reason_of({{{{-1, work::forward, 0}}}}) == Contains("cannot be"));
   CHECK(reason_of({{{{0, work::forward, -1}}}}) == Contains("cannot be"));
   try {
