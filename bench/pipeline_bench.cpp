@@ -52,7 +52,7 @@ void search(benchmark::State& state, const ashlar::plan::network& net) {
   state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(examined));
 }
 BENCHMARK_CAPTURE(search, nodes_512x8,
-                  ashlar::plan::network::nodes(512, 8, {300e9, 2e-6}, {25e9, 5e-6}))
+                  ashlar::plan::network::nodes(512, 8, {300e9, 1e-6}, {25e9, 2.5e-6}))
     ->Name("planner/nodes:512x8")
     ->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(search, torus_16x16x16, ashlar::plan::network::torus({16, 16, 16}, {50e9, 1e-6}))

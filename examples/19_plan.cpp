@@ -15,7 +15,7 @@ namespace pipeline = ashlar::parallel::pipeline;
 
 int main(int argc, char** argv) {
   // Eight nodes of eight chips: 300 GB/s inside, 25 GB/s between them for each chip.
-  const auto net = al::plan::network::nodes(8, 8, {300e9, 2e-6}, {25e9, 5e-6});
+  const auto net = al::plan::network::nodes(8, 8, {300e9, 1e-6}, {25e9, 2.5e-6});
   const parallel::device_rates chip{
       .flops = 150e12, .memory_bandwidth = 1.5e12, .memory_bytes = 40e9};
   const parallel::training_job job{.model = parallel::transformer::gpt(40, 6144, 48, 51200, 2048),

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -197,6 +198,37 @@ TEST_CASE("comm/mpi: messages of one tag come in order, tags are apart, empty on
     on.recv(0, std::as_writable_bytes(std::span(&a, 1)), 3);
     CHECK(a == 1);
     CHECK(b == 2);
+  }
+}
+
+TEST_CASE("comm/mpi: a withdrawn receive leaves its memory and the message to the next") {
+  comm::mpi on;
+  const int next = (on.rank() + 1) % on.size();
+  const int before = (on.rank() + on.size() - 1) % on.size();
+  for (const std::size_t n : {1u, 1000u, 1000003u}) {  // the last is no eager message
+    CAPTURE(n);
+    const std::vector<std::byte> sent(n, std::byte{1});
+    std::vector<std::byte> left(n);
+    std::vector<std::byte> got(n);
+    { const auto withdrawn = on.irecv(before, left, 12); }
+    MPI_Barrier(MPI_COMM_WORLD);  // nobody sends before all have withdrawn
+    on.sendrecv(next, sent, before, got, 12);
+    CHECK(got == sent);
+    CHECK(left == std::vector<std::byte>(n));
+    // There before its receive is: taken to its end, or left to the next.
+    auto early = on.isend(next, sent, 13);
+    MPI_Barrier(MPI_COMM_WORLD);
+    { const auto withdrawn = on.irecv(before, left, 13); }
+    const bool taken = left == sent;
+    auto later = on.isend(next, sent, 13);
+    for (int missing = taken ? 1 : 2; missing > 0; --missing) {
+      std::ranges::fill(got, std::byte{});
+      on.recv(before, got, 13);
+      CHECK(got == sent);
+    }
+    CHECK(left == (taken ? sent : std::vector<std::byte>(n)));
+    on.wait(early);
+    on.wait(later);
   }
 }
 

@@ -14,9 +14,11 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/comm/network.hpp"
 #include "ashlar/core/error.hpp"
 #include "ashlar/parallel/pipeline.hpp"
 
+namespace comm = ashlar::comm;
 namespace par = ashlar::parallel;
 namespace pp = ashlar::parallel::pipeline;
 namespace plan = ashlar::plan;
@@ -318,7 +320,7 @@ TEST_CASE("parallel/planner: a mesh knows coordinates, ranks and groups by name"
 
 TEST_CASE("parallel/planner: routes are shortest, and links that are shared are slower") {
   const plan::wire w{10e9, 1e-6};
-  for (const auto& net : {plan::network::ring(7, w), plan::network::torus({4, 2, 3}, w),
+  for (const auto& net : {plan::network::ring(7, w), plan::network::torus({3, 2, 4}, w),
                           plan::network::nodes(3, 4, w, {1e9, 5e-6}, 2)}) {
     for (int a = 0; a < net.size(); ++a) {
       for (int b = 0; b < net.size(); ++b) {
@@ -361,8 +363,46 @@ TEST_CASE("parallel/planner: routes are shortest, and links that are shared are 
   CHECK_THROWS_AS(static_cast<void>(plan::network::ring(4, {0, 0})), ashlar::argument_error);
 }
 
+TEST_CASE("parallel/planner: a network's routes are those of the topology that is simulated") {
+  const plan::wire w{10e9, 3e-6};
+  const auto agree = [&](const plan::network& net, const comm::topology& wires, bool rings) {
+    REQUIRE(net.size() == wires.ranks());
+    const std::size_t dimensions = wires.dimensions().size();
+    std::vector<comm::hop> way;
+    for (int a = 0; a < net.size(); ++a) {
+      for (int b = 0; b < net.size(); ++b) {
+        wires.route(a, b, way);
+        std::size_t at = 0;
+        bool same = true;
+        net.route(a, b, [&](std::size_t link) {
+          if (at < way.size()) {
+            const std::size_t node = way[at].link & 0xffff, sort = way[at].link >> 48 & 1;
+            const std::size_t dimension = way[at].link >> 56;
+            const std::size_t expected = rings ? (node * dimensions + dimension) * 2 + sort
+                                               : node * 4 + link % 4 / 2 * 2 + sort;
+            same = same && link == expected && net.of_link(link).latency == way[at].latency &&
+                   net.of_link(link).bandwidth == way[at].bandwidth;
+          }
+          ++at;
+        });
+        CHECK(at == way.size());
+        CHECK(same);
+      }
+    }
+  };
+  const auto of = [&](comm::wiring how, int size) {
+    return comm::dimension{how, size, w.latency, w.bandwidth};
+  };
+  using comm::wiring;
+  agree(plan::network::ring(7, w), comm::topology({of(wiring::ring, 7)}), true);
+  agree(plan::network::torus({3, 2, 4}, w),
+        comm::topology({of(wiring::ring, 3), of(wiring::ring, 2), of(wiring::ring, 4)}), true);
+  agree(plan::network::nodes(1, 5, w, {1e9, 0}), comm::topology({of(wiring::star, 5)}), false);
+  agree(plan::network::nodes(5, 1, {1e9, 0}, w), comm::topology({of(wiring::star, 5)}), false);
+}
+
 TEST_CASE("parallel/planner: tensor parallelism over a slow link is refused by name") {
-  const auto nodes = plan::network::nodes(2, 4, {300e9, 1e-6}, {25e9, 5e-6});
+  const auto nodes = plan::network::nodes(2, 4, {300e9, 0.5e-6}, {25e9, 2.5e-6});
   CHECK_NOTHROW(par::check_embedding(par::mesh::parse("data=2,tensor=4"), nodes));
   CHECK_NOTHROW(par::check_embedding(par::mesh::parse("pipeline=8"), nodes));
   CHECK_NOTHROW(par::check_embedding(par::mesh::parse("data=8,tensor=1"), nodes));
@@ -459,7 +499,7 @@ TEST_CASE("parallel/planner: parameters and operations are Megatron's formulas a
 }
 
 TEST_CASE("parallel/planner: the choice is within a tenth of the best of all layouts simulated") {
-  const plan::wire pcie{24e9, 2e-6}, nvlink{300e9, 2e-6}, adapter{25e9, 5e-6}, lane{50e9, 1e-6};
+  const plan::wire pcie{24e9, 2e-6}, nvlink{300e9, 1e-6}, adapter{25e9, 2.5e-6}, lane{50e9, 1e-6};
   const par::device_rates gpu{150e12, 1.5e12, 40e9, false}, small{60e12, 0.7e12, 16e9, false};
   for (const setting& s :
        {setting{"a ring of 8", plan::network::ring(8, pcie), {60e12, 0.7e12, 24e9, false}},
@@ -502,7 +542,7 @@ TEST_CASE("parallel/planner: the choice is within a tenth of the best of all lay
 }
 
 TEST_CASE("parallel/planner: what it finds is sorted, explained, and an error where nothing fits") {
-  const auto net = plan::network::nodes(2, 8, {300e9, 2e-6}, {25e9, 5e-6});
+  const auto net = plan::network::nodes(2, 8, {300e9, 1e-6}, {25e9, 2.5e-6});
   const auto job = small_job(32);
   const par::device_rates chip{150e12, 1.5e12, 16e9, false};
   const auto found = par::plan(job, chip, net);

@@ -69,12 +69,6 @@ inline void check_parts(const char* entity, const char* what, std::size_t given,
   }
   check_size(entity, what, given, parts.count());
 }
-inline void check_root(const char* entity, int root, int ranks) {
-  if (root < 0 || root >= ranks) {
-    throw argument_error(entity, "there is no rank " + std::to_string(root) + " in a group of " +
-                                     std::to_string(ranks));
-  }
-}
 
 template <class Op>
 constexpr const char* op_name() {
@@ -239,7 +233,7 @@ void all_gather(Tr& t, std::span<const T> own, std::span<T> all, const Algorithm
 /// Cost:   that of the algorithm; along the `chain`, each rank but the last sends n elements.
 template <class Algorithm = chain, Transport Tr, Scalar T>
 void broadcast(Tr& t, std::span<T> data, int root, const Algorithm& how = {}, int channel = 0) {
-  detail::check_root("ashlar::comm::broadcast", root, t.size());
+  detail::check_rank("ashlar::comm::broadcast", root, t.size());
   const problem q = problem::even(t.size(), t.rank(), data.size(), sizeof(T), root);
   execute(t, how.broadcast(q), detail::moving(data),
           detail::joined<T>(collective::broadcast, data.size(), channel, "", root));
@@ -252,7 +246,7 @@ void broadcast(Tr& t, std::span<T> data, int root, const Algorithm& how = {}, in
 template <class Algorithm = binomial, Transport Tr, Element T, ReduceOp Op = sum_op>
 void reduce(Tr& t, std::span<T> data, int root, Op /*op*/ = {}, const Algorithm& how = {},
             int channel = 0) {
-  detail::check_root("ashlar::comm::reduce", root, t.size());
+  detail::check_rank("ashlar::comm::reduce", root, t.size());
   const problem q = problem::even(t.size(), t.rank(), data.size(), sizeof(T), root);
   execute(t, how.reduce(q), detail::reducing<T, Op>(data, {0, t.rank() == root ? data.size() : 0}),
           detail::joined<T>(collective::reduce, data.size(), channel, detail::op_name<Op>(), root));

@@ -115,47 +115,13 @@ class running {
 
   /// Returns: whether the schedule has ended.
   bool test() {
-    return guarded([&] {
-      while (!done()) {
-        for (; received_ < messages_.size(); ++received_) {
-          message& m = messages_[received_];
-          if (!steps_[m.step].sends()) {
-            if (!test(m)) {
-              return false;
-            }
-            arrived(m);
-          }
-        }
-        for (; sent_ < messages_.size(); ++sent_) {
-          message& m = messages_[sent_];
-          if (steps_[m.step].sends() && !test(m)) {
-            return false;
-          }
-        }
-        end();
-      }
-      return true;
-    });
+    return advance([this](message& m) { return test(m); });
   }
 
   void wait() {
-    guarded([&] {
-      while (!done()) {
-        for (; received_ < messages_.size(); ++received_) {
-          message& m = messages_[received_];
-          if (!steps_[m.step].sends()) {
-            wait(m);
-            arrived(m);
-          }
-        }
-        for (; sent_ < messages_.size(); ++sent_) {
-          message& m = messages_[sent_];
-          if (steps_[m.step].sends()) {
-            wait(m);
-          }
-        }
-        end();
-      }
+    advance([this](message& m) {
+      wait(m);
+      return true;
     });
   }
 
@@ -210,6 +176,33 @@ class running {
       }
       local();
     }
+  }
+
+  /// Goes on, receives of a round before its sends, until `ended` says of a message that it has
+  /// not. Returns: whether the schedule has ended.
+  template <class F>
+  bool advance(const F& ended) {
+    return guarded([&] {
+      while (!done()) {
+        for (; received_ < messages_.size(); ++received_) {
+          message& m = messages_[received_];
+          if (!steps_[m.step].sends()) {
+            if (!ended(m)) {
+              return false;
+            }
+            arrived(m);
+          }
+        }
+        for (; sent_ < messages_.size(); ++sent_) {
+          message& m = messages_[sent_];
+          if (steps_[m.step].sends() && !ended(m)) {
+            return false;
+          }
+        }
+        end();
+      }
+      return true;
+    });
   }
 
   void arrived(message& m) {

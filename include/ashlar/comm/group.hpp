@@ -115,7 +115,7 @@ class group : public blocking<group<Inner>> {
  private:
   [[nodiscard]] int member(int rank) const {
     if (rank < 0 || rank >= size()) {
-      detail::check_root("ashlar::comm::group", rank, size());
+      detail::check_rank("ashlar::comm::group", rank, size());
     }
     return members_[static_cast<std::size_t>(rank)];
   }

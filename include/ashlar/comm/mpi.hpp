@@ -116,6 +116,10 @@ class mpi : public blocking<mpi> {
   [[nodiscard]] int size() const { return size_; }
 
   /// A message under way, in parts of 1 GiB: MPI counts in `int`.
+  ///
+  /// A receive that is withdrawn leaves its memory alone from then on; where a message had met it,
+  /// that is taken to its end first. MPI takes no send back: the memory of a withdrawn one stays
+  /// MPI's until its receiver has the message, or for ever where none comes.
   class request {
    public:
     request() = default;
@@ -130,14 +134,16 @@ class mpi : public blocking<mpi> {
 
    private:
     friend class mpi;
-    /// What is still under way is cancelled; a send whose receiver never comes is left to MPI.
     void withdraw() noexcept {
       for (MPI_Request& part : parts_) {
-        if (part != MPI_REQUEST_NULL) {
-          if (!description_.sends) {
-            MPI_Cancel(&part);
-          }
+        if (part == MPI_REQUEST_NULL) {
+          continue;
+        }
+        if (description_.sends) {
           MPI_Request_free(&part);
+        } else {
+          MPI_Cancel(&part);
+          MPI_Wait(&part, MPI_STATUS_IGNORE);  // until then MPI may write
         }
       }
       parts_.clear();
@@ -244,10 +250,7 @@ class mpi : public blocking<mpi> {
   }
 
   void check(int peer, int tag) const {
-    if (peer < 0 || peer >= size_) {
-      throw argument_error("ashlar::comm::mpi", "there is no rank " + std::to_string(peer) +
-                                                    " in a group of " + std::to_string(size_));
-    }
+    detail::check_rank("ashlar::comm::mpi", peer, size_);
     if (tag < 0 || tag > most_tag_) {
       throw argument_error(
           "ashlar::comm::mpi",

@@ -40,7 +40,8 @@ struct hop {
 /// Ranks on a grid of dimensions, the first one fastest; messages go dimension by dimension.
 ///
 /// One dimension is a ring, a switch and so on; several rings are a torus, several lines a mesh,
-/// and different ones a cluster of nodes.
+/// and different ones a cluster of nodes. `plan::network`, which counts how many routes share a
+/// link but runs nothing, means the same by order, link and latency.
 class topology {
  public:
   /// Throws: `argument_error` for a dimension without nodes, a link without bandwidth, or more than

@@ -78,6 +78,16 @@ struct timed_out final : error {
   }
 };
 
+namespace detail {
+/// Throws: `argument_error` where a group of `ranks` has no such rank.
+inline void check_rank(const char* entity, int rank, int ranks) {
+  if (rank < 0 || rank >= ranks) {
+    throw argument_error(entity, "there is no rank " + std::to_string(rank) + " in a group of " +
+                                     std::to_string(ranks));
+  }
+}
+}  // namespace detail
+
 /// One rank's end of a group: what every schedule runs over.
 ///
 /// Messages between two ranks with one tag are received in the order in which they were sent, by

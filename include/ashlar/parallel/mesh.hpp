@@ -202,12 +202,15 @@ struct slow_embedding final : error {
   }
 };
 
+/// The bandwidth that links between tensor parallel neighbours must have: a quarter of the fastest
+/// link's, since their messages are on the critical path of every layer.
+[[nodiscard]] inline double least_for_tensor(const plan::network& net) { return net.fastest() / 4; }
+
 /// How every dimension of a mesh lies in a network where rank `r` is place `r`: what happens when
 /// all its groups pass messages around in rings at once. In the mesh's order.
 ///
 /// Throws: `argument_error` where mesh and network differ in size; `slow_embedding` where tensor
-///         parallel neighbours cross a link slower than a quarter of the network's fastest: their
-///         messages are on the critical path of every layer.
+///         parallel neighbours cross a link slower than `least_for_tensor`.
 inline std::vector<plan::traffic> check_embedding(const mesh& m, const plan::network& net) {
   if (m.size() != net.size()) {
     throw argument_error("ashlar::parallel::check_embedding",
@@ -223,7 +226,7 @@ inline std::vector<plan::traffic> check_embedding(const mesh& m, const plan::net
       }
     }
     all.push_back(plan::all_at_once(net, pairs));
-    const double least = net.fastest() / 4;
+    const double least = least_for_tensor(net);
     if (d.name == axis::tensor && d.size > 1 && all.back().slowest < least) {
       throw slow_embedding(d.name, all.back().slowest, least);
     }

@@ -134,8 +134,7 @@ void for_each_layout(const transformer& m, std::int64_t batch, int ranks, const 
   double least = 0;
   std::vector<int> slow;
   for_each_layout(job.model, job.batch, net.size(), [&](const layout& l) {
-    const plan::group_cost& tensor = group(1, l.tensor);
-    if (l.tensor > 1 && tensor.neighbours().slowest < net.fastest() / 4) {
+    if (l.tensor > 1 && group(1, l.tensor).neighbours().slowest < least_for_tensor(net)) {
       if (std::ranges::find(slow, l.tensor) == slow.end()) {
         slow.push_back(l.tensor);
       }
@@ -144,9 +143,7 @@ void for_each_layout(const transformer& m, std::int64_t batch, int ranks, const 
     ++found.examined;
     candidate c{l, job.batch / (static_cast<std::int64_t>(l.data) * l.micro_batch), {}, {}};
     c.memory = memory_of(job.model, job.precision, l, c.micro_batches);
-    c.time = step_time_of(job, chip, l,
-                          {tensor, group(l.tensor * (l.pipeline_inside ? l.pipeline : 1), l.data),
-                           group(l.tensor * (l.pipeline_inside ? 1 : l.data), l.pipeline)});
+    c.time = step_time_of(job, chip, l, {l, group});
     const double bytes = c.memory.total();
     least = found.examined == 1 ? bytes : std::min(least, bytes);
     if (bytes <= chip.memory_bytes) {

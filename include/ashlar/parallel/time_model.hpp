@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 
@@ -42,12 +43,12 @@ struct layout_groups {
   plan::group_cost tensor, data, pipeline;
 
   /// Tensor varies fastest, then data or, with `pipeline_inside`, the pipeline.
-  layout_groups(const plan::network& net, const layout& l)
-      : tensor(net, 1, l.tensor),
-        data(net, l.tensor * (l.pipeline_inside ? l.pipeline : 1), l.data),
-        pipeline(net, l.tensor * (l.pipeline_inside ? 1 : l.data), l.pipeline) {}
-  layout_groups(plan::group_cost t, plan::group_cost d, plan::group_cost p)
-      : tensor(std::move(t)), data(std::move(d)), pipeline(std::move(p)) {}
+  /// `group(stride, size)` is what such groups' collectives cost.
+  template <std::invocable<int, int> Group>
+  layout_groups(const layout& l, const Group& group)
+      : tensor(group(1, l.tensor)),
+        data(group(l.tensor * (l.pipeline_inside ? l.pipeline : 1), l.data)),
+        pipeline(group(l.tensor * (l.pipeline_inside ? 1 : l.data), l.pipeline)) {}
 };
 
 /// Times of a stage and of what moves, for one micro-batch [s].

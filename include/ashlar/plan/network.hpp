@@ -14,7 +14,7 @@
 /// How ranks are wired, and what it costs when they all talk at once.
 namespace ashlar::plan {
 
-/// One direction of a cable.
+/// One direction of a cable: of two that go through a switch, each has its own latency.
 struct wire {
   double bandwidth = 1e9;  ///< [bytes/s]
   double latency = 1e-6;   ///< [s]
@@ -23,11 +23,13 @@ struct wire {
 
 /// Places for ranks, directed links between them, and one route from each to each.
 ///
-/// A link is a number; nothing is stored per link or route, so 10,000 places cost nothing.
+/// A link is a number; nothing is stored per link or route, so 10,000 places cost nothing. Where a
+/// `comm::topology` of rings, or of one star, has the same dimensions, both have the same routes,
+/// latencies and bandwidths.
 class network {
  public:
-  /// A grid whose lines are closed to rings; messages go along the first dimension first, each time
-  /// the shorter way. One extent: a ring.
+  /// A grid whose lines are closed to rings, ranks numbered along the first dimension first;
+  /// messages go along it first, too, each time the shorter way. One extent: a ring.
   ///
   /// Throws: `argument_error` where an extent or the bandwidth is not positive.
   [[nodiscard]] static network torus(std::vector<int> extents, wire w) {
@@ -74,9 +76,7 @@ class network {
     return static_cast<std::size_t>(size_) * (extents_.empty() ? 4 : 2 * extents_.size());
   }
   [[nodiscard]] wire of_link(std::size_t link) const {
-    wire w = extents_.empty() && link % 4 >= 2 ? outside_ : inside_;
-    w.latency *= extents_.empty() ? 0.5 : 1.0;  // up to the switch, and down
-    return w;
+    return extents_.empty() && link % 4 >= 2 ? outside_ : inside_;
   }
   /// The bandwidth of the fastest link.
   [[nodiscard]] double fastest() const {
@@ -100,10 +100,9 @@ class network {
       visit(at(to) + (near ? 1 : 3));
       return;
     }
-    int stride = size_;
+    int stride = 1;
     for (std::size_t d = 0; d < extents_.size(); ++d) {
       const int extent = extents_[d];
-      stride /= extent;
       const int here = from / stride % extent, there = to / stride % extent;
       const int up = (there - here + extent) % extent;
       const bool ascending = 2 * up <= extent;
@@ -113,6 +112,7 @@ class network {
         at = (at + (ascending ? 1 : extent - 1)) % extent;
       }
       from += (there - here) * stride;
+      stride *= extent;
     }
   }
 
