@@ -27,6 +27,8 @@ namespace kit = ashlar::conformance;
 namespace graph = ashlar::graph;
 using host = al::chip::host;
 using keys = al::make_key_set<al::keys::backend<host>>;
+/// Those of the kit's run beside: what that has compiled serves here, too.
+using taped_keys = al::make_key_set<al::keys::autograd, al::keys::backend<host>>;
 using captured_keys = al::set_union<keys, al::key_set<al::keys::capture>>;
 using handles = std::vector<al::tensor_handle>;
 using form = kit::detail::calls::form;
@@ -203,7 +205,7 @@ void check_one(tally& all) {
         constexpr form captured = &forms<Op, captured_keys, captured_keys, A...>::functional;
         check_samples(std::string(name_of_operator<Op>()),
                       kit::compiled<>::of(index_in<Op>(al::ops::all{})),
-                      calls_of<Op, keys, keys>(arguments{}), captured, all);
+                      calls_of<Op, keys, taped_keys>(arguments{}), captured, all);
       }(arguments{});
     }
   }

@@ -194,7 +194,30 @@ class differentiable {
       }
     };
     (look(args), ...);
-    const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const auto& e) {
+    const entry graphs = graphs_for<Y>(now, wanted, args...);
+    std::vector<tensor_handle> made = [&] {
+      const no_grad off;
+      return graphs->forward(now.tensors);
+    }();
+    Y y(std::move(made[0]));
+    if (graphs->backward) {
+      made.erase(made.begin());
+      put_on_tape(y, graphs, made, now.tensors, args...);
+    }
+    return y;
+  }
+
+  /// How often a graph was captured.
+  [[nodiscard]] std::size_t compiled() const { return compiled_; }
+
+ private:
+  using entry = std::shared_ptr<const detail::two_graphs>;
+
+  /// Those of an earlier call that was alike, or new ones: the first of `entries_` from now on.
+  template <class Y, class... A>
+  const entry& graphs_for(const detail::call_seen& now, const std::vector<bool>& wanted,
+                          const A&... args) {
+    const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const entry& e) {
       bool good = e->wanted == wanted &&
                   std::all_of(e->outside.begin(), e->outside.end(),
                               [](const auto& o) { return wants<Y>(o.value) == o.wanted; });
@@ -204,30 +227,26 @@ class differentiable {
       });
       return good;
     });
-    if (found == entries_.end()) {
-      ++compiled_;
-      entries_.push_front(make<Y>(now, wanted, args...));
-      if (entries_.size() > most_) {
-        entries_.pop_back();
-      }
-    } else {
+    if (found != entries_.end()) {
       entries_.splice(entries_.begin(), entries_, found);
+      return entries_.front();
     }
-    const entry graphs = entries_.front();
-    std::vector<tensor_handle> made = [&] {
-      const no_grad off;
-      return graphs->forward(now.tensors);
-    }();
-    Y y(std::move(made[0]));
-    made.erase(made.begin());
-    if (!graphs->backward) {
-      return y;
+    ++compiled_;
+    entries_.push_front(make<Y>(now, wanted, args...));
+    if (entries_.size() > most_) {
+      entries_.pop_back();
     }
+    return entries_.front();
+  }
+  /// Makes `y` the result of one operation, for which `kept` is kept.
+  template <class Y, class... A>
+  static void put_on_tape(Y& y, const entry& graphs, const std::vector<tensor_handle>& kept,
+                          const std::vector<tensor_handle>& given, const A&... args) {
     std::vector<ref<autograd::node>> edges;
     std::size_t tensor = 0;
     const auto add_edge = [&]<class X>(const X& x) {
       if constexpr (Tensor<X>) {
-        if (wanted[tensor++]) {
+        if (graphs->wanted[tensor++]) {
           edges.push_back(autograd::detail::edge_of(x));
         }
       }
@@ -241,23 +260,15 @@ class differentiable {
       return std::any_of(all.begin(), all.end(),
                          [&](const tensor_handle& x) { return x.body() == y.body(); });
     };
-    if (among(now.tensors) || among(graphs->given)) {
+    if (among(given) || among(graphs->given)) {
       y = autograd::detail::with_gradient(y, {});
-    } else if (among(made)) {
+    } else if (among(kept)) {
       autograd::detail::give_alias(y);
     }
-    const auto node = autograd::make_node<detail::compiled_call<Y>>(y.spec(), graphs, edges, made);
+    const auto node = autograd::make_node<detail::compiled_call<Y>>(y.spec(), graphs, edges, kept);
     autograd::detail::locate(*node);
     autograd::detail::set_gradient(y, node);
-    return y;
   }
-
-  /// How often a graph was captured.
-  [[nodiscard]] std::size_t compiled() const { return compiled_; }
-
- private:
-  using entry = std::shared_ptr<const detail::two_graphs>;
-
   template <class Y, class... A>
   entry make(const detail::call_seen& now, const std::vector<bool>& wanted, const A&... args) {
     auto made = std::make_shared<detail::two_graphs>(detail::guards(now), wanted);
@@ -277,10 +288,10 @@ class differentiable {
         const auto same = [&](const Y& q) { return q.body() == p.body(); };
         if (is_leaf(p) && std::none_of(parameters.begin(), parameters.end(), same)) {
           parameters.push_back(p);
-          made->parameters.push_back(p);
         }
       }
     }
+    made->parameters.assign(parameters.begin(), parameters.end());
     const bool any =
         std::any_of(made->outside.begin(), made->outside.end(), [](auto& o) { return o.wanted; });
     if (!any && std::find(wanted.begin(), wanted.end(), true) == wanted.end()) {
