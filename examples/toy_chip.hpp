@@ -49,9 +49,11 @@ inline word alu(opcode op, const instruction& i, word a, word b) {
 struct processor {  // runs an executable at one place of the grid
   std::span<const tile::argument> arguments;
   tile::grid place;
-  std::map<int, std::vector<word>> registers{};
+  std::vector<std::vector<word>> registers{};
 
   void run(const executable& program) {
+    const auto last = std::ranges::max_element(program, {}, &instruction::to);
+    registers.resize(last == program.end() ? 0 : std::size_t(last->to) + 1);
     for (std::size_t pc = 0; pc < program.size(); ++pc) {
       const instruction& i = program[pc];
       if (i.code == opcode::yield || i.code == opcode::repeat) {
@@ -62,11 +64,11 @@ struct processor {  // runs an executable at one place of the grid
       while (std::ssize(words) < i.result.size()) {
         words.push_back(element(i, std::ssize(words)));
       }
-      registers[i.to] = std::move(words);
+      registers[std::size_t(i.to)] = std::move(words);
     }
   }
   word in(const instruction& i, std::size_t operand, word k) {
-    const auto& r = registers[i.from[std::min(operand, i.from.size() - 1)]];
+    const auto& r = registers[std::size_t(i.from[std::min(operand, i.from.size() - 1)])];
     return r[r.size() == 1 ? 0 : static_cast<std::size_t>(k)];
   }
   static word inner(const tile::tile_type& t, int axis) {  // elements between two along an axis
