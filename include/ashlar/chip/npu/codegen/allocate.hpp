@@ -44,7 +44,7 @@ class allocator {
     const auto apart = [&](std::size_t i, std::size_t j) {
       const buffer &b = c_.buffers[shared[i]], &o = c_.buffers[shared[j]];
       const bool one_engine = std::popcount(b.engines | o.engines) == 1;
-      return alive_together(c_, b, o) || !(compact || one_engine);
+      return !(compact || one_engine) || alive_together(c_, b, o);
     };
     const std::vector<std::int64_t> at =
         plan::offsets(bytes, apart, {alignment(), used, plan::gap::lowest});

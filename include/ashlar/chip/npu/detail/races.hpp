@@ -39,50 +39,69 @@ class access_log {
     if (f.empty()) {
       return none;
     }
-    for (const access& a : accesses_) {
-      if (a.unit != unit && (a.write || write) &&
-          now.at[static_cast<std::size_t>(a.unit)] < a.clock && overlap(a.bytes, f)) {
-        return a.instruction;
+    for (std::size_t v = 0; v < past_.size(); ++v) {
+      if (static_cast<int>(v) == unit) {
+        continue;
+      }
+      for (const bool kind : {true, false}) {
+        const history& theirs = past_[v][kind];
+        if ((kind || write) && now.at[v] < theirs.newest) {
+          for (const access& a : theirs.accesses) {
+            if (now.at[v] < a.clock && overlap(a.bytes, f)) {
+              return a.instruction;
+            }
+          }
+        }
       }
     }
-    const std::uint64_t clock = now.at[static_cast<std::size_t>(unit)];
-    for (access& a : accesses_) {
+    history& own = past_[static_cast<std::size_t>(unit)][write];
+    own.newest = now.at[static_cast<std::size_t>(unit)];
+    for (access& a : own.accesses) {
       // A later access of the same engine to the same bytes stands for the earlier one.
-      if (a.unit == unit && a.write == write && a.bytes == f) {
-        a.clock = clock;
+      if (a.bytes == f) {
+        a.clock = own.newest;
         a.instruction = instruction;
         return none;
       }
     }
-    accesses_.push_back({f, clock, instruction, unit, write});
+    own.accesses.push_back({f, own.newest, instruction});
+    ++size_;
     return none;
   }
 
   /// Forgets what every engine knows to be over; worth a call only where `large()`.
   void prune(const std::array<vector_clock, max_units>& clocks) {
-    std::erase_if(accesses_, [&](const access& a) {
-      for (std::size_t u = 0; u < clocks.size(); ++u) {
-        if (engines_[u] && static_cast<int>(u) != a.unit &&
-            clocks[u].at[static_cast<std::size_t>(a.unit)] < a.clock) {
-          return false;
-        }
+    size_ = 0;
+    for (std::size_t v = 0; v < past_.size(); ++v) {
+      for (history& h : past_[v]) {
+        std::erase_if(h.accesses, [&](const access& a) {
+          for (std::size_t u = 0; u < clocks.size(); ++u) {
+            if (engines_[u] && u != v && clocks[u].at[v] < a.clock) {
+              return false;
+            }
+          }
+          return true;
+        });
+        size_ += h.accesses.size();
       }
-      return true;
-    });
-    limit_ = std::max<std::size_t>(64, 2 * accesses_.size());
+    }
+    limit_ = std::max<std::size_t>(64, 2 * size_);
   }
-  [[nodiscard]] bool large() const { return accesses_.size() >= limit_; }
+  [[nodiscard]] bool large() const { return size_ >= limit_; }
 
  private:
   struct access {
     footprint bytes;
     std::uint64_t clock;
     std::size_t instruction;
-    int unit;
-    bool write;
+  };
+  struct history {
+    std::vector<access> accesses;
+    std::uint64_t newest = 0;  // no clock in `accesses` is later
   };
   std::array<bool, max_units> engines_;
-  std::vector<access> accesses_;
+  std::array<std::array<history, 2>, max_units> past_;  // of each engine: reads, writes
+  std::size_t size_ = 0;
   std::size_t limit_ = 64;
 };
 
