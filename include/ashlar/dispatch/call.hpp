@@ -92,10 +92,6 @@ consteval bool answered() {
 template <class T>
 T unreachable();
 
-template <class A>
-inline constexpr bool is_any = false;
-template <class Stack>
-inline constexpr bool is_any<any_tensor<Stack>> = true;
 /// Whether a call has an argument whose type is a value.
 template <class... A>
 concept CallsAny = (is_any<A> || ...);
