@@ -83,8 +83,8 @@ struct normalised {
 template <RunsTiles C>
 struct tile_kernel<ops::batch_norm, C> {
   template <Floating T>
-  static void impl(context<C>& on, view<T> out, view<const T> self, view<const T> mean,
-                   view<const T> variance, view<const T> weight, view<const T> bias, double eps) {
+  static void impl(context<C>& on, view<T> out, view<const T> self, view<const T> center,
+                   view<const T> spread, view<const T> weight, view<const T> bias, double eps) {
     const auto beside = [&](const view<const T>& c) {
       tensor_spec s = *c.spec;
       while (s.rank + 1 < self.rank()) {
@@ -92,10 +92,10 @@ struct tile_kernel<ops::batch_norm, C> {
       }
       return s;
     };
-    const tensor_spec specs[]{beside(mean), beside(variance), beside(weight), beside(bias)};
+    const tensor_spec specs[]{beside(center), beside(spread), beside(weight), beside(bias)};
     ops::detail::run_map(
-        on, ops::detail::normalised{eps}, out, self, view<const T>{mean.data, &specs[0]},
-        view<const T>{variance.data, &specs[1]}, view<const T>{weight.data, &specs[2]},
+        on, ops::detail::normalised{eps}, out, self, view<const T>{center.data, &specs[0]},
+        view<const T>{spread.data, &specs[1]}, view<const T>{weight.data, &specs[2]},
         view<const T>{bias.data, &specs[3]});
   }
 };
@@ -103,7 +103,7 @@ struct tile_kernel<ops::batch_norm, C> {
 template <RunsTiles C>
 struct tile_kernel<ops::batch_norm_train, C> {
   template <Floating T>
-  static void impl(context<C>& on, view<T> out, view<T> mean, view<T> variance, view<const T> self,
+  static void impl(context<C>& on, view<T> out, view<T> center, view<T> spread, view<const T> self,
                    view<const T> weight, view<const T> bias, double eps) {
     using namespace ops::detail;
     shape order{1, 0};
@@ -120,7 +120,7 @@ struct tile_kernel<ops::batch_norm_train, C> {
     const reshaped<T, C> x(on, view<const T>{self.data, &from}, rows);
     into_shape(on, view<T>{out.data, &to}, rows, [&](const view<T>& y) {
       run_tiles<ops::programs::batch_norm_train<T, fold_block<C>>>(
-          on, {rows[0], 1, 1}, y, mean, variance, x.get(), weight, bias,
+          on, {rows[0], 1, 1}, y, center, spread, x.get(), weight, bias,
           static_cast<compute_type<T>>(eps));
     });
   }
