@@ -342,6 +342,7 @@ TEST_CASE("autograd/anomaly: a gradient that is no number is found at the operat
     CHECK(static_cast<int>(e.forward.line()) == line);
     CHECK(has(e.what(), "engine_test.cpp"));
   }
+  using single = al::tensor<float, real::keys>;
   const auto place_of = [](const real& t) {
     return static_cast<int>(al::autograd::node_of(t, "test").hooked->where.line());
   };
@@ -360,6 +361,12 @@ TEST_CASE("autograd/anomaly: a gradient that is no number is found at the operat
   CHECK(place_of(of_six) == __LINE__ - 1);
   const real by_schema = al::op_function<al::ops::batch_norm>{}(pixels, none, one, one, none, 0.5);
   CHECK(place_of(by_schema) == __LINE__ - 1);
+  const real opposite = -x;
+  CHECK(place_of(opposite) == __LINE__ - 1);
+  const auto narrow = al::from_values<single>({2}, {1, 2});
+  const real left = narrow - x, right = x - narrow;
+  CHECK(place_of(left) == __LINE__ - 1);
+  CHECK(place_of(right) == __LINE__ - 2);
   const real doubled = x * 2.0f;
   CHECK(place_of(doubled) == __LINE__ - 1);
   const real turned = 1 - x;
@@ -370,6 +377,8 @@ TEST_CASE("autograd/anomaly: a gradient that is no number is found at the operat
   al::exp.in_place(changed);  // by schema
   CHECK(place_of(changed) == __LINE__ - 1);
   changed *= x;
+  CHECK(place_of(changed) == __LINE__ - 1);
+  changed /= narrow;
   CHECK(place_of(changed) == __LINE__ - 1);
   changed += 1.0f;
   CHECK(place_of(changed) == __LINE__ - 1);

@@ -11,6 +11,7 @@
 #include "ashlar/chip/llvm/tools.hpp"
 #include "ashlar/ops/tile/attention.hpp"
 #include "ashlar/ops/tile/attention_backward.hpp"
+#include "ashlar/ops/tile/batch_norm.hpp"
 #include "ashlar/ops/tile/copies.hpp"
 #include "ashlar/ops/tile/cross_entropy.hpp"
 #include "ashlar/ops/tile/elementwise.hpp"
@@ -23,6 +24,7 @@
 #include "ashlar/ops/tile/reduction.hpp"
 #include "ashlar/ops/tile/rope.hpp"
 #include "ashlar/ops/tile/softmax.hpp"
+#include "ashlar/ops/tile/windows.hpp"
 #include "ashlar/tile/functions.hpp"
 #include "ashlar/tile/kernel.hpp"
 
@@ -64,7 +66,10 @@ std::vector<tile::program> operators() {
       programs::embedding_backward<f, i64>, programs::adamw_step<f, f, f>,
       programs::sgd_step<f, f, f, true>, programs::random_fill<f, false>,
       programs::random_fill<f, true>, programs::fold_rows<programs::fold_sum, f>,
-      programs::fold_columns<programs::fold_max, f>, programs::argmax<f>, programs::rope<f, i64>>();
+      programs::fold_columns<programs::fold_max, f>, programs::argmax<f>, programs::rope<f, i64>,
+      programs::conv2d<f, false>, programs::conv2d<f, true, 16, 64, 8>, programs::conv2d<h, false>,
+      programs::max_pool2d<f>, programs::avg_pool2d<f>, programs::batch_norm_train<f>,
+      programs::dropout<f>>();
 }
 
 }  // namespace

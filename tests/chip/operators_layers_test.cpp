@@ -151,6 +151,13 @@ TEST_CASE("chip/operators: random numbers and optimizer steps are the same on ev
     // log, sqrt, sine and cosine are each right to about two places of double.
     check_against<ops::normal>(normal(f), tolerance{8, 8}, normal, f);
     check_against<ops::normal>(normal(h), tolerance{8, 8}, normal, h);
+    for (const double p : {0.25, 1.0}) {
+      const auto drop = [&](const auto& v) {
+        return al::dropout(v, p, 0xFEDCBA9876543210u, (1u << 31) * 7ull);
+      };
+      check_against<ops::dropout>(drop(f), exact, drop, f);
+      check_against<ops::dropout>(drop(h), exact, drop, h);
+    }
   }
   for (const al::shape& s : {al::shape{}, {65}, {3, 1, 2, 2, 7}}) {
     const auto p = twins::numbers<plain<float>>(s, 1);
@@ -183,5 +190,5 @@ TEST_CASE("chip/operators: random numbers and optimizer steps are the same on ev
     }
   }
   replay::check_on_every_chip();
-  replay::check_seen<ops::uniform, ops::normal, ops::adamw_step, ops::sgd_step>();
+  replay::check_seen<ops::uniform, ops::normal, ops::dropout, ops::adamw_step, ops::sgd_step>();
 }

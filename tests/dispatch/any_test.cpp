@@ -402,4 +402,8 @@ TEST_CASE("dispatch/any: the tape records calls at run time, for tensors that ca
   const some bare = x.without<al::keys::autograd>();
   CHECK_FALSE(al::mul(bare, bare).carries<al::keys::autograd>());
   CHECK_FALSE(al::requires_grad(al::mul(bare, bare).as<recorded>()));
+  const al::anomaly_mode watch;
+  const some z = al::mul(x, y);
+  const al::autograd::node& made = al::autograd::node_of(z.as<recorded>(), "test");
+  CHECK(static_cast<int>(made.hooked->where.line()) == __LINE__ - 2);
 }

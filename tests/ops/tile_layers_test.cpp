@@ -4,6 +4,7 @@
 #include "ashlar/ops/tile/copies.hpp"
 #include "ashlar/ops/tile/embedding.hpp"
 #include "ashlar/ops/tile/rope.hpp"
+#include "ashlar/ops/tile/windows.hpp"
 #include "support/tile_chip.hpp"
 
 using namespace tile_test;
@@ -90,4 +91,13 @@ TEST_CASE("ops/tile_layers: cat and the gradient of a slice are copies") {
                                                  std::int64_t{1}, std::int64_t{7}, std::int64_t{2});
       },
       a);
+}
+
+TEST_CASE("ops/tile_layers: a composite whose program is not for some element types is its parts") {
+  const auto whole = [](const auto& x) { return al::max_pool2d(x, {2, 2}); };
+  check_both(exact, whole, twins::numbers<twins::plain<std::int32_t>>({1, 2, 5, 5}, 1));
+  const auto mixed = [](const auto& x, const auto& w) { return al::conv2d(x, w); };
+  const tolerance chain{8, 32};
+  check_both(chain, mixed, twins::numbers<twins::plain<float>>({1, 2, 3, 3}, 1),
+             twins::numbers<twins::plain<double>>({1, 2, 2, 2}, 2));
 }

@@ -116,7 +116,9 @@ consteval bool supports(types<A...>) {
       return false;
     } else {
       constexpr found how = rule<Op, keys::backend<Chip>>();
-      if constexpr (how == found::composite) {
+      if constexpr (how == found::composite ||
+                    (Composite<Op> &&
+                     !ashlar::detail::kernel_takes<Op, set, tensor<A, set>..., S...>())) {
         using T = std::tuple_element_t<0, std::tuple<A...>>;
         return []<class... Part>(ops::operators<Part...>) {
           return (supports<Part, Chip>(typename samples<Part>::template arguments<T>{}) && ...);

@@ -188,6 +188,14 @@ class tensor_handle {
   ref<tensor_body> body_;
 };
 
+namespace detail {
+template <class X>
+struct handed_over;
+/// Which infix operator.
+template <char>
+struct sign {};
+}  // namespace detail
+
 /// Handle to elements of type `T`; the keys in its type decide which kernels its calls reach.
 ///
 /// Copies are the same tensor. Adding keys is implicit (their states start empty) and makes an
@@ -221,6 +229,43 @@ class tensor : public tensor_handle {
     requires contains<Keys, Key>
   [[nodiscard]] key_state<Key>& state() const {
     return *static_cast<body_of<Keys>*>(body());
+  }
+
+  // Infix calls, which `ops/operators.hpp` answers. They stand here because an operand notes where
+  // the call stands in the user's code while it is converted, and only a function that does not
+  // have to find out its type converts it.
+  template <class U, class L>
+  friend auto operator+(const tensor<U, L>& a, detail::handed_over<tensor> b) {
+    return infix_call(detail::sign<'+'>{}, a, b);
+  }
+  template <class U, class L>
+  friend auto operator-(const tensor<U, L>& a, detail::handed_over<tensor> b) {
+    return infix_call(detail::sign<'-'>{}, a, b);
+  }
+  template <class U, class L>
+  friend auto operator*(const tensor<U, L>& a, detail::handed_over<tensor> b) {
+    return infix_call(detail::sign<'*'>{}, a, b);
+  }
+  template <class U, class L>
+  friend auto operator/(const tensor<U, L>& a, detail::handed_over<tensor> b) {
+    return infix_call(detail::sign<'/'>{}, a, b);
+  }
+  friend auto operator-(detail::handed_over<tensor> x) { return infix_negative(x); }
+  template <class U, class L>
+  friend tensor<U, L>& operator+=(tensor<U, L>& a, detail::handed_over<tensor> b) {
+    return infix_assign(detail::sign<'+'>{}, a, b);
+  }
+  template <class U, class L>
+  friend tensor<U, L>& operator-=(tensor<U, L>& a, detail::handed_over<tensor> b) {
+    return infix_assign(detail::sign<'-'>{}, a, b);
+  }
+  template <class U, class L>
+  friend tensor<U, L>& operator*=(tensor<U, L>& a, detail::handed_over<tensor> b) {
+    return infix_assign(detail::sign<'*'>{}, a, b);
+  }
+  template <class U, class L>
+  friend tensor<U, L>& operator/=(tensor<U, L>& a, detail::handed_over<tensor> b) {
+    return infix_assign(detail::sign<'/'>{}, a, b);
   }
 
  private:

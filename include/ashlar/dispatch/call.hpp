@@ -31,21 +31,19 @@ namespace detail {
 
 /// Whether the chip's kernel can be called with these element types.
 template <class Op, class Set, class... A>
-consteval bool takes() {
+consteval bool kernel_takes() {
   using key = typename backend_of<Set>::key;
   constexpr found how = rule<Op, key>();
   if constexpr (Structured<Op> && (how == found::direct || how == found::tile)) {
-    using run = backend_kernel<Op, key, how>;
-    using out = typename result<Op, form::functional, Set, A...>::type;
-    using outs = std::conditional_t<Tensor<out>, std::type_identity<std::tuple<out>>,
-                                    std::type_identity<out>>;
-    return []<class... X>(std::type_identity<std::tuple<X...>>) {
-      return requires(context<typename key::chip>& ctx, const X&... x, const A&... args) {
-        run::impl(ctx, x.view()..., view_of(args)...);
-      };
-    }(outs{});
+    return impl_takes<backend_kernel<Op, key, how>, typename key::chip,
+                      typename result<Op, form::functional, Set, A...>::type, A...>;
   }
   return true;
+}
+/// Whether a call can be; a composite has its parts where its kernel is not for these types.
+template <class Op, class Set, class... A>
+consteval bool takes() {
+  return Composite<Op> || kernel_takes<Op, Set, A...>();
 }
 
 /// Whether argument `A` in place `I` has to be cast for a call in element type `D`.
@@ -94,10 +92,6 @@ consteval bool answered() {
 template <class T>
 T unreachable();
 
-template <class A>
-inline constexpr bool is_any = false;
-template <class Stack>
-inline constexpr bool is_any<any_tensor<Stack>> = true;
 /// Whether a call has an argument whose type is a value.
 template <class... A>
 concept CallsAny = (is_any<A> || ...);

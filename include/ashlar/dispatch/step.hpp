@@ -168,6 +168,18 @@ template <class Run>
   requires requires { Run::outputs; }
 inline constexpr bool takes_some_outputs<Run> = Run::outputs != output_kind::raw_strided;
 
+/// Whether the kernel `Run` of a chip has an `impl` that writes an `Out`, a tensor or a tuple of
+/// them.
+template <class Run, class Chip, class Out, class... A>
+inline constexpr bool impl_takes = requires(context<Chip>& ctx, Out& out, const A&... args) {
+  Run::impl(ctx, out.view(), view_of(args)...);
+};
+template <class Run, class Chip, class... Out, class... A>
+inline constexpr bool impl_takes<Run, Chip, std::tuple<Out...>, A...> =
+    requires(context<Chip>& ctx, Out&... out, const A&... args) {
+      Run::impl(ctx, out.view()..., view_of(args)...);
+    };
+
 /// Whether `Run` can write to an output that lies like `out`, where `meta` is what it would choose.
 template <class Run>
 [[nodiscard]] bool takes_output(const tensor_spec& out, const tensor_spec& meta) {
@@ -257,6 +269,9 @@ struct level {
       return without_kernel<How>(args...);
     } else if constexpr (!BackendKey<Key> || How == found::fallback) {
       return interposed_kernel<Op, Key, Full, How>::impl(next, args...);
+    } else if constexpr (Composite<Op> && Structured<Op> &&
+                         !fits<backend_kernel<Op, Key, How>, typename Key::chip, A...>()) {
+      return without_kernel<found::composite>(args...);
     } else {
       return run<backend_kernel<Op, Key, How>, typename Key::chip>(args...);
     }
@@ -295,6 +310,19 @@ struct level {
   template <class First>
   static First& first(First& x, auto&...) {
     return x;
+  }
+  /// Whether a composite's kernel is for these element types; for others there are the parts.
+  template <class Run, class Chip, class... A>
+  static consteval bool fits() {
+    if constexpr (F == form::functional) {
+      return impl_takes<Run, Chip, result<A...>, A...>;
+    } else if constexpr (F == form::in_place) {
+      return impl_takes<Run, Chip, std::tuple_element_t<0, std::tuple<A...>>, A...>;
+    } else {
+      return []<class Out, class... In>(std::type_identity<std::tuple<Out, In...>>) {
+        return impl_takes<Run, Chip, Out, In...>;
+      }(std::type_identity<std::tuple<A...>>{});
+    }
   }
   template <found How, class... A>
   ASHLAR_INLINE static decltype(auto) value(A&... args) {

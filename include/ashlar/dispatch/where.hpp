@@ -19,9 +19,15 @@ struct call_site {
 };
 inline constinit thread_local call_site site;
 
+template <class A>
+inline constexpr bool is_any = false;
+template <class Stack>
+inline constexpr bool is_any<any_tensor<Stack>> = true;
+
 template <class... A>
 concept CallsRecorded =
-    ((contains<typename argument_traits<std::remove_cv_t<A>>::keys, keys::autograd> ||
+    ((is_any<std::remove_cv_t<A>> ||
+      contains<typename argument_traits<std::remove_cv_t<A>>::keys, keys::autograd> ||
       contains<typename argument_traits<std::remove_cv_t<A>>::keys, keys::capture>) ||
      ...);
 

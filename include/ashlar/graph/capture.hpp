@@ -39,6 +39,10 @@ struct noted {
   }
 };
 
+/// Composites that graphs hold as their parts, which passes know.
+template <class Op>
+concept CapturedInParts = Composite<Op> && requires { Op::captured_in_parts; };
+
 /// A call that a graph can say: the operator has a meta, or only writes to its arguments.
 template <class Step, class... A>
 auto write_down(recorder& to, A&... args) -> typename Step::template result<A...> {
@@ -75,7 +79,7 @@ auto write_down(recorder& to, A&... args) -> typename Step::template result<A...
 template <class Step, class... A>
 auto record(recorder& to, Step next, A&... args) -> typename Step::template result<A...> {
   using op = typename Step::op;
-  if constexpr (Structured<op> && !SaysMeta<op, Step::kind, A...>) {
+  if constexpr (CapturedInParts<op> || (Structured<op> && !SaysMeta<op, Step::kind, A...>)) {
     return next.composed(args...);
   } else {
     if constexpr (!Structured<op>) {

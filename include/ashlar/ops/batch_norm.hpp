@@ -27,8 +27,8 @@ auto beside_channels(const auto& c, int rank) {
   }
   return call<reshape>(c, to);
 }
-inline void require_channels_second(std::string_view op, const tensor_spec& x,
-                                    const tensor_spec& c) {
+constexpr void require_channels_second(std::string_view op, const tensor_spec& x,
+                                       const tensor_spec& c) {
   if (x.rank < 2 || c.rank != 1 || c[0] != x[1]) {
     throw shape_error(op, x.shape(), c.shape(), "must be (B, C, ...) and (C)");
   }
@@ -48,14 +48,23 @@ struct batch_norm {
   static constexpr std::string_view name = "batch_norm";
   static constexpr std::array arguments{argument{"self"}, argument{"mean"}, argument{"variance"},
                                         argument{"weight"}, argument{"bias"}};
+  static constexpr bool captured_in_parts = true;
+  static constexpr tensor_spec meta(const tensor_spec& x, const tensor_spec& mean,
+                                    const tensor_spec& variance, const tensor_spec& weight,
+                                    const tensor_spec& bias, double) {
+    dtype type = x.type;
+    for (const tensor_spec* c : {&mean, &variance, &weight, &bias}) {
+      detail::require_channels_second(name, x, *c);
+      type = promote(type, c->type);
+    }
+    return contiguous_like(x, type);
+  }
   struct composite {
     auto operator()(const auto& x, const auto& mean, const auto& variance, const auto& weight,
                     const auto& bias, double eps) const {
       detail::require_defined(name, x, mean, variance, weight, bias);
-      const auto check = [&](const auto& c) {
-        detail::require_channels_second(name, x.spec(), c.spec());
-      };
-      (check(mean), check(variance), check(weight), check(bias));
+      static_cast<void>(
+          meta(x.spec(), mean.spec(), variance.spec(), weight.spec(), bias.spec(), eps));
       const auto factor = call<mul>(call<rsqrt>(call<scale>(variance, 1.0, eps)), weight);
       const auto shift = call<sub>(bias, call<mul>(mean, factor));
       return call<add>(call<mul>(x, detail::beside_channels(factor, x.rank())),
@@ -70,11 +79,19 @@ struct batch_norm {
 struct batch_norm_train {
   static constexpr std::string_view name = "batch_norm_train";
   static constexpr std::array arguments{argument{"self"}, argument{"weight"}, argument{"bias"}};
+  static constexpr bool captured_in_parts = true;
+  static constexpr std::array<tensor_spec, 3> meta(const tensor_spec& x, const tensor_spec& weight,
+                                                   const tensor_spec& bias, double) {
+    detail::require_channels_second(name, x, weight);
+    detail::require_channels_second(name, x, bias);
+    const dtype type = promote(promote(x.type, weight.type), bias.type);
+    const tensor_spec c = contiguous_spec(x.type, shape{x[1]}.span());
+    return {contiguous_like(x, type), c, c};
+  }
   struct composite {
     auto operator()(const auto& x, const auto& weight, const auto& bias, double eps) const {
       detail::require_defined(name, x, weight, bias);
-      detail::require_channels_second(name, x.spec(), weight.spec());
-      detail::require_channels_second(name, x.spec(), bias.spec());
+      static_cast<void>(meta(x.spec(), weight.spec(), bias.spec(), eps));
       const shape axes = detail::axes_but_channels(x.rank());
       const auto center = call<mean>(x, axes, false);
       const auto rest = call<sub>(x, detail::beside_channels(center, x.rank()));

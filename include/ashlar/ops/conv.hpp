@@ -37,13 +37,13 @@ namespace ops {
 
 namespace detail {
 
-inline void require_window(std::string_view op, const shape& size) {
+constexpr void require_window(std::string_view op, const shape& size) {
   if (size.rank() != 2) {
     throw argument_error("ashlar::" + std::string(op),
                          "a window of shape " + to_string(size.span()) + "; it must be (kh, kw)");
   }
 }
-inline void require_image(std::string_view op, const tensor_spec& x, const window_options& o) {
+constexpr void require_image(std::string_view op, const tensor_spec& x, const window_options& o) {
   if (x.rank != 4) {
     throw argument_error("ashlar::" + std::string(op),
                          "an image of shape " + to_string(x.shape()) + "; it must be (B, C, H, W)");
@@ -51,6 +51,17 @@ inline void require_image(std::string_view op, const tensor_spec& x, const windo
   if (o.padding[0] < 0 || o.padding[1] < 0) {
     throw argument_error("ashlar::" + std::string(op), "a negative padding; give 0 or more");
   }
+}
+/// (B, channels, Ho, Wo) for windows of `size` on an image.
+constexpr tensor_spec windows_on(const tensor_spec& x, dtype type, std::int64_t channels,
+                                 const shape& size, const window_options& o) {
+  shape to{x[0], channels};
+  for (std::size_t i = 0; i < 2; ++i) {
+    const int a = static_cast<int>(i);
+    const tensor_spec line = contiguous_spec(type, shape{x[2 + a] + 2 * o.padding[i]}.span());
+    to.push_back(unfold::meta(line, 0, size[a], o.stride[i], o.dilation[i])[0]);
+  }
+  return contiguous_spec(type, to.span());
 }
 
 /// `pad(x, axis, places)` for both axes of the image, where there is a padding.
@@ -103,23 +114,38 @@ auto windows_of(const auto& x, const shape& size, const window_options& o) {
 ///         (B, O, Ho, Wo) with Ho = (H + 2 padding - dilation (kh - 1) - 1) / stride + 1.
 /// Throws: `shape_error`, `argument_error`.
 /// Cost:   a copy of all windows, O(B C kh kw Ho Wo), none for 1 x 1 with stride 1; then one
-///         product for each image and group.
+///         product for each image and group. As a tile program no copy, one launch for each group.
 struct conv2d {
   static constexpr std::string_view name = "conv2d";
   static constexpr std::array arguments{argument{"self"}, argument{"weight"}, argument{"bias"}};
+  static constexpr bool captured_in_parts = true;
+  static constexpr tensor_spec meta(const tensor_spec& x, const tensor_spec& weight,
+                                    const window_options& o, std::int64_t groups) {
+    detail::require_image(name, x, o);
+    const bool divides = groups > 0 && x[1] % groups == 0;
+    if (weight.rank != 4 || !divides || weight[0] % groups != 0 || weight[1] * groups != x[1]) {
+      throw shape_error(name, x.shape(), weight.shape(),
+                        "must be (B, C, H, W) and (O, C / groups, kh, kw), with groups that "
+                        "divide C and O");
+    }
+    return detail::windows_on(x, promote(x.type, weight.type), weight[0],
+                              shape{weight[2], weight[3]}, o);
+  }
+  static constexpr tensor_spec meta(const tensor_spec& x, const tensor_spec& weight,
+                                    const tensor_spec& bias, const window_options& o,
+                                    std::int64_t groups) {
+    tensor_spec s = meta(x, weight, o, groups);
+    if (bias.rank != 1 || bias[0] != weight[0]) {
+      throw shape_error(name, weight.shape(), bias.shape(), "the bias must be (O)");
+    }
+    s.type = promote(s.type, bias.type);
+    return s;
+  }
   struct composite {
     auto operator()(const auto& x, const auto& weight, const window_options& o,
                     std::int64_t groups) const {
       detail::require_defined(name, x, weight);
-      detail::require_image(name, x.spec(), o);
-      const std::int64_t channels = x.extent(1);
-      const bool divides = groups > 0 && channels % groups == 0;
-      if (weight.rank() != 4 || !divides || weight.extent(0) % groups != 0 ||
-          weight.extent(1) * groups != channels) {
-        throw shape_error(name, x.shape(), weight.shape(),
-                          "must be (B, C, H, W) and (O, C / groups, kh, kw), with groups that "
-                          "divide C and O");
-      }
+      static_cast<void>(meta(x.spec(), weight.spec(), o, groups));
       const std::int64_t inputs = weight.extent(1);
       const std::int64_t outputs = weight.extent(0) / groups;
       const auto image = detail::with_zeros(x, o);
@@ -138,11 +164,9 @@ struct conv2d {
     }
     auto operator()(const auto& x, const auto& weight, const auto& bias, const window_options& o,
                     std::int64_t groups) const {
+      detail::require_defined(name, x, weight, bias);
+      static_cast<void>(meta(x.spec(), weight.spec(), bias.spec(), o, groups));
       const auto y = (*this)(x, weight, o, groups);
-      detail::require_defined(name, bias);
-      if (bias.rank() != 1 || bias.extent(0) != y.extent(1)) {
-        throw shape_error(name, weight.shape(), bias.shape(), "the bias must be (O)");
-      }
       return call<add>(y, call<reshape>(bias, shape{y.extent(1), 1, 1}));
     }
   };
@@ -169,6 +193,12 @@ X fold_windows(const X& x, const shape& size, const window_options& o, const Com
   return along(along(x, 3), 2);
 }
 
+/// `y` with the strides of `meta`, where those of extents of 1 are still a slice's.
+template <class X>
+X with_strides_of(const tensor_spec& meta, const X& y) {
+  return y.spec() == meta ? y : X(call<view_as>(y, shape(meta.shape())));
+}
+
 /// The larger of two, of equal ones the first: the gradient goes there alone. NaN is the largest.
 template <class X>
 X first_largest(const X& a, const X& b) {
@@ -189,23 +219,28 @@ X first_largest(const X& a, const X& b) {
 struct max_pool2d {
   static constexpr std::string_view name = "max_pool2d";
   static constexpr std::array arguments{argument{"self"}};
+  static constexpr bool captured_in_parts = true;
+  static constexpr tensor_spec meta(const tensor_spec& x, const shape& size,
+                                    const window_options& o) {
+    detail::require_image(name, x, o);
+    detail::require_window(name, size);
+    for (std::size_t i = 0; i < 2; ++i) {
+      if (2 * o.padding[i] > size[static_cast<int>(i)]) {
+        throw argument_error("ashlar::max_pool2d", "a padding of " + std::to_string(o.padding[i]) +
+                                                       "; it must be at most half of a window");
+      }
+    }
+    return detail::windows_on(x, x.type, x[1], size, o);
+  }
   struct composite {
     template <class X>
     X operator()(const X& x, const shape& size, const window_options& o) const {
       detail::require_defined(name, x);
-      detail::require_image(name, x.spec(), o);
-      detail::require_window(name, size);
-      for (std::size_t i = 0; i < 2; ++i) {
-        if (2 * o.padding[i] > size[static_cast<int>(i)]) {
-          throw argument_error("ashlar::max_pool2d", "a padding of " +
-                                                         std::to_string(o.padding[i]) +
-                                                         "; it must be at most half of a window");
-        }
-      }
+      const tensor_spec spec = meta(x.spec(), size, o);
       const X y =
           detail::fold_windows(detail::with_lowest(x, o), size, o,
                                [](const X& a, const X& b) { return detail::first_largest(a, b); });
-      return size[0] * size[1] == 1 ? X(call<clone>(y)) : y;
+      return detail::with_strides_of(spec, size[0] * size[1] == 1 ? X(call<clone>(y)) : y);
     }
   };
 };
@@ -214,12 +249,18 @@ struct max_pool2d {
 struct avg_pool2d {
   static constexpr std::string_view name = "avg_pool2d";
   static constexpr std::array arguments{argument{"self"}};
+  static constexpr bool captured_in_parts = true;
+  static constexpr tensor_spec meta(const tensor_spec& x, const shape& size,
+                                    const window_options& o, bool) {
+    detail::require_image(name, x, o);
+    detail::require_window(name, size);
+    return detail::windows_on(x, x.type, x[1], size, o);
+  }
   struct composite {
     template <class X>
     X operator()(const X& x, const shape& size, const window_options& o, bool count_padding) const {
       detail::require_defined(name, x);
-      detail::require_image(name, x.spec(), o);
-      detail::require_window(name, size);
+      const tensor_spec spec = meta(x.spec(), size, o, count_padding);
       const auto total = [&](const X& image) {
         return detail::fold_windows(detail::with_zeros(image, o), size, o,
                                     [](const X& a, const X& b) { return call<add>(a, b); });
@@ -227,11 +268,11 @@ struct avg_pool2d {
       const X sum = total(x);
       if (count_padding || o.padding == std::array<std::int64_t, 2>{0, 0}) {
         const auto count = static_cast<double>(size[0] * size[1]);
-        return call<div>(sum, detail::scalar_like(x, count));
+        return detail::with_strides_of(spec, X(call<div>(sum, detail::scalar_like(x, count))));
       }
       const X one =
           call<expand>(detail::scalar_like(x, 1.0), shape{1, 1, x.extent(2), x.extent(3)});
-      return call<div>(sum, total(one));
+      return detail::with_strides_of(spec, X(call<div>(sum, total(one))));
     }
   };
 };

@@ -27,14 +27,20 @@ struct dropout {
   static constexpr std::string_view name = "dropout";
   static constexpr std::array arguments{argument{"self"}};
   static constexpr bool elementwise = true;
+  static constexpr bool captured_in_parts = true;
+  static constexpr tensor_spec meta(const tensor_spec& self, double p, std::uint64_t,
+                                    std::uint64_t) {
+    if (!(p >= 0.0 && p <= 1.0)) {
+      throw argument_error("ashlar::dropout",
+                           "p = " + std::to_string(p) + "; give a number from 0 to 1");
+    }
+    return contiguous_like(self, self.type);
+  }
   struct composite {
     template <class X>
     X operator()(const X& x, double p, std::uint64_t seed, std::uint64_t offset) const {
       detail::require_defined(name, x);
-      if (!(p >= 0.0 && p <= 1.0)) {
-        throw argument_error("ashlar::dropout",
-                             "p = " + std::to_string(p) + "; give a number from 0 to 1");
-      }
+      static_cast<void>(meta(x.spec(), p, seed, offset));
       if (p == 1.0) {
         return call<fill>(x, 0.0);
       }

@@ -12,10 +12,10 @@
 
 /// `+ - * /` on tensors and numbers, and their assigning forms.
 ///
-/// Between tensors of one type, and beside a number that does not change the element type, a call
-/// knows where it stands in the user's code (`anomaly_mode`). Beside a number a tensor keeps its
-/// element type, unless the number is of a wider category: see `promote_with_number`. The assigning
-/// forms take no such number.
+/// A call knows where it stands in the user's code (`anomaly_mode`), but for one beside a number
+/// that changes the element type. Beside a number a tensor keeps its element type, unless the
+/// number is of a wider category: see `promote_with_number`. The assigning forms take no such
+/// number.
 namespace ashlar {
 
 template <class S>
@@ -39,9 +39,7 @@ struct number_handed_over {
   number_handed_over(S number, std::source_location here = std::source_location::current())
       : value(static_cast<double>(number)), at(here) {}
 };
-/// As types of parameters from which `X` is not deduced.
-template <class X>
-using tensor_for = std::type_identity_t<handed_over<X>>;
+/// As the type of a parameter from which `X` is not deduced.
 template <class X>
 using number_for = std::type_identity_t<number_handed_over<X>>;
 
@@ -51,52 +49,43 @@ auto beside_number(const A& a) {
   return ops::detail::in_type<scalar_of<promote_with_number<S>(dtype_of<typename A::value_type>)>>(
       a);
 }
-}  // namespace detail
 
-template <Tensor A, Tensor B>
-  requires(!std::same_as<A, B>)
-auto operator+(const A& a, const B& b) {
-  return call<ops::add>(a, b);
+template <char>
+struct answers_sign;
+template <>
+struct answers_sign<'+'> {
+  using op = ops::add;
+};
+template <>
+struct answers_sign<'-'> {
+  using op = ops::sub;
+};
+template <>
+struct answers_sign<'*'> {
+  using op = ops::mul;
+};
+template <>
+struct answers_sign<'/'> {
+  using op = ops::div;
+};
+
+// What the infix operators of tensors do.
+template <char C, Tensor A, class B>
+auto infix_call(sign<C>, const A& a, const handed_over<B>& b) {
+  const located<A, B> here(b.at);
+  return call<typename answers_sign<C>::op>(a, b.value);
 }
-template <Tensor A>
-auto operator+(const A& a, detail::tensor_for<A> b) {
-  const detail::located<A> here(b.at);
-  return call<ops::add>(a, b.value);
+template <char C, Tensor A, class B>
+A& infix_assign(sign<C>, A& a, const handed_over<B>& b) {
+  const located<A, B> here(b.at);
+  return op_function<typename answers_sign<C>::op>{}.over_first(a, b.value);
 }
-template <Tensor A, Tensor B>
-  requires(!std::same_as<A, B>)
-auto operator-(const A& a, const B& b) {
-  return call<ops::sub>(a, b);
+template <class X>
+auto infix_negative(const handed_over<X>& x) {
+  const located<X> here(x.at);
+  return call<ops::neg>(x.value);
 }
-template <Tensor A>
-auto operator-(const A& a, detail::tensor_for<A> b) {
-  const detail::located<A> here(b.at);
-  return call<ops::sub>(a, b.value);
-}
-template <Tensor A, Tensor B>
-  requires(!std::same_as<A, B>)
-auto operator*(const A& a, const B& b) {
-  return call<ops::mul>(a, b);
-}
-template <Tensor A>
-auto operator*(const A& a, detail::tensor_for<A> b) {
-  const detail::located<A> here(b.at);
-  return call<ops::mul>(a, b.value);
-}
-template <Tensor A, Tensor B>
-  requires(!std::same_as<A, B>)
-auto operator/(const A& a, const B& b) {
-  return call<ops::div>(a, b);
-}
-template <Tensor A>
-auto operator/(const A& a, detail::tensor_for<A> b) {
-  const detail::located<A> here(b.at);
-  return call<ops::div>(a, b.value);
-}
-template <Tensor A>
-auto operator-(const A& a) {
-  return call<ops::neg>(a);
-}
+}  // namespace detail
 
 template <Tensor A>
 auto operator+(const A& a, detail::number_for<A> b) {
@@ -173,46 +162,6 @@ auto operator/(S a, const A& b) {
   return call<ops::div>(ops::detail::scalar_like(wide, static_cast<double>(a)), wide);
 }
 
-template <Tensor A, Tensor B>
-  requires(!std::same_as<A, B>)
-A& operator+=(A& a, const B& b) {
-  return op_function<ops::add>{}.over_first(a, b);
-}
-template <Tensor A>
-A& operator+=(A& a, detail::tensor_for<A> b) {
-  const detail::located<A> here(b.at);
-  return op_function<ops::add>{}.over_first(a, b.value);
-}
-template <Tensor A, Tensor B>
-  requires(!std::same_as<A, B>)
-A& operator-=(A& a, const B& b) {
-  return op_function<ops::sub>{}.over_first(a, b);
-}
-template <Tensor A>
-A& operator-=(A& a, detail::tensor_for<A> b) {
-  const detail::located<A> here(b.at);
-  return op_function<ops::sub>{}.over_first(a, b.value);
-}
-template <Tensor A, Tensor B>
-  requires(!std::same_as<A, B>)
-A& operator*=(A& a, const B& b) {
-  return op_function<ops::mul>{}.over_first(a, b);
-}
-template <Tensor A>
-A& operator*=(A& a, detail::tensor_for<A> b) {
-  const detail::located<A> here(b.at);
-  return op_function<ops::mul>{}.over_first(a, b.value);
-}
-template <Tensor A, Tensor B>
-  requires(!std::same_as<A, B>)
-A& operator/=(A& a, const B& b) {
-  return op_function<ops::div>{}.over_first(a, b);
-}
-template <Tensor A>
-A& operator/=(A& a, detail::tensor_for<A> b) {
-  const detail::located<A> here(b.at);
-  return op_function<ops::div>{}.over_first(a, b.value);
-}
 template <Tensor A>
 A& operator+=(A& a, detail::number_for<A> b) {
   const detail::located<A> here(b.at);

@@ -2,6 +2,7 @@
 #pragma once
 #include "ashlar/ops/tile/attention.hpp"
 #include "ashlar/ops/tile/attention_backward.hpp"
+#include "ashlar/ops/tile/batch_norm.hpp"
 #include "ashlar/ops/tile/copies.hpp"
 #include "ashlar/ops/tile/cross_entropy.hpp"
 #include "ashlar/ops/tile/elementwise.hpp"
@@ -15,3 +16,4 @@
 #include "ashlar/ops/tile/reduction.hpp"
 #include "ashlar/ops/tile/rope.hpp"
 #include "ashlar/ops/tile/softmax.hpp"
+#include "ashlar/ops/tile/windows.hpp"
