@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Collectives over a transport that the library does not know: four processes and TCP
-// (tcp_transport.hpp). Sums have the bits that threads give, messages are as many.
+// (own_transport/tcp.hpp). Sums have the bits that threads give, messages are as many.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "ashlar/comm.hpp"
-#include "tcp_transport.hpp"
+#include "own_transport/tcp.hpp"
 
 namespace comm = ashlar::comm;
 

@@ -196,7 +196,7 @@ int main() {
     right += got == expected[static_cast<std::size_t>(rank)] ? 1 : 0;
   }
   std::printf("ring all-reduce of %zu floats in the memories of %d accelerators\n", count, ranks);
-  std::printf("DMA: %lld bytes loaded, %lld stored; through the host: %lld\n",
+  std::printf("DMA: %lld bytes loaded, %lld stored, through the host: %lld\n",
               static_cast<long long>(loaded_bytes), static_cast<long long>(stored_bytes),
               static_cast<long long>(through_host));
   std::printf("the host's bits on %d of them\n", right);
@@ -206,5 +206,5 @@ int main() {
 // What comes is loaded twice (to be added, to be copied), what it is added to once: 3 n (p - 1)
 // floats; stored are 2 n (p - 1).
 // prints: ring all-reduce of 48000 floats in the memories of 4 accelerators
-// prints: DMA: 1728000 bytes loaded, 1152000 stored; through the host: 0
+// prints: DMA: 1728000 bytes loaded, 1152000 stored, through the host: 0
 // prints: the host's bits on 4 of them

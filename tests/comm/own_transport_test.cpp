@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A transport from outside the library: examples/tcp_transport.hpp.
+// A transport from outside the library: examples/own_transport/tcp.hpp.
 #include <doctest/doctest.h>
 
 #include <array>
@@ -13,7 +13,7 @@
 #include "ashlar/comm/threads.hpp"
 #include "laws/messages.hpp"
 #include "laws/transport.hpp"
-#include "tcp_transport.hpp"
+#include "own_transport/tcp.hpp"
 
 namespace comm = ashlar::comm;
 
