@@ -20,6 +20,8 @@
 #include "ashlar/comm/collectives.hpp"
 #include "ashlar/comm/group.hpp"
 #include "ashlar/comm/threads.hpp"
+#include "ashlar/comm/traced.hpp"
+#include "laws/messages.hpp"
 #include "laws/schedule.hpp"
 #include "laws/transport.hpp"
 
@@ -105,6 +107,31 @@ TEST_CASE("comm/mpi: every algorithm sends what it sends between threads, and gi
   check(comm::double_tree{4096});
   check(comm::hierarchical{2});
   check(comm::fixed_order<comm::recursive_doubling>{});
+}
+
+TEST_CASE("comm/mpi: groups of sends and receives arrive, in whatever order ranks post them") {
+  comm::mpi on;
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    CAPTURE(seed);
+    CHECK(ashlar::laws::broken_message_group_law(on, seed) == "");
+  }
+}
+
+TEST_CASE("comm/mpi: processes' records become one timeline") {
+  comm::mpi on;
+  comm::run_record record(on.rank());
+  comm::traced<comm::mpi> t(on, record);
+  std::vector<float> data(1000, 1.0F);
+  { const auto busy = t.compute("nothing"); }
+  comm::all_reduce<comm::ring>(t, std::span(data));
+  CHECK(data[0] == static_cast<float>(on.size()));
+  const auto all = comm::gather_timelines(on, record.timeline());
+  for (int rank = 0; rank < on.size(); ++rank) {
+    // Computation, the collective, and its messages.
+    CHECK(std::ranges::count(all.events(), rank, &ashlar::trace::event::process) ==
+          2 + 4 * (on.size() - 1));
+    CHECK(comm::overlap_of(all, rank).hidden == 0);
+  }
 }
 
 TEST_CASE("comm/mpi: collectives on different channels are under way at once") {

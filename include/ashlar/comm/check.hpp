@@ -71,8 +71,8 @@ outcome check(int ranks, Schedules&& schedule_of, Extents&& extents_of) {
     const auto size = [&](place p) {
       return p == place::input ? room.input : p == place::data ? room.data : plan.scratch();
     };
-    const auto fits = [&](region r, std::size_t n) {
-      return r.first <= size(r.in) && n <= size(r.in) - r.first;
+    const auto fits = [&](region r, std::size_t n) {  // a piece is as long as its step
+      return r.in == place::piece || (r.first <= size(r.in) && n <= size(r.in) - r.first);
     };
     round_steps steps;
     for (int i = 0; i < plan.rounds(); ++i) {
@@ -90,8 +90,9 @@ outcome check(int ranks, Schedules&& schedule_of, Extents&& extents_of) {
           wrong("a step names a rank that does not exist");
         }
         for (const step& b : steps) {
-          if (a.sends() && b.receives() && a.from.in == b.to.in && a.count != 0 && b.count != 0 &&
-              a.from.first < b.to.first + b.count && b.to.first < a.from.first + a.count) {
+          if (a.sends() && b.receives() && a.from.in == b.to.in && a.from.in != place::piece &&
+              a.count != 0 && b.count != 0 && a.from.first < b.to.first + b.count &&
+              b.to.first < a.from.first + a.count) {
             wrong("what it sends overlaps what it receives");
           }
         }

@@ -102,8 +102,8 @@ class checked : public blocking<checked<Inner>> {
   }
 
  private:
-  static constexpr int own_tag = 32007;  // no collective's
-  static constexpr int found_tag = 32015;
+  static constexpr int own_tag = 32766;  // no collective's
+  static constexpr int found_tag = 32767;
   static constexpr std::array<const char*, 7> operations{
       "", "sum", "prod", "min", "max", "avg", "user's operation"};
   using words = std::array<std::int64_t, 7>;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <span>
@@ -29,6 +30,13 @@ concept RecordingTransport =
       { t.absent(o, number) } -> std::same_as<std::vector<rank_report>>;
     };
 
+/// A transport that notes down when collectives begin and end: see `traced`.
+template <class T>
+concept TimedTransport = Transport<T> && requires(T& t, const operation& o, std::int64_t at) {
+  { t.began() } -> std::same_as<std::int64_t>;
+  t.ended(o, at);
+};
+
 /// The memory that a schedule works on, of elements whose type only `reduce` knows.
 struct memory_of {
   const std::byte* input = nullptr;
@@ -38,6 +46,8 @@ struct memory_of {
   /// Called with part `finished` of the data and the number of ranks when all is done.
   void (*finish)(std::byte*, std::size_t, int) = nullptr;
   chunk finished = {0, 0};
+  /// What `place::piece` counts.
+  std::byte* const* pieces = nullptr;
 };
 
 namespace detail {
@@ -48,12 +58,18 @@ class resolver {
   resolver(const memory_of& m, std::byte* scratch) : memory_(m), scratch_(scratch) {}
 
   [[nodiscard]] const std::byte* read(region r) const {
+    if (r.in == place::piece) {
+      return memory_.pieces[r.first];
+    }
     const std::byte* const base = r.in == place::input  ? memory_.input
                                   : r.in == place::data ? memory_.data
                                                         : scratch_;
     return base == nullptr ? nullptr : base + r.first * memory_.element_bytes;
   }
   [[nodiscard]] std::byte* write(region r) const {
+    if (r.in == place::piece) {
+      return memory_.pieces[r.first];
+    }
     std::byte* const base = r.in == place::data ? memory_.data : scratch_;
     return base == nullptr ? nullptr : base + r.first * memory_.element_bytes;
   }
@@ -103,6 +119,9 @@ class running {
         at_(memory, scratch_.get()) {
     if constexpr (RecordingTransport<Tr>) {
       number_ = t.enter(what_);
+    }
+    if constexpr (TimedTransport<Tr>) {
+      began_ = t.began();
     }
     begin();
     conclude();
@@ -291,6 +310,9 @@ class running {
       if constexpr (RecordingTransport<Tr>) {
         transport_->exit(what_, number_);
       }
+      if constexpr (TimedTransport<Tr>) {
+        transport_->ended(what_, began_);
+      }
     }
   }
 
@@ -301,6 +323,7 @@ class running {
   std::unique_ptr<std::byte[]> scratch_;
   detail::resolver at_;
   std::size_t number_ = 0;  // of the operation, in the transport's records
+  std::int64_t began_ = 0;  // by the transport's clock
   bool compared_ = false;
   int round_ = 0;
   round_steps steps_;

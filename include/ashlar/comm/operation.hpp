@@ -21,12 +21,13 @@ enum class collective : std::uint8_t {
   broadcast,
   reduce,
   all_to_all,
-  barrier
+  barrier,
+  send_receive
 };
 
 constexpr const char* name_of(collective c) {
   constexpr const char* names[] = {"all_reduce", "reduce_scatter", "all_gather", "broadcast",
-                                   "reduce",     "all_to_all",     "barrier"};
+                                   "reduce",     "all_to_all",     "barrier",    "send_receive"};
   return names[static_cast<std::size_t>(c)];
 }
 
@@ -52,7 +53,7 @@ inline std::string describe(const operation& o) {
   if (*o.op != 0) {
     text += std::string(o.op) + ", ";
   }
-  if (o.what != collective::barrier) {
+  if (o.what != collective::barrier && o.what != collective::send_receive) {
     text += std::to_string(o.count) + ' ' + std::string(name_of(o.type)) + ", ";
   }
   if (o.what == collective::broadcast || o.what == collective::reduce) {

@@ -17,9 +17,10 @@ namespace ashlar::comm {
 
 /// Where elements lie, on one rank.
 enum class place : std::uint8_t {
-  input,   ///< what the caller gives and keeps
-  data,    ///< what the caller gives to be changed, or to hold the result
-  scratch  ///< memory that the executor provides
+  input,    ///< what the caller gives and keeps
+  data,     ///< what the caller gives to be changed, or to hold the result
+  scratch,  ///< memory that the executor provides
+  piece     ///< memory of its own; `first` is its number, see `message_group`
 };
 
 enum class verb : std::uint8_t {

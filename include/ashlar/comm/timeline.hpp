@@ -1,14 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "ashlar/comm/schedule.hpp"
 #include "ashlar/trace/timeline.hpp"
 
 namespace ashlar::comm {
+
+/// Lanes and categories of timelines of runs.
+namespace lanes {
+inline constexpr const char* compute = "compute";  ///< a category, and lane 0
+inline constexpr const char* collective = "collective";
+inline constexpr int first_channel = 3;  ///< behind computation, sends and receives
+}  // namespace lanes
+
+/// How much of a rank's communication lies behind its computation.
+struct overlap {
+  std::int64_t communication = 0;  ///< [ticks] in which a collective is under way
+  std::int64_t hidden = 0;         ///< of these, in which the rank computes
+  [[nodiscard]] double share() const {
+    return communication == 0 ? 1.0
+                              : static_cast<double>(hidden) / static_cast<double>(communication);
+  }
+};
+
+/// Looks at the events of one rank, by their categories.
+///
+/// Cost: O(n log n) in the number of events.
+inline overlap overlap_of(const trace::timeline& t, int rank) {
+  struct edge {
+    std::int64_t at;
+    int computing;
+    int communicating;
+  };
+  std::vector<edge> edges;
+  for (const trace::event& e : t.events()) {
+    const bool computes = e.category == lanes::compute;
+    if (e.process == rank && (computes || e.category == lanes::collective)) {
+      edges.push_back({e.start, computes ? 1 : 0, computes ? 0 : 1});
+      edges.push_back({e.end(), computes ? -1 : 0, computes ? 0 : -1});
+    }
+  }
+  std::ranges::sort(edges, {}, &edge::at);
+  overlap found;
+  int computing = 0;
+  int communicating = 0;
+  std::int64_t since = 0;
+  for (const edge& e : edges) {
+    if (communicating > 0) {
+      found.communication += e.at - since;
+      found.hidden += computing > 0 ? e.at - since : 0;
+    }
+    computing += e.computing;
+    communicating += e.communicating;
+    since = e.at;
+  }
+  return found;
+}
 
 /// Collects a simulated collective as a timeline: a process per rank, with what it sends and what
 /// it receives. An observer for `simulate`; ticks are picoseconds.
@@ -38,8 +91,8 @@ class timeline_of_simulation {
                    {{"bytes", bytes}}});
   }
   void ended(int rank, const round_steps& /*steps*/, double /*begin*/, double /*end*/) {
-    timeline_.name_lane(rank, 0, "sends");
-    timeline_.name_lane(rank, 1, "receives");
+    timeline_.name_lane(rank, 0, "rank " + std::to_string(rank) + " sends");
+    timeline_.name_lane(rank, 1, "rank " + std::to_string(rank) + " receives");
   }
 
   [[nodiscard]] const trace::timeline& timeline() const { return timeline_; }

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ashlar/comm/traced.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ashlar/comm/checked.hpp"
+#include "ashlar/comm/threads.hpp"
+#include "ashlar/trace/chrome.hpp"
+#include "ashlar/trace/gantt.hpp"
+#include "laws/transport.hpp"
+
+namespace comm = ashlar::comm;
+namespace trace = ashlar::trace;
+using traced_threads = comm::traced<comm::threads>;
+
+static_assert(comm::LendingTransport<traced_threads> && comm::RecordingTransport<traced_threads>);
+static_assert(comm::TimedTransport<traced_threads> && !comm::TimedTransport<comm::threads>);
+static_assert(!comm::LendingTransport<comm::traced<comm::checked<comm::threads>>>);
+
+TEST_CASE("comm/traced: a run on threads becomes a timeline, the same on every rank") {
+  constexpr int p = 3;
+  const auto start = comm::run_record::clock::now();
+  const auto all = comm::run(p, [start](comm::threads& inner) {
+    comm::run_record record(inner.rank(), start);
+    traced_threads t(inner, record);
+    std::vector<float> a(300, 1.0F);
+    std::vector<double> b(30, 2.0);
+    auto first = comm::start_all_reduce<comm::ring>(t, std::span(a));
+    auto second = comm::start_all_reduce<comm::ring>(t, std::span(b), comm::max, {}, 2);
+    {
+      const auto busy = t.compute("layer 0");
+      first.test();
+    }
+    first.wait();
+    second.wait();
+    CHECK(a[299] == 3.0F);
+    return comm::gather_timelines(inner, record.timeline());
+  });
+  CHECK(all[0] == all[1]);
+  CHECK(all[0] == all[2]);
+  const trace::timeline& t = all[0];
+  const auto count = [&](const std::string& category, int rank) {
+    return std::ranges::count_if(t.events(), [&](const trace::event& e) {
+      return e.category == category && e.process == rank;
+    });
+  };
+  for (int rank = 0; rank < p; ++rank) {
+    CHECK(count("compute", rank) == 1);
+    CHECK(count("collective", rank) == 2);
+    CHECK(count("send", rank) == 2 * 2 * (p - 1));
+    CHECK(count("receive", rank) == 2 * 2 * (p - 1));
+    const comm::overlap o = comm::overlap_of(t, rank);
+    CHECK(o.communication > 0);
+    CHECK(o.hidden >= 0);
+    CHECK(o.hidden <= o.communication);
+    CHECK(o.hidden <= t.busy(rank, 0));
+  }
+  for (const trace::event& e : t.events()) {  // messages lie within some collective of their rank
+    CHECK(e.start >= 0);
+    CHECK(e.duration >= 0);
+    if (e.category == "send" || e.category == "receive") {
+      CHECK(std::ranges::any_of(t.events(), [&](const trace::event& c) {
+        return c.category == "collective" && c.process == e.process && c.start <= e.start &&
+               e.end() <= c.end();
+      }));
+    }
+  }
+  const std::string json = trace::to_chrome_trace(t);
+  CHECK(json.find("\"all_reduce(max, 30 float64, tag 32016)\"") != std::string::npos);
+  CHECK(json.find("\"rank 1 collectives, channel 2\"") != std::string::npos);
+  CHECK(json.find("\"bytes\":\"1200\"") != std::string::npos);
+  CHECK(trace::to_svg(t).find("layer 0") != std::string::npos);
+}
+
+TEST_CASE("comm/traced: the laws of a transport hold, also without records and loans") {
+  const auto broken = comm::run(3, [](comm::threads& inner) {
+    comm::run_record record(inner.rank());
+    traced_threads t(inner, record);
+    return ashlar::laws::broken_transport_law(t);
+  });
+  CHECK(broken == std::vector<std::string>(3));
+  ashlar::laws::post_office office;
+  std::vector<std::string> found(2);
+  std::vector<std::thread> ranks;
+  for (int rank = 0; rank < 2; ++rank) {
+    ranks.emplace_back([&, rank] {
+      ashlar::laws::postal_transport inner(office, rank, 2);
+      comm::run_record record(rank);
+      comm::traced<ashlar::laws::postal_transport> t(inner, record);
+      found[static_cast<std::size_t>(rank)] = ashlar::laws::broken_transport_law(t);
+    });
+  }
+  for (std::thread& t : ranks) {
+    t.join();
+  }
+  CHECK(found == std::vector<std::string>(2));
+}
+
+TEST_CASE("comm/timeline: overlap is communication behind computation, each counted once") {
+  trace::timeline t;
+  const auto add = [&](const char* category, std::int64_t start, std::int64_t end, int rank = 0) {
+    t.add({"", category, rank, 0, start, end - start});
+  };
+  CHECK(comm::overlap_of(t, 0).share() == 1.0);
+  add("compute", 0, 10);
+  add("compute", 20, 30);
+  add("collective", 5, 25);
+  CHECK(comm::overlap_of(t, 0).communication == 20);
+  CHECK(comm::overlap_of(t, 0).hidden == 10);
+  CHECK(comm::overlap_of(t, 0).share() == 0.5);
+  add("collective", 8, 22);  // another at the same time
+  add("compute", 5, 9);      // on another thread
+  add("send", 0, 100);
+  add("collective", 0, 50, 1);
+  CHECK(comm::overlap_of(t, 0).communication == 20);
+  CHECK(comm::overlap_of(t, 0).hidden == 10);
+  CHECK(comm::overlap_of(t, 1).share() == 0.0);
+  // Ends and begins at one tick.
+  add("collective", 25, 27);
+  CHECK(comm::overlap_of(t, 0).communication == 22);
+  CHECK(comm::overlap_of(t, 0).hidden == 12);
+}
