@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "ashlar/parallel/pipeline/schedule.hpp"
+#include "support/endpoint.hpp"
 #include "support/llama.hpp"
 
 /// Training of small models for tests, compiled once in `training.cpp`.
@@ -19,6 +22,7 @@ struct training_plan {
   std::size_t bucket_bytes = 4096;  ///< small, so that there are several
   int zero = 0;                     ///< optimizer state (1) and gradients (2) in parts
   bool clip = true;                 ///< by the norm, which parts add up in another order
+  double peak = 1e-2;               ///< of the learning rate
 };
 
 struct training_result {
@@ -37,5 +41,37 @@ std::vector<training_result> train(const llama_config& c, const training_plan& p
 /// without clipping: every parameter's elements, each from the rank that trains it.
 std::vector<float> train_pipeline(const llama_config& c, const training_plan& plan,
                                   const parallel::pipeline::schedule& schedule);
+
+/// How a Llama is divided: ranks of one tensor parallel group follow each other.
+struct model_parallel_plan {
+  int tensor = 1;
+  int context = 1;
+  bool sequence = false;  ///< parallel, in the tensor group
+  bool zigzag = true;
+  bool from_state = false;  ///< parts are loaded, not cut
+  int steps = 10;
+  std::uint64_t seed = 1;
+  double peak = 1e-3;
+};
+
+/// Elements of a whole model by the names of its parameters.
+using named_weights = std::vector<std::pair<std::string, std::vector<float>>>;
+
+/// One rank of `plan.tensor * plan.context`: trains as `train` on one rank with one micro-batch and
+/// without clipping. Returns: the whole model, from all ranks.
+named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan,
+                                   any_endpoint& endpoint);
+/// All of its ranks as threads; rank 0's.
+named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan);
+named_weights named_weights_of(const training_llama& model);
+
+/// A layer's collectives in one step, by the messages of this rank: with `sequence`, all-gathers
+/// and reduce-scatters.
+struct layer_collectives {
+  int all_reduces = 0, all_gathers = 0, reduce_scatters = 0;
+};
+/// Of a Llama with `layers` layers, less those of one without: what a step's forward and backward
+/// passes begin on each of `ranks`.
+layer_collectives collectives_of(const llama_config& c, const model_parallel_plan& plan);
 
 }  // namespace ashlar::testing

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <cstdint>
 #include <source_location>
 #include <string>
 #include <utility>
@@ -42,6 +43,22 @@ struct replica_mismatch final : error {
   [[nodiscard]] std::string message() const override {
     return "ashlar::parallel: rank " + std::to_string(rank) + " differs from rank 0 in " +
            difference + "; every rank must make the same module with the same options";
+  }
+};
+
+/// A tensor parallel group with more ranks than there are heads of keys to divide.
+struct too_few_heads final : error {
+  std::int64_t kv_heads;
+  int ranks;
+
+  too_few_heads(std::int64_t heads, int size,
+                std::source_location where = std::source_location::current())
+      : error(where), kv_heads(heads), ranks(size) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return "ashlar::parallel: " + std::to_string(kv_heads) + " heads of keys for " +
+           std::to_string(ranks) + " tensor parallel ranks; there must be one for each";
   }
 };
 

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "ashlar/core/error.hpp"
+#include "ashlar/io/model_config.hpp"
+#include "ashlar/nn/module.hpp"
+#include "ashlar/nn/state_dict.hpp"
+#include "ashlar/ops/attention.hpp"
+#include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/matmul.hpp"
+#include "ashlar/ops/views.hpp"
+#include "ashlar/parallel/errors.hpp"
+#include "ashlar/parallel/ring_attention.hpp"
+#include "ashlar/parallel/sequence.hpp"
+#include "ashlar/parallel/sharding.hpp"
+#include "ashlar/parallel/tensor_parallel.hpp"
+#include "ashlar/parallel/vocabulary.hpp"
+
+/// A Llama on a tensor parallel group and a context parallel one.
+namespace ashlar::parallel {
+
+/// How a Llama's layers are cut: attention by heads that share keys, the feed-forward network by
+/// its inner width, table and output layer by the vocabulary.
+[[nodiscard]] inline std::vector<tensor_split> splits_of(const io::model_config& c) {
+  const std::int64_t shared = c.heads / c.kv_heads * c.head_dim;
+  return {{"self_attn.q_proj", cut::outputs, shared},
+          {"self_attn.k_proj", cut::outputs, c.head_dim},
+          {"self_attn.v_proj", cut::outputs, c.head_dim},
+          {"self_attn.o_proj", cut::inputs, shared},
+          {"mlp.gate_proj", cut::outputs},
+          {"mlp.up_proj", cut::outputs},
+          {"mlp.down_proj", cut::inputs},
+          {"embed_tokens", cut::outputs},
+          {"lm_head", cut::outputs}};
+}
+
+/// The sizes of one rank's part. Throws: `too_few_heads`; `argument_error` where the vocabulary or
+/// the inner width is smaller than the number of ranks.
+[[nodiscard]] inline io::model_config part_of(const io::model_config& c, int ranks, int rank) {
+  if (c.kv_heads < ranks) {
+    throw too_few_heads(c.kv_heads, ranks);
+  }
+  const auto share = [&](std::int64_t extent) {
+    return static_cast<std::int64_t>(detail::chunk_in(extent, ranks, rank).size());
+  };
+  io::model_config part = c;
+  part.kv_heads = share(c.kv_heads);
+  part.heads = part.kv_heads * (c.heads / c.kv_heads);
+  part.hidden = share(c.hidden);
+  part.vocab = share(c.vocab);
+  return part;
+}
+
+struct parallel_llama_options {
+  bool sequence = false;  ///< norms and residuals on a part of the tokens of the tensor group each
+  bool zigzag = true;     ///< how the context group divides a text: see `context_layout`
+};
+
+/// One rank's part of a Llama and of its training step.
+///
+/// `Model` is `models::llama<Stack>`, or has its members: this room knows no model.
+/// `part` is a Llama of this rank's heads, inner width and vocabulary, with the names of the whole
+/// one: optimizers, `ddp` over a data group and checkpoints take it as any module. With a context
+/// group each rank has a part of each text's tokens.
+/// Requires: groups outlive it; every rank of them calls it alike.
+template <class Model, class Endpoint, class Algorithm = comm::ring>
+class parallel_llama {
+ public:
+  using parameter = typename Model::parameter;
+  using integers = typename Model::integers;
+
+  Model part;
+
+  /// Cuts a whole model. Throws: `too_few_heads`, `argument_error`, on every rank alike.
+  parallel_llama(const Model& whole, Endpoint& tensor, parallel_llama_options options = {},
+                 Endpoint* context = nullptr)
+      : whole_(whole.config), tensor_(&tensor), context_(context), options_(options) {
+    const io::model_config own = part_of(whole_, tensor.size(), tensor.rank());
+    part = shard(whole, tensor, splits_of(whole_));
+    part.config = own;
+  }
+  /// Loads this rank's part of a whole model's state. Throws: as that; `nn::state_error`.
+  parallel_llama(const io::model_config& whole, const nn::state_map& state, Endpoint& tensor,
+                 parallel_llama_options options = {}, Endpoint* context = nullptr)
+      : part(Model::make(part_of(whole, tensor.size(), tensor.rank()), 0)),
+        whole_(whole),
+        tensor_(&tensor),
+        context_(context),
+        options_(options) {
+    load_shard(part, state, tensor, splits_of(whole_));
+  }
+
+  /// The mean cross entropy of the next tokens, the same on every rank.
+  ///
+  /// Shapes: `tokens`: (B, T); `targets`: (B * T); whole texts, the same on every rank.
+  /// Throws: `shape_error`, `argument_error`; what the transport throws.
+  /// Cost:   per layer two all-reduces forward and two backward over the tensor group, or as many
+  ///         all-gathers and reduce-scatters; `ring_attention`'s over the context group.
+  [[nodiscard]] parameter loss(const integers& tokens, const integers& targets) const {
+    if (tokens.rank() != 2 || tokens.extent(1) > whole_.context || targets.rank() != 1 ||
+        targets.extent(0) != tokens.size()) {
+      throw shape_error("ashlar::parallel::parallel_llama", tokens.shape(), targets.shape(),
+                        "tokens must be (B, T), T at most the context, and targets (B * T)");
+    }
+    const std::int64_t batch = tokens.extent(0);
+    const context_layout layout{tokens.extent(1), context_ == nullptr ? 1 : context_->size(),
+                                options_.zigzag};
+    const int rank = context_ == nullptr ? 0 : context_->rank();
+    const std::vector<std::int32_t> places = layout.positions(rank);
+    const auto length = std::ssize(places);
+    const integers own = of_places(tokens, places, layout.tokens, shape{batch, length});
+    const auto positions = from_values<integers>({length}, places);
+    const ring_options ring{.scale = 1.0 / std::sqrt(static_cast<double>(whole_.head_dim))};
+    const auto attend = [&](const parameter& q, const parameter& k, const parameter& v) {
+      const auto turn = [](const parameter& x) { return parameter(transpose(x, 1, 2)); };
+      return turn(
+          layout.ranks == 1
+              ? parameter(scaled_dot_product_attention(turn(q), turn(k), turn(v), true, ring.scale))
+              : ring_attention(*context_, layout, turn(q), turn(k), turn(v), ring));
+    };
+
+    const shape extents{batch, length, whole_.dim};
+    parameter x =
+        leave(vocabulary_rows(*tensor_, part.model.embed_tokens.weight, whole_.vocab, own));
+    for (const auto& layer : part.model.layers) {
+      const parameter y = add(x, leave(layer.self_attn(enter(layer.input_layernorm(x), extents),
+                                                       positions, part.config, attend)));
+      x = add(y, leave(layer.mlp(enter(layer.post_attention_layernorm(y), extents))));
+    }
+    const parameter last =
+        reshape(enter(part.model.norm(x), extents), shape{batch * length, whole_.dim});
+    const parameter logits =
+        part.lm_head.weight ? part.lm_head(last) : linear(last, part.model.embed_tokens.weight);
+    const parameter mean = vocabulary_cross_entropy<Algorithm>(
+        *tensor_, logits, whole_.vocab,
+        of_places(targets, places, layout.tokens, shape{batch * length}),
+        {.of_targets = counted(targets)});
+    return context_ == nullptr ? mean : leave_tensor_parallel<Algorithm>(*context_, mean);
+  }
+
+  /// Makes gradients those of all tokens, after a backward pass: sums over the context group, and,
+  /// of norms that saw a part of the tokens, over the tensor group. One all-reduce each.
+  void finish() {
+    if (options_.sequence) {
+      std::vector<parameter> norms;
+      nn::named_parameters(part, [&](std::string_view name, const parameter& p) {
+        if (name.ends_with("norm.weight")) {
+          norms.push_back(p);
+        }
+      });
+      sum_gradients<Algorithm>(*tensor_, norms);
+    }
+    if (context_ != nullptr) {
+      sum_gradients<Algorithm>(*context_, nn::parameters(part));
+    }
+  }
+
+  /// Copies all parts to a whole model, on every rank.
+  void gather(Model& whole) const { gather_shards(part, whole, *tensor_, splits_of(whole_)); }
+
+ private:
+  /// What layers that are cut by outputs see.
+  [[nodiscard]] parameter enter(const parameter& x, const shape& extents) const {
+    return options_.sequence
+               ? parameter(
+                     reshape(gather_rows<Algorithm>(*tensor_, x, extents[0] * extents[1]), extents))
+               : enter_tensor_parallel<Algorithm>(*tensor_, x);
+  }
+  /// What becomes of the summands of layers that are cut by inputs.
+  [[nodiscard]] parameter leave(const parameter& x) const {
+    return options_.sequence
+               ? reduce_rows<Algorithm>(*tensor_, parameter(reshape(x, shape{-1, whole_.dim})))
+               : leave_tensor_parallel<Algorithm>(*tensor_, x);
+  }
+  [[nodiscard]] static integers of_places(const integers& x,
+                                          const std::vector<std::int32_t>& places,
+                                          std::int64_t length, const shape& extents) {
+    const std::vector<std::int32_t> all = to_vector(x);
+    std::vector<std::int32_t> own;
+    for (std::int64_t first = 0; first < std::ssize(all); first += length) {
+      for (const std::int32_t place : places) {
+        own.push_back(all[static_cast<std::size_t>(first + place)]);
+      }
+    }
+    return from_values<integers>(extents, own);
+  }
+  [[nodiscard]] static std::int64_t counted(const integers& targets) {
+    const std::vector<std::int32_t> all = to_vector(targets);
+    return std::ssize(all) - std::ranges::count(all, vocabulary_loss_options{}.ignore_index);
+  }
+
+  io::model_config whole_;
+  Endpoint* tensor_;
+  Endpoint* context_;
+  parallel_llama_options options_;
+};
+
+}  // namespace ashlar::parallel
