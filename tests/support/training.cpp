@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <map>
+#include <set>
 #include <utility>
 
 #include "ashlar/chip/host/parallel.hpp"
@@ -16,7 +18,9 @@
 #include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/parallel/ddp.hpp"
 #include "ashlar/parallel/llama.hpp"
+#include "ashlar/parallel/mesh.hpp"
 #include "ashlar/parallel/pipeline/execute.hpp"
+#include "ashlar/parallel/pipeline/make.hpp"
 
 namespace ashlar::testing {
 
@@ -114,14 +118,26 @@ training_llama::parameter through_stage(const training_llama& m, int stage, int 
              : x;
 }
 
-/// Groups of one mesh of `context` by `tensor` ranks.
+/// The groups of one rank in a mesh.
 struct model_groups {
-  comm::group<any_endpoint> world, tensor, context;
+  parallel::mesh places;
+  comm::group<any_endpoint> world, tensor, context, stages, data;
 
   model_groups(any_endpoint& endpoint, const model_parallel_plan& plan)
-      : world(endpoint),
-        tensor(world.split(endpoint.rank() / plan.tensor)),
-        context(world.split(endpoint.rank() % plan.tensor)) {}
+      : places({{parallel::axis::data, plan.data},
+                {parallel::axis::pipeline, plan.pipeline},
+                {parallel::axis::sequence, plan.context},
+                {parallel::axis::tensor, plan.tensor}}),
+        world(endpoint),
+        tensor(along(parallel::axis::tensor)),
+        context(along(parallel::axis::sequence)),
+        stages(along(parallel::axis::pipeline)),
+        data(along(parallel::axis::data)) {}
+
+ private:
+  comm::group<any_endpoint> along(parallel::axis a) {
+    return world.split(places.group(world.rank(), a).front());
+  }
 };
 using parallel_model =
     parallel::parallel_llama<training_llama, comm::group<any_endpoint>, comm::ring>;
@@ -169,25 +185,62 @@ named_weights train_model_parallel(const llama_config& c, const model_parallel_p
   nn::adamw optimizer(model.part, {.weight_decay = 0.1});
   const nn::warmup_cosine rate{
       .peak = plan.peak, .floor = plan.peak / 10, .warmup = 3, .total = plan.steps};
+  const auto schedule = parallel::pipeline::one_f_one_b(plan.pipeline, plan.micro_batches);
+  const auto begin = [&](int step, int m) {
+    const auto number = static_cast<std::uint64_t>(
+        (step * plan.data + groups.data.rank()) * plan.micro_batches + m);
+    const auto texts = texts_of(c.vocab, plan.seed, number);
+    return model.begin(texts.first, texts.second);
+  };
+  std::set<std::string> trained;
   for (int step = 0; step < plan.steps; ++step) {
-    const auto [in, out] = texts_of(c.vocab, plan.seed, static_cast<std::uint64_t>(step));
-    backward(model.loss(in, out));
+    parallel::pipeline::execute<training_llama::parameter>(
+        schedule, groups.stages, begin(step, 0).boundary(),
+        [&](int stage, int m, const training_llama::parameter& input) {
+          const auto pass = begin(step, m);
+          const auto layer = [&](int of) {
+            return model.part.model.layers.size() * static_cast<std::size_t>(of) /
+                   static_cast<std::size_t>(plan.pipeline);
+          };
+          const auto x =
+              pass.through(stage == 0 ? pass.embed() : input, layer(stage), layer(stage + 1));
+          return stage + 1 == plan.pipeline ? pass.loss(x) : x;
+        });
     model.finish();
+    std::vector<training_llama::parameter> own;
+    for (const auto& p : nn::parameter_list(model.part)) {
+      if (gradient(p.value)) {
+        own.push_back(p.value);
+        trained.insert(p.name);
+      }
+    }
+    parallel::sum_gradients(groups.data, own);
+    nn::scale_grad(own, 1.0 / (plan.data * plan.micro_batches));
     optimizer.step(rate(step));
     nn::zero_grad(model.part);
   }
   auto whole = training_llama::make(c, plan.seed + 1);
   model.gather(whole);
-  return named_weights_of(whole);
+  auto all = named_weights_of(whole);
+  std::erase_if(all, [&](const auto& p) { return !trained.contains(p.first); });
+  return all;
 }
 
 named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan) {
-  return comm::run(plan.tensor * plan.context,
-                   [&](comm::threads& t) {
-                     any_endpoint endpoint(t);
-                     return train_model_parallel(c, plan, endpoint);
-                   })
-      .front();
+  const auto ranks =
+      comm::run(plan.tensor * plan.context * plan.pipeline * plan.data, [&](comm::threads& t) {
+        any_endpoint endpoint(t);
+        return train_model_parallel(c, plan, endpoint);
+      });
+  std::map<std::string, std::vector<float>> found;
+  for (const named_weights& rank : ranks) {
+    found.insert(rank.begin(), rank.end());
+  }
+  named_weights all;
+  for (const auto& p : nn::parameter_list(training_llama::make(c, plan.seed))) {
+    all.emplace_back(p.name, found.at(p.name));
+  }
+  return all;
 }
 
 layer_collectives collectives_of(const llama_config& c, const model_parallel_plan& plan) {

@@ -42,10 +42,14 @@ std::vector<training_result> train(const llama_config& c, const training_plan& p
 std::vector<float> train_pipeline(const llama_config& c, const training_plan& plan,
                                   const parallel::pipeline::schedule& schedule);
 
-/// How a Llama is divided: ranks of one tensor parallel group follow each other.
+/// How a Llama is divided: ranks of one tensor parallel group follow each other, then those of one
+/// context, of one pipeline and of one data parallel group.
 struct model_parallel_plan {
   int tensor = 1;
   int context = 1;
+  int pipeline = 1;  ///< by 1F1B
+  int data = 1;
+  int micro_batches = 1;  ///< per data parallel rank and step
   bool sequence = false;  ///< parallel, in the tensor group
   bool zigzag = true;
   bool from_state = false;  ///< parts are loaded, not cut
@@ -57,11 +61,11 @@ struct model_parallel_plan {
 /// Elements of a whole model by the names of its parameters.
 using named_weights = std::vector<std::pair<std::string, std::vector<float>>>;
 
-/// One rank of `plan.tensor * plan.context`: trains as `train` on one rank with one micro-batch and
-/// without clipping. Returns: the whole model, from all ranks.
+/// One rank of the plan: trains as `train` on one rank with all micro-batches and without clipping.
+/// Returns: the whole parameters of this rank's stage.
 named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan,
                                    any_endpoint& endpoint);
-/// All of its ranks as threads; rank 0's.
+/// All of its ranks as threads; each parameter from the first rank that trains it.
 named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan);
 named_weights named_weights_of(const training_llama& model);
 

@@ -96,68 +96,107 @@ class parallel_llama {
     load_shard(part, state, tensor, splits_of(whole_));
   }
 
-  /// The mean cross entropy of the next tokens, the same on every rank.
+  /// A micro-batch on its way through the layers, in one piece or by the stages of a pipeline.
   ///
+  /// Requires: the model outlives it.
+  class pass {
+   public:
+    /// The residual stream's shape on this rank: what goes from stage to stage.
+    [[nodiscard]] shape boundary() const {
+      if (!model_->options_.sequence) {
+        return extents_;
+      }
+      const auto own = comm::chunk_of(static_cast<std::size_t>(extents_[0] * extents_[1]),
+                                      model_->tensor_->size(), model_->tensor_->rank());
+      return {static_cast<std::int64_t>(own.size()), extents_[2]};
+    }
+    [[nodiscard]] parameter embed() const {
+      return model_->leave(vocabulary_rows(*model_->tensor_, model_->part.model.embed_tokens.weight,
+                                           model_->whole_.vocab, tokens_));
+    }
+    /// Layers `first` to `last - 1`.
+    [[nodiscard]] parameter through(parameter x, std::size_t first, std::size_t last) const {
+      const auto attend = [this](const parameter& q, const parameter& k, const parameter& v) {
+        return model_->attend(layout_, q, k, v);
+      };
+      const parallel_llama& m = *model_;
+      for (std::size_t i = first; i < last; ++i) {
+        const auto& layer = m.part.model.layers[i];
+        const parameter in = m.enter(layer.input_layernorm(x), extents_);
+        const parameter y = add(x, m.leave(layer.self_attn(in, positions_, m.part.config, attend)));
+        x = add(y, m.leave(layer.mlp(m.enter(layer.post_attention_layernorm(y), extents_))));
+      }
+      return x;
+    }
+    /// The mean cross entropy of the next tokens, the same on every rank.
+    [[nodiscard]] parameter loss(const parameter& x) const {
+      const parallel_llama& m = *model_;
+      const parameter last =
+          reshape(m.enter(m.part.model.norm(x), extents_), shape{-1, extents_[2]});
+      const parameter logits = m.part.lm_head.weight
+                                   ? m.part.lm_head(last)
+                                   : linear(last, m.part.model.embed_tokens.weight);
+      const parameter mean = vocabulary_cross_entropy<Algorithm>(
+          *m.tensor_, logits, m.whole_.vocab, targets_, {.of_targets = counted_});
+      return m.context_ == nullptr ? mean : leave_tensor_parallel<Algorithm>(*m.context_, mean);
+    }
+
+   private:
+    friend class parallel_llama;
+    const parallel_llama* model_;
+    context_layout layout_;
+    integers tokens_, targets_, positions_;  // this rank's
+    std::int64_t counted_;                   // of all ranks' targets
+    shape extents_;
+  };
+
   /// Shapes: `tokens`: (B, T); `targets`: (B * T); whole texts, the same on every rank.
-  /// Throws: `shape_error`, `argument_error`; what the transport throws.
-  /// Cost:   per layer two all-reduces forward and two backward over the tensor group, or as many
-  ///         all-gathers and reduce-scatters; `ring_attention`'s over the context group.
-  [[nodiscard]] parameter loss(const integers& tokens, const integers& targets) const {
+  /// Throws: `shape_error`.
+  [[nodiscard]] pass begin(const integers& tokens, const integers& targets) const {
     if (tokens.rank() != 2 || tokens.extent(1) > whole_.context || targets.rank() != 1 ||
         targets.extent(0) != tokens.size()) {
       throw shape_error("ashlar::parallel::parallel_llama", tokens.shape(), targets.shape(),
                         "tokens must be (B, T), T at most the context, and targets (B * T)");
     }
-    const std::int64_t batch = tokens.extent(0);
-    const context_layout layout{tokens.extent(1), context_ == nullptr ? 1 : context_->size(),
-                                options_.zigzag};
-    const int rank = context_ == nullptr ? 0 : context_->rank();
-    const std::vector<std::int32_t> places = layout.positions(rank);
+    pass p;
+    p.model_ = this;
+    p.layout_ = {tokens.extent(1), context_ == nullptr ? 1 : context_->size(), options_.zigzag};
+    const auto places = p.layout_.positions(context_ == nullptr ? 0 : context_->rank());
     const auto length = std::ssize(places);
-    const integers own = of_places(tokens, places, layout.tokens, shape{batch, length});
-    const auto positions = from_values<integers>({length}, places);
-    const ring_options ring{.scale = 1.0 / std::sqrt(static_cast<double>(whole_.head_dim))};
-    const auto attend = [&](const parameter& q, const parameter& k, const parameter& v) {
-      const auto turn = [](const parameter& x) { return parameter(transpose(x, 1, 2)); };
-      return turn(
-          layout.ranks == 1
-              ? parameter(scaled_dot_product_attention(turn(q), turn(k), turn(v), true, ring.scale))
-              : ring_attention(*context_, layout, turn(q), turn(k), turn(v), ring));
-    };
-
-    const shape extents{batch, length, whole_.dim};
-    parameter x =
-        leave(vocabulary_rows(*tensor_, part.model.embed_tokens.weight, whole_.vocab, own));
-    for (const auto& layer : part.model.layers) {
-      const parameter y = add(x, leave(layer.self_attn(enter(layer.input_layernorm(x), extents),
-                                                       positions, part.config, attend)));
-      x = add(y, leave(layer.mlp(enter(layer.post_attention_layernorm(y), extents))));
-    }
-    const parameter last =
-        reshape(enter(part.model.norm(x), extents), shape{batch * length, whole_.dim});
-    const parameter logits =
-        part.lm_head.weight ? part.lm_head(last) : linear(last, part.model.embed_tokens.weight);
-    const parameter mean = vocabulary_cross_entropy<Algorithm>(
-        *tensor_, logits, whole_.vocab,
-        of_places(targets, places, layout.tokens, shape{batch * length}),
-        {.of_targets = counted(targets)});
-    return context_ == nullptr ? mean : leave_tensor_parallel<Algorithm>(*context_, mean);
+    p.extents_ = {tokens.extent(0), length, whole_.dim};
+    p.positions_ = from_values<integers>({length}, places);
+    p.tokens_ = of_places(tokens, places, p.layout_.tokens, {tokens.extent(0), length});
+    p.targets_ = of_places(targets, places, p.layout_.tokens, {tokens.extent(0) * length});
+    const std::vector<std::int32_t> all = to_vector(targets);
+    p.counted_ = std::ssize(all) - std::ranges::count(all, vocabulary_loss_options{}.ignore_index);
+    return p;
+  }
+  /// All of a pass. Shapes, Throws: as `begin`; what the transport throws.
+  ///
+  /// Cost:   per layer two all-reduces forward and two backward over the tensor group, or as many
+  ///         all-gathers and reduce-scatters; `ring_attention`'s over the context group.
+  [[nodiscard]] parameter loss(const integers& tokens, const integers& targets) const {
+    const pass p = begin(tokens, targets);
+    return p.loss(p.through(p.embed(), 0, part.model.layers.size()));
   }
 
-  /// Makes gradients those of all tokens, after a backward pass: sums over the context group, and,
-  /// of norms that saw a part of the tokens, over the tensor group. One all-reduce each.
+  /// Makes gradients those of all tokens, after backward passes: sums over the context group, and,
+  /// of norms that saw a part of the tokens, over the tensor group. One all-reduce each, of the
+  /// parameters that have a gradient: those of this stage.
   void finish() {
     if (options_.sequence) {
       std::vector<parameter> norms;
       nn::named_parameters(part, [&](std::string_view name, const parameter& p) {
-        if (name.ends_with("norm.weight")) {
+        if (name.ends_with("norm.weight") && gradient(p)) {
           norms.push_back(p);
         }
       });
       sum_gradients<Algorithm>(*tensor_, norms);
     }
     if (context_ != nullptr) {
-      sum_gradients<Algorithm>(*context_, nn::parameters(part));
+      auto all = nn::parameters(part);
+      std::erase_if(all, [](const parameter& p) { return !gradient(p); });
+      sum_gradients<Algorithm>(*context_, all);
     }
   }
 
@@ -190,9 +229,15 @@ class parallel_llama {
     }
     return from_values<integers>(extents, own);
   }
-  [[nodiscard]] static std::int64_t counted(const integers& targets) {
-    const std::vector<std::int32_t> all = to_vector(targets);
-    return std::ssize(all) - std::ranges::count(all, vocabulary_loss_options{}.ignore_index);
+  /// Of (B, T, heads, Dh).
+  [[nodiscard]] parameter attend(const context_layout& layout, const parameter& q,
+                                 const parameter& k, const parameter& v) const {
+    const auto turn = [](const parameter& x) { return parameter(transpose(x, 1, 2)); };
+    const double factor = 1.0 / std::sqrt(static_cast<double>(whole_.head_dim));
+    return turn(
+        layout.ranks == 1
+            ? scaled_dot_product_attention(turn(q), turn(k), turn(v), true, factor)
+            : ring_attention(*context_, layout, turn(q), turn(k), turn(v), {.scale = factor}));
   }
 
   io::model_config whole_;
