@@ -171,13 +171,14 @@ TEST_CASE("parallel/training: tensor, sequence and context parallel steps are th
 TEST_CASE("parallel/training: data, pipeline, tensor and context parallel steps go together") {
   auto c = divisible(false);
   const auto alone = testing::named_weights_of(
-      testing::train(c, {.micro_batches = 4, .steps = 10, .clip = false, .peak = 1e-3})[0].model);
-  for (const testing::model_parallel_plan& plan :
+      testing::train(c, {.micro_batches = 4, .steps = 10, .peak = 1e-3})[0].model);
+  for (testing::model_parallel_plan plan :
        {testing::model_parallel_plan{.tensor = 2, .micro_batches = 4},
         {.pipeline = 2, .data = 2, .micro_batches = 2},
         {.tensor = 2, .pipeline = 2, .data = 2, .micro_batches = 2, .sequence = true},
         {.context = 2, .pipeline = 2, .data = 2, .micro_batches = 2},
         {.tensor = 2, .context = 2, .pipeline = 2, .micro_batches = 4}}) {
+    plan.clip = true;
     CAPTURE(plan.tensor);
     CAPTURE(plan.context);
     CAPTURE(plan.pipeline);

@@ -216,6 +216,9 @@ named_weights train_model_parallel(const llama_config& c, const model_parallel_p
     }
     parallel::sum_gradients(groups.data, own);
     nn::scale_grad(own, 1.0 / (plan.data * plan.micro_batches));
+    if (plan.clip) {
+      model.clip_grad_norm(0.5, &groups.stages);
+    }
     optimizer.step(rate(step));
     nn::zero_grad(model.part);
   }

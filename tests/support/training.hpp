@@ -53,6 +53,7 @@ struct model_parallel_plan {
   bool sequence = false;  ///< parallel, in the tensor group
   bool zigzag = true;
   bool from_state = false;  ///< parts are loaded, not cut
+  bool clip = false;        ///< by the norm
   int steps = 10;
   std::uint64_t seed = 1;
   double peak = 1e-3;
@@ -61,7 +62,7 @@ struct model_parallel_plan {
 /// Elements of a whole model by the names of its parameters.
 using named_weights = std::vector<std::pair<std::string, std::vector<float>>>;
 
-/// One rank of the plan: trains as `train` on one rank with all micro-batches and without clipping.
+/// One rank of the plan: trains as `train` on one rank with all micro-batches.
 /// Returns: the whole parameters of this rank's stage.
 named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan,
                                    any_endpoint& endpoint);

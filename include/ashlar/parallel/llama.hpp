@@ -4,11 +4,13 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "ashlar/core/error.hpp"
 #include "ashlar/io/model_config.hpp"
+#include "ashlar/nn/clip.hpp"
 #include "ashlar/nn/module.hpp"
 #include "ashlar/nn/state_dict.hpp"
 #include "ashlar/ops/attention.hpp"
@@ -198,6 +200,18 @@ class parallel_llama {
       std::erase_if(all, [](const parameter& p) { return !gradient(p); });
       sum_gradients<Algorithm>(*context_, all);
     }
+  }
+
+  /// Scales the gradients so that the norm of the whole model's is at most about `max_norm`, after
+  /// `finish`; `stages` are the ranks of a pipeline.
+  ///
+  /// Returns, Throws: as `nn::clip_grad_norm`, the same on every rank.
+  double clip_grad_norm(double max_norm, Endpoint* stages = nullptr) {
+    double sum = squares_of_gradients(part, *tensor_, splits_of(whole_));
+    if (stages != nullptr) {
+      comm::all_reduce<comm::ordered>(*stages, std::span(&sum, 1));
+    }
+    return nn::clip_grad_to(part, std::sqrt(sum), max_norm);
   }
 
   /// Copies all parts to a whole model, on every rank.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ashlar/comm/collectives.hpp"
+#include "ashlar/nn/clip.hpp"
 #include "ashlar/nn/module.hpp"
 #include "ashlar/nn/state_dict.hpp"
 #include "ashlar/ops/copy.hpp"
@@ -161,6 +162,24 @@ void gather_shards(const M& part, M& whole, Endpoint& group, std::span<const ten
     comm::all_gather(group, std::span<const T>(place), std::span(all), places);
     detail::write(std::span<const T>(all), turned(to));
   });
+}
+
+/// The sum of the squares of a whole module's gradients, the same on every rank.
+///
+/// Requires: gradients of what is not cut are the same on every rank, those of cut parameters
+/// whole. Cost:     waits for the chip once per parameter; one all-reduce of a number.
+template <nn::Module M, class Endpoint>
+[[nodiscard]] double squares_of_gradients(const M& part, Endpoint& group,
+                                          std::span<const tensor_split> splits) {
+  double sum = 0.0;
+  for (const auto& p : nn::parameter_list(part)) {
+    if (group.rank() == 0 || detail::split_of(splits, p.name) != nullptr) {
+      const double norm = nn::grad_norm(std::vector{p.value});
+      sum += norm * norm;
+    }
+  }
+  comm::all_reduce<comm::ordered>(group, std::span(&sum, 1));
+  return sum;
 }
 
 }  // namespace ashlar::parallel
