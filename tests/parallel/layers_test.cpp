@@ -279,6 +279,8 @@ TEST_CASE("parallel/layers: what cannot be cut or loaded is refused") {
     CHECK_THROWS_AS(static_cast<void>(parallel::shard(whole, group, twice)), al::argument_error);
     const parallel::tensor_split heads[] = {{"up", parallel::cut::outputs, 4}};  // of 7
     CHECK_THROWS_AS(static_cast<void>(parallel::shard(whole, group, heads)), al::argument_error);
+    const parallel::tensor_split copies[] = {{"up", parallel::cut::outputs, 1, 3}};  // of 2 ranks
+    CHECK_THROWS_AS(static_cast<void>(parallel::shard(whole, group, copies)), al::argument_error);
     auto part = parallel::shard(whole, group, network_splits);
     auto state = nn::state_dict(whole);
     state.erase("up.weight");

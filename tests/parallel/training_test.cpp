@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "ashlar/parallel/llama.hpp"
 #include "ashlar/parallel/pipeline.hpp"
 
 namespace testing = ashlar::testing;
@@ -166,6 +167,25 @@ TEST_CASE("parallel/training: tensor, sequence and context parallel steps are th
       CHECK(worst_distance(testing::train_model_parallel(c, plan), alone) < 1e-5);
     }
   }
+}
+
+TEST_CASE("parallel/training: ranks share heads of keys where there are fewer of those") {
+  auto c = divisible(true);
+  c.kv_heads = 2;
+  const auto alone =
+      testing::named_weights_of(testing::train(c, {.steps = 10, .peak = 1e-3})[0].model);
+  for (const testing::model_parallel_plan& plan :
+       {testing::model_parallel_plan{.tensor = 4, .clip = true},
+        {.tensor = 4, .sequence = true, .from_state = true, .clip = true},
+        {.tensor = 8, .clip = true}}) {
+    CAPTURE(plan.tensor);
+    CHECK(worst_distance(testing::train_model_parallel(c, plan), alone) < 1e-5);
+  }
+  namespace parallel = ashlar::parallel;
+  CHECK_THROWS_AS(static_cast<void>(parallel::part_of(c, 3, 0)), parallel::too_few_heads);
+  CHECK_THROWS_AS(static_cast<void>(parallel::part_of(c, 16, 0)), parallel::too_few_heads);
+  c.hidden = 3;
+  CHECK_THROWS_AS(static_cast<void>(parallel::part_of(c, 4, 0)), ashlar::argument_error);
 }
 
 TEST_CASE("parallel/training: data, pipeline, tensor and context parallel steps go together") {

@@ -46,19 +46,21 @@ struct replica_mismatch final : error {
   }
 };
 
-/// A tensor parallel group with more ranks than there are heads of keys to divide.
+/// A tensor parallel group among whose ranks attention cannot be divided.
 struct too_few_heads final : error {
-  std::int64_t kv_heads;
+  std::int64_t heads, kv_heads;
   int ranks;
 
-  too_few_heads(std::int64_t heads, int size,
+  too_few_heads(std::int64_t queries, std::int64_t keys, int size,
                 std::source_location where = std::source_location::current())
-      : error(where), kv_heads(heads), ranks(size) {}
+      : error(where), heads(queries), kv_heads(keys), ranks(size) {}
 
  private:
   [[nodiscard]] std::string message() const override {
-    return "ashlar::parallel: " + std::to_string(kv_heads) + " heads of keys for " +
-           std::to_string(ranks) + " tensor parallel ranks; there must be one for each";
+    return "ashlar::parallel: " + std::to_string(heads) + " heads over " +
+           std::to_string(kv_heads) + " heads of keys for " + std::to_string(ranks) +
+           " tensor parallel ranks; there must be a head of keys for each, or the latter divide "
+           "the ranks and these the heads";
   }
 };
 

@@ -29,12 +29,21 @@ namespace ashlar::parallel {
 
 /// How a Llama's layers are cut: attention by heads that share keys, the feed-forward network by
 /// its inner width, table and output layer by the vocabulary.
-[[nodiscard]] inline std::vector<tensor_split> splits_of(const io::model_config& c) {
-  const std::int64_t shared = c.heads / c.kv_heads * c.head_dim;
-  return {{"self_attn.q_proj", cut::outputs, shared},
-          {"self_attn.k_proj", cut::outputs, c.head_dim},
-          {"self_attn.v_proj", cut::outputs, c.head_dim},
-          {"self_attn.o_proj", cut::inputs, shared},
+///
+/// Where there are more ranks than heads of keys, several ranks have the same one, and divide the
+/// heads that share it.
+/// Throws: `too_few_heads` where these or those cannot be divided.
+[[nodiscard]] inline std::vector<tensor_split> splits_of(const io::model_config& c, int ranks) {
+  const bool copies = c.kv_heads < ranks;
+  if (copies && (ranks % c.kv_heads != 0 || c.heads % ranks != 0)) {
+    throw too_few_heads(c.heads, c.kv_heads, ranks);
+  }
+  const std::int64_t each = copies ? c.heads / ranks : c.heads / c.kv_heads;
+  const int of_keys = copies ? static_cast<int>(ranks / c.kv_heads) : 1;
+  return {{"self_attn.q_proj", cut::outputs, each * c.head_dim},
+          {"self_attn.k_proj", cut::outputs, c.head_dim, of_keys},
+          {"self_attn.v_proj", cut::outputs, c.head_dim, of_keys},
+          {"self_attn.o_proj", cut::inputs, each * c.head_dim},
           {"mlp.gate_proj", cut::outputs},
           {"mlp.up_proj", cut::outputs},
           {"mlp.down_proj", cut::inputs},
@@ -45,17 +54,16 @@ namespace ashlar::parallel {
 /// The sizes of one rank's part. Throws: `too_few_heads`; `argument_error` where the vocabulary or
 /// the inner width is smaller than the number of ranks.
 [[nodiscard]] inline io::model_config part_of(const io::model_config& c, int ranks, int rank) {
-  if (c.kv_heads < ranks) {
-    throw too_few_heads(c.kv_heads, ranks);
-  }
-  const auto share = [&](std::int64_t extent) {
-    return static_cast<std::int64_t>(detail::chunk_in(extent, ranks, rank).size());
+  const auto splits = splits_of(c, ranks);
+  const auto share = [&](std::string_view layer, std::int64_t extent) {
+    const auto s = std::ranges::find(splits, layer, &tensor_split::layer);
+    return static_cast<std::int64_t>(detail::chunk_in(*s, extent, ranks, rank).size());
   };
   io::model_config part = c;
-  part.kv_heads = share(c.kv_heads);
-  part.heads = part.kv_heads * (c.heads / c.kv_heads);
-  part.hidden = share(c.hidden);
-  part.vocab = share(c.vocab);
+  part.heads = share("self_attn.q_proj", c.heads * c.head_dim) / c.head_dim;
+  part.kv_heads = share("self_attn.k_proj", c.kv_heads * c.head_dim) / c.head_dim;
+  part.hidden = share("mlp.up_proj", c.hidden);
+  part.vocab = share("embed_tokens", c.vocab);
   return part;
 }
 
@@ -84,7 +92,7 @@ class parallel_llama {
                  Endpoint* context = nullptr)
       : whole_(whole.config), tensor_(&tensor), context_(context), options_(options) {
     const io::model_config own = part_of(whole_, tensor.size(), tensor.rank());
-    part = shard(whole, tensor, splits_of(whole_));
+    part = shard(whole, tensor, splits());
     part.config = own;
   }
   /// Loads this rank's part of a whole model's state. Throws: as that; `nn::state_error`.
@@ -95,7 +103,7 @@ class parallel_llama {
         tensor_(&tensor),
         context_(context),
         options_(options) {
-    load_shard(part, state, tensor, splits_of(whole_));
+    load_shard(part, state, tensor, splits());
   }
 
   /// A micro-batch on its way through the layers, in one piece or by the stages of a pipeline.
@@ -183,9 +191,10 @@ class parallel_llama {
   }
 
   /// Makes gradients those of all tokens, after backward passes: sums over the context group, and,
-  /// of norms that saw a part of the tokens, over the tensor group. One all-reduce each, of the
-  /// parameters that have a gradient: those of this stage.
+  /// of norms that saw a part of the tokens and of keys that several ranks have, over the tensor
+  /// group. One all-reduce each, of the parameters that have a gradient: those of this stage.
   void finish() {
+    sum_copies<Algorithm>(part, *tensor_, splits());
     if (options_.sequence) {
       std::vector<parameter> norms;
       nn::named_parameters(part, [&](std::string_view name, const parameter& p) {
@@ -207,7 +216,7 @@ class parallel_llama {
   ///
   /// Returns, Throws: as `nn::clip_grad_norm`, the same on every rank.
   double clip_grad_norm(double max_norm, Endpoint* stages = nullptr) {
-    double sum = squares_of_gradients(part, *tensor_, splits_of(whole_));
+    double sum = squares_of_gradients(part, *tensor_, splits());
     if (stages != nullptr) {
       comm::all_reduce<comm::ordered>(*stages, std::span(&sum, 1));
     }
@@ -215,9 +224,12 @@ class parallel_llama {
   }
 
   /// Copies all parts to a whole model, on every rank.
-  void gather(Model& whole) const { gather_shards(part, whole, *tensor_, splits_of(whole_)); }
+  void gather(Model& whole) const { gather_shards(part, whole, *tensor_, splits()); }
 
  private:
+  [[nodiscard]] std::vector<tensor_split> splits() const {
+    return splits_of(whole_, tensor_->size());
+  }
   /// What layers that are cut by outputs see.
   [[nodiscard]] parameter enter(const parameter& x, const shape& extents) const {
     return options_.sequence

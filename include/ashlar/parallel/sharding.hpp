@@ -14,6 +14,7 @@
 #include "ashlar/nn/module.hpp"
 #include "ashlar/nn/state_dict.hpp"
 #include "ashlar/ops/copy.hpp"
+#include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/views.hpp"
 #include "ashlar/parallel/detail/transfer.hpp"
 #include "ashlar/parallel/tensor_parallel.hpp"
@@ -35,6 +36,7 @@ struct tensor_split {
   std::string_view layer;  ///< the end of its name, as `self_attn.q_proj`
   cut how;
   std::int64_t unit = 1;  ///< entries of the axis that stay together, as those of a head
+  int copies = 1;         ///< ranks that have the same part, one after the other
 };
 
 namespace detail {
@@ -57,17 +59,28 @@ inline const tensor_split* split_of(std::span<const tensor_split> splits, std::s
   return found;
 }
 
+/// What a rank has of an axis.
+inline comm::chunk chunk_in(const tensor_split& s, std::int64_t extent, int ranks, int rank) {
+  if (s.copies < 1 || ranks % s.copies != 0) {
+    throw argument_error("ashlar::parallel",
+                         std::to_string(s.copies) + " copies of each part of '" +
+                             std::string(s.layer) + "' on " + std::to_string(ranks) +
+                             " ranks; they must divide them");
+  }
+  return chunk_in(extent, ranks / s.copies, rank / s.copies, s.unit);
+}
+
 /// This rank's view of a whole parameter; empty where another rank has it.
 template <class Endpoint, Tensor X>
 [[nodiscard]] X part_of(const Endpoint& group, const tensor_split* s, const X& whole) {
   if (s == nullptr) {
     return whole;
   }
-  if (s->how == cut::outputs) {
-    return view_of_share(group, whole, 0, s->unit);
+  if (s->how == cut::inputs && whole.rank() == 1) {
+    return group.rank() == 0 ? whole : X{};
   }
-  return whole.rank() == 2 ? view_of_share(group, whole, 1, s->unit)
-                           : (group.rank() == 0 ? whole : X{});
+  const int axis = s->how == cut::outputs ? 0 : 1;
+  return view_of(whole, axis, chunk_in(*s, whole.extent(axis), group.size(), group.rank()));
 }
 
 }  // namespace detail
@@ -142,13 +155,14 @@ void gather_shards(const M& part, M& whole, Endpoint& group, std::span<const ten
     std::vector<std::size_t> counts;
     for (int rank = 0; rank < group.size(); ++rank) {
       const auto each = static_cast<std::size_t>(to.size() / to.extent(axis));
-      counts.push_back(
-          !divided ? (rank == 0 ? static_cast<std::size_t>(to.size()) : 0)
-                   : each * detail::chunk_in(to.extent(axis), group.size(), rank, s->unit).size());
+      const bool first = divided ? rank % s->copies == 0 : rank == 0;
+      const auto n = divided ? detail::chunk_in(*s, to.extent(axis), group.size(), rank).size()
+                             : static_cast<std::size_t>(to.extent(axis));
+      counts.push_back(first ? each * n : 0);
     }
     const comm::partition places(counts);
     const comm::chunk mine = places.at(group.rank());
-    if (static_cast<std::size_t>(own ? own.size() : 0) != mine.size()) {
+    if (mine.size() > 0 && (!own || static_cast<std::size_t>(own.size()) != mine.size())) {
       throw argument_error("ashlar::parallel::gather_shards",
                            "the part of '" + name + "' has not its share's size");
     }
@@ -156,7 +170,7 @@ void gather_shards(const M& part, M& whole, Endpoint& group, std::span<const ten
     const auto turned = [axis](const X& x) { return axis == 1 ? transpose(x, 0, 1) : x; };
     std::vector<T> all(places.count());
     const auto place = std::span(all).subspan(mine.first, mine.size());
-    if (own) {
+    if (mine.size() > 0) {
       detail::read(turned(own), place);
     }
     comm::all_gather(group, std::span<const T>(place), std::span(all), places);
@@ -164,16 +178,55 @@ void gather_shards(const M& part, M& whole, Endpoint& group, std::span<const ten
   });
 }
 
+/// Replaces gradients of parts that several ranks have by their sums over those ranks.
+///
+/// Requires: such parts are of one size on every rank.
+/// Cost:     one all-reduce of as many elements as the whole parameters have, none where there are
+///           no copies.
+template <class Algorithm = comm::ring, nn::Module M, class Endpoint>
+void sum_copies(const M& part, Endpoint& group, std::span<const tensor_split> splits) {
+  using X = nn::parameter_type_of<M>;
+  using W = detail::wire_type<typename X::value_type>;
+  std::vector<std::pair<X, std::size_t>> mine;  // and where in the whole
+  std::size_t count = 0;
+  for (const auto& p : nn::parameter_list(part)) {
+    const tensor_split* s = detail::split_of(splits, p.name);
+    if (s != nullptr && s->copies > 1 && gradient(p.value)) {
+      const auto n = static_cast<std::size_t>(p.value.size());
+      mine.emplace_back(p.value, count + n * static_cast<std::size_t>(group.rank() / s->copies));
+      count += n * static_cast<std::size_t>(group.size() / s->copies);
+    }
+  }
+  if (mine.empty()) {
+    return;
+  }
+  std::vector<W> all(count);
+  const auto place = [&all](const auto& entry) {
+    return std::span(all).subspan(entry.second, static_cast<std::size_t>(entry.first.size()));
+  };
+  for (const auto& entry : mine) {
+    detail::read(X(gradient(entry.first)), place(entry));
+  }
+  comm::all_reduce<Algorithm>(group, std::span(all));
+  const no_grad off;
+  for (const auto& entry : mine) {
+    const X sum = empty<X>(shape(entry.first.shape()));
+    detail::write(std::span<const W>(place(entry)), sum);
+    gradient(entry.first) = sum;
+  }
+}
+
 /// The sum of the squares of a whole module's gradients, the same on every rank.
 ///
-/// Requires: gradients of what is not cut are the same on every rank, those of cut parameters
-/// whole. Cost:     waits for the chip once per parameter; one all-reduce of a number.
+/// Requires: gradients of what is not cut are the same on every rank, those of parts are whole.
+/// Cost:     waits for the chip once per parameter; one all-reduce of a number.
 template <nn::Module M, class Endpoint>
 [[nodiscard]] double squares_of_gradients(const M& part, Endpoint& group,
                                           std::span<const tensor_split> splits) {
   double sum = 0.0;
   for (const auto& p : nn::parameter_list(part)) {
-    if (group.rank() == 0 || detail::split_of(splits, p.name) != nullptr) {
+    const tensor_split* s = detail::split_of(splits, p.name);
+    if (s == nullptr ? group.rank() == 0 : group.rank() % s->copies == 0) {
       const double norm = nn::grad_norm(std::vector{p.value});
       sum += norm * norm;
     }

@@ -88,19 +88,17 @@ struct leave_group {
   return {units.first * each, units.last * each};
 }
 
-/// This rank's share of an axis, as a view.
-template <class Endpoint, Tensor X>
-[[nodiscard]] X view_of_share(const Endpoint& group, const X& whole, int axis,
-                              std::int64_t unit = 1) {
-  const comm::chunk own = chunk_in(whole.extent(axis), group.size(), group.rank(), unit);
-  return narrow(whole, axis, static_cast<std::int64_t>(own.first),
-                static_cast<std::int64_t>(own.size()));
+/// A part of an axis, as a view.
+template <Tensor X>
+[[nodiscard]] X view_of(const X& whole, int axis, comm::chunk part) {
+  return narrow(whole, axis, static_cast<std::int64_t>(part.first),
+                static_cast<std::int64_t>(part.size()));
 }
-/// A copy of it.
+/// A copy of this rank's share of an axis.
 template <class Endpoint, Tensor X>
-[[nodiscard]] X share_of(const Endpoint& group, const X& whole, int axis, std::int64_t unit = 1) {
+[[nodiscard]] X share_of(const Endpoint& group, const X& whole, int axis) {
   const no_grad off;
-  return clone(view_of_share(group, whole, axis, unit));
+  return clone(view_of(whole, axis, chunk_in(whole.extent(axis), group.size(), group.rank())));
 }
 
 }  // namespace detail
