@@ -194,6 +194,8 @@ TEST_CASE("parallel/training: data, pipeline, tensor and context parallel steps 
       testing::train(c, {.micro_batches = 4, .steps = 10, .peak = 1e-3})[0].model);
   for (testing::model_parallel_plan plan :
        {testing::model_parallel_plan{.tensor = 2, .micro_batches = 4},
+        {.tensor = 2, .data = 4},
+        {.context = 2, .data = 4, .sequence = true},
         {.pipeline = 2, .data = 2, .micro_batches = 2},
         {.tensor = 2, .pipeline = 2, .data = 2, .micro_batches = 2, .sequence = true},
         {.context = 2, .pipeline = 2, .data = 2, .micro_batches = 2},

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -185,6 +186,12 @@ named_weights train_model_parallel(const llama_config& c, const model_parallel_p
   nn::adamw optimizer(model.part, {.weight_decay = 0.1});
   const nn::warmup_cosine rate{
       .peak = plan.peak, .floor = plan.peak / 10, .warmup = 3, .total = plan.steps};
+  using ddp_type = parallel::ddp<training_llama::parameter, comm::group<any_endpoint>, comm::ring>;
+  std::optional<ddp_type> ddp;
+  if (plan.data > 1 && plan.pipeline == 1 && plan.micro_batches == 1) {
+    ddp.emplace(model.part, groups.data,
+                parallel::ddp_options{.first_bucket_bytes = 4096, .bucket_bytes = 4096});
+  }
   const auto schedule = parallel::pipeline::one_f_one_b(plan.pipeline, plan.micro_batches);
   const auto begin = [&](int step, int m) {
     const auto number = static_cast<std::uint64_t>(
@@ -206,6 +213,9 @@ named_weights train_model_parallel(const llama_config& c, const model_parallel_p
               pass.through(stage == 0 ? pass.embed() : input, layer(stage), layer(stage + 1));
           return stage + 1 == plan.pipeline ? pass.loss(x) : x;
         });
+    if (ddp) {
+      ddp->finish();
+    }
     model.finish();
     std::vector<training_llama::parameter> own;
     for (const auto& p : nn::parameter_list(model.part)) {
@@ -214,8 +224,10 @@ named_weights train_model_parallel(const llama_config& c, const model_parallel_p
         trained.insert(p.name);
       }
     }
-    parallel::sum_gradients(groups.data, own);
-    nn::scale_grad(own, 1.0 / (plan.data * plan.micro_batches));
+    if (!ddp) {
+      parallel::sum_gradients(groups.data, own);
+      nn::scale_grad(own, 1.0 / (plan.data * plan.micro_batches));
+    }
     if (plan.clip) {
       model.clip_grad_norm(0.5, &groups.stages);
     }

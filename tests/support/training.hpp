@@ -47,8 +47,8 @@ std::vector<float> train_pipeline(const llama_config& c, const training_plan& pl
 struct model_parallel_plan {
   int tensor = 1;
   int context = 1;
-  int pipeline = 1;  ///< by 1F1B
-  int data = 1;
+  int pipeline = 1;       ///< by 1F1B
+  int data = 1;           ///< by `ddp` where there is one stage and one micro-batch
   int micro_batches = 1;  ///< per data parallel rank and step
   bool sequence = false;  ///< parallel, in the tensor group
   bool zigzag = true;
