@@ -217,6 +217,9 @@ TEST_CASE("parallel/training: a layer has four all-reduces, or eight halves of t
   CHECK(sequence.all_reduces == 0);
   CHECK(sequence.all_gathers == 4);
   CHECK(sequence.reduce_scatters == 4);
+  // Megatron's 8 b s h (t - 1) / t elements per layer, of 4 bytes, and no more with sequences.
+  CHECK(plain.bytes == 8u * 2 * 12 * 24 / 2 * 4);
+  CHECK(sequence.bytes == plain.bytes);
 }
 
 TEST_CASE("parallel/training: one or two host threads per rank give the same bits") {

@@ -165,6 +165,9 @@ layer_collectives count(const std::vector<comm::message_record>& messages) {
   found.all_reduces = of(comm::collective::all_reduce) / 2;
   found.all_gathers = of(comm::collective::all_gather);
   found.reduce_scatters = of(comm::collective::reduce_scatter);
+  for (const comm::message_record& m : messages) {
+    found.bytes += m.bytes;
+  }
   return found;
 }
 
@@ -276,7 +279,7 @@ layer_collectives collectives_of(const llama_config& c, const model_parallel_pla
   const layer_collectives with = step(2);
   const layer_collectives without = step(1);
   return {with.all_reduces - without.all_reduces, with.all_gathers - without.all_gathers,
-          with.reduce_scatters - without.reduce_scatters};
+          with.reduce_scatters - without.reduce_scatters, with.bytes - without.bytes};
 }
 
 std::vector<training_result> train(const llama_config& c, const training_plan& plan) {

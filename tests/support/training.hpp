@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -74,6 +75,7 @@ named_weights named_weights_of(const training_llama& model);
 /// and reduce-scatters.
 struct layer_collectives {
   int all_reduces = 0, all_gathers = 0, reduce_scatters = 0;
+  std::size_t bytes = 0;
 };
 /// Of a Llama with `layers` layers, less those of one without: what a step's forward and backward
 /// passes begin on each of `ranks`.
