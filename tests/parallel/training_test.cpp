@@ -5,11 +5,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <numeric>
 #include <span>
 #include <vector>
 
+#include "ashlar/parallel/llama.hpp"
 #include "ashlar/parallel/pipeline.hpp"
 
 namespace testing = ashlar::testing;
@@ -30,6 +33,33 @@ testing::llama_config small() {
 
 std::vector<float> weights(const testing::training_plan& plan, std::size_t rank = 0) {
   return testing::weights_of(testing::train(small(), plan).at(rank).model);
+}
+
+/// Shapes that a group of two, three or four divides unevenly.
+testing::llama_config divisible(bool tied) {
+  auto c = small();
+  c.heads = 8;
+  c.kv_heads = 4;
+  c.tied_embeddings = tied;
+  return c;
+}
+
+/// The largest distance of one parameter's elements from another's, by the norm of the latter.
+double worst_distance(const testing::named_weights& found, const testing::named_weights& wanted) {
+  REQUIRE(found.size() == wanted.size());
+  double worst = 0;
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    REQUIRE(found[i].first == wanted[i].first);
+    REQUIRE(found[i].second.size() == wanted[i].second.size());
+    double off = 0, all = 0;
+    for (std::size_t j = 0; j < found[i].second.size(); ++j) {
+      const double a = found[i].second[j], b = wanted[i].second[j];
+      off += (a - b) * (a - b);
+      all += b * b;
+    }
+    worst = std::max(worst, std::sqrt(off / all));
+  }
+  return worst;
 }
 
 }  // namespace
@@ -111,6 +141,85 @@ TEST_CASE("parallel/training: a pipeline has the bits of one rank with its micro
   CHECK(testing::train_pipeline(c, {.ranks = 2, .micro_batches = 2, .steps = 4}, own) ==
         testing::weights_of(
             testing::train(c, {.micro_batches = 2, .steps = 4, .clip = false})[0].model));
+}
+
+TEST_CASE("parallel/training: tensor, sequence and context parallel steps are those of one rank") {
+  for (const bool tied : {true, false}) {
+    const auto c = divisible(tied);
+    const auto alone = testing::named_weights_of(
+        testing::train(c, {.steps = 10, .clip = false, .peak = 1e-3})[0].model);
+    // 1e-5 of each parameter's norm is what the layouts owe: they add up in other orders.
+    for (const testing::model_parallel_plan& plan :
+         {testing::model_parallel_plan{},
+          {.tensor = 2},
+          {.tensor = 3, .from_state = true},
+          {.tensor = 4},
+          {.tensor = 2, .sequence = true},
+          {.tensor = 4, .sequence = true},
+          {.context = 2},
+          {.context = 4},
+          {.context = 3, .zigzag = false},
+          {.tensor = 2, .context = 2, .sequence = true},
+          {.tensor = 4, .context = 2, .from_state = true}}) {
+      CAPTURE(plan.tensor);
+      CAPTURE(plan.context);
+      CAPTURE(plan.sequence);
+      CHECK(worst_distance(testing::train_model_parallel(c, plan), alone) < 1e-5);
+    }
+  }
+}
+
+TEST_CASE("parallel/training: ranks share heads of keys where there are fewer of those") {
+  auto c = divisible(true);
+  c.kv_heads = 2;
+  const auto alone =
+      testing::named_weights_of(testing::train(c, {.steps = 10, .peak = 1e-3})[0].model);
+  for (const testing::model_parallel_plan& plan :
+       {testing::model_parallel_plan{.tensor = 4, .clip = true},
+        {.tensor = 4, .sequence = true, .from_state = true, .clip = true},
+        {.tensor = 8, .clip = true}}) {
+    CAPTURE(plan.tensor);
+    CHECK(worst_distance(testing::train_model_parallel(c, plan), alone) < 1e-5);
+  }
+  namespace parallel = ashlar::parallel;
+  CHECK_THROWS_AS(static_cast<void>(parallel::part_of(c, 3, 0)), parallel::too_few_heads);
+  CHECK_THROWS_AS(static_cast<void>(parallel::part_of(c, 16, 0)), parallel::too_few_heads);
+  c.hidden = 3;
+  CHECK_THROWS_AS(static_cast<void>(parallel::part_of(c, 4, 0)), ashlar::argument_error);
+}
+
+TEST_CASE("parallel/training: data, pipeline, tensor and context parallel steps go together") {
+  auto c = divisible(false);
+  const auto alone = testing::named_weights_of(
+      testing::train(c, {.micro_batches = 4, .steps = 10, .peak = 1e-3})[0].model);
+  for (testing::model_parallel_plan plan :
+       {testing::model_parallel_plan{.tensor = 2, .micro_batches = 4},
+        {.tensor = 2, .data = 4},
+        {.context = 2, .data = 4, .sequence = true},
+        {.pipeline = 2, .data = 2, .micro_batches = 2},
+        {.tensor = 2, .pipeline = 2, .data = 2, .micro_batches = 2, .sequence = true},
+        {.context = 2, .pipeline = 2, .data = 2, .micro_batches = 2},
+        {.tensor = 2, .context = 2, .pipeline = 2, .micro_batches = 4}}) {
+    plan.clip = true;
+    CAPTURE(plan.tensor);
+    CAPTURE(plan.context);
+    CAPTURE(plan.pipeline);
+    CHECK(worst_distance(testing::train_model_parallel(c, plan), alone) < 1e-5);
+  }
+}
+
+TEST_CASE("parallel/training: a layer has four all-reduces, or eight halves of them") {
+  const auto plain = testing::collectives_of(divisible(true), {.tensor = 2});
+  CHECK(plain.all_reduces == 4);
+  CHECK(plain.all_gathers == 0);
+  CHECK(plain.reduce_scatters == 0);
+  const auto sequence = testing::collectives_of(divisible(true), {.tensor = 2, .sequence = true});
+  CHECK(sequence.all_reduces == 0);
+  CHECK(sequence.all_gathers == 4);
+  CHECK(sequence.reduce_scatters == 4);
+  // Megatron's 8 b s h (t - 1) / t elements per layer, of 4 bytes, and no more with sequences.
+  CHECK(plain.bytes == 8u * 2 * 12 * 24 / 2 * 4);
+  CHECK(sequence.bytes == plain.bytes);
 }
 
 TEST_CASE("parallel/training: one or two host threads per rank give the same bits") {

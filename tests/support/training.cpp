@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/training.hpp"
 
+#include <algorithm>
 #include <cstddef>
+#include <map>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/comm/collectives.hpp"
+#include "ashlar/comm/group.hpp"
 #include "ashlar/comm/threads.hpp"
 #include "ashlar/core/philox.hpp"
 #include "ashlar/nn/clip.hpp"
@@ -13,7 +18,10 @@
 #include "ashlar/nn/schedule.hpp"
 #include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/parallel/ddp.hpp"
+#include "ashlar/parallel/llama.hpp"
+#include "ashlar/parallel/mesh.hpp"
 #include "ashlar/parallel/pipeline/execute.hpp"
+#include "ashlar/parallel/pipeline/make.hpp"
 
 namespace ashlar::testing {
 
@@ -62,7 +70,8 @@ training_result train_rank(const llama_config& c, const training_plan& plan,
   using optimizer_type = nn::adamw<training_llama::parameter>;
   auto optimizer = plan.zero > 0 ? optimizer_type(ddp.pieces(), {.weight_decay = 0.1}, ddp.rule())
                                  : optimizer_type(model, {.weight_decay = 0.1});
-  const nn::warmup_cosine rate{.peak = 1e-2, .floor = 1e-3, .warmup = 3, .total = plan.steps};
+  const nn::warmup_cosine rate{
+      .peak = plan.peak, .floor = plan.peak / 10, .warmup = 3, .total = plan.steps};
   std::vector<float> losses;
   for (int step = 0; step < plan.steps; ++step) {
     const auto batch = [&](int b) {
@@ -110,7 +119,168 @@ training_llama::parameter through_stage(const training_llama& m, int stage, int 
              : x;
 }
 
+/// The groups of one rank in a mesh.
+struct model_groups {
+  parallel::mesh places;
+  comm::group<any_endpoint> world, tensor, context, stages, data;
+
+  model_groups(any_endpoint& endpoint, const model_parallel_plan& plan)
+      : places({{parallel::axis::data, plan.data},
+                {parallel::axis::pipeline, plan.pipeline},
+                {parallel::axis::sequence, plan.context},
+                {parallel::axis::tensor, plan.tensor}}),
+        world(endpoint),
+        tensor(along(parallel::axis::tensor)),
+        context(along(parallel::axis::sequence)),
+        stages(along(parallel::axis::pipeline)),
+        data(along(parallel::axis::data)) {}
+
+ private:
+  comm::group<any_endpoint> along(parallel::axis a) {
+    return world.split(places.group(world.rank(), a).front());
+  }
+};
+using parallel_model =
+    parallel::parallel_llama<training_llama, comm::group<any_endpoint>, comm::ring>;
+
+parallel_model divided(const llama_config& c, const model_parallel_plan& plan,
+                       model_groups& groups) {
+  const parallel::parallel_llama_options options{.sequence = plan.sequence, .zigzag = plan.zigzag};
+  auto* context = plan.context > 1 ? &groups.context : nullptr;
+  const auto whole = training_llama::make(c, plan.seed);
+  auto model = plan.from_state
+                   ? parallel_model(c, nn::state_dict(whole), groups.tensor, options, context)
+                   : parallel_model(whole, groups.tensor, options, context);
+  nn::require_grad(model.part);
+  return model;
+}
+
+/// Collectives that a rank of two begins: each is one message in a ring, an all-reduce two.
+layer_collectives count(const std::vector<comm::message_record>& messages) {
+  layer_collectives found;
+  const auto of = [&](comm::collective c) {
+    return static_cast<int>(std::ranges::count(messages, comm::tags::of(c, 0),
+                                               [](const auto& m) { return m.tag % 32768; }));
+  };
+  found.all_reduces = of(comm::collective::all_reduce) / 2;
+  found.all_gathers = of(comm::collective::all_gather);
+  found.reduce_scatters = of(comm::collective::reduce_scatter);
+  for (const comm::message_record& m : messages) {
+    found.bytes += m.bytes;
+  }
+  return found;
+}
+
 }  // namespace
+
+named_weights named_weights_of(const training_llama& model) {
+  named_weights all;
+  for (const auto& p : nn::parameter_list(model)) {
+    all.emplace_back(p.name, to_vector(p.value));
+  }
+  return all;
+}
+
+named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan,
+                                   any_endpoint& endpoint) {
+  const chip::thread_limit limit(1);
+  model_groups groups(endpoint, plan);
+  auto model = divided(c, plan, groups);
+  nn::adamw optimizer(model.part, {.weight_decay = 0.1});
+  const nn::warmup_cosine rate{
+      .peak = plan.peak, .floor = plan.peak / 10, .warmup = 3, .total = plan.steps};
+  using ddp_type = parallel::ddp<training_llama::parameter, comm::group<any_endpoint>, comm::ring>;
+  std::optional<ddp_type> ddp;
+  if (plan.data > 1 && plan.pipeline == 1 && plan.micro_batches == 1) {
+    ddp.emplace(model.part, groups.data,
+                parallel::ddp_options{.first_bucket_bytes = 4096, .bucket_bytes = 4096});
+  }
+  const auto schedule = parallel::pipeline::one_f_one_b(plan.pipeline, plan.micro_batches);
+  const auto begin = [&](int step, int m) {
+    const auto number = static_cast<std::uint64_t>(
+        (step * plan.data + groups.data.rank()) * plan.micro_batches + m);
+    const auto texts = texts_of(c.vocab, plan.seed, number);
+    return model.begin(texts.first, texts.second);
+  };
+  std::set<std::string> trained;
+  for (int step = 0; step < plan.steps; ++step) {
+    parallel::pipeline::execute<training_llama::parameter>(
+        schedule, groups.stages, begin(step, 0).boundary(),
+        [&](int stage, int m, const training_llama::parameter& input) {
+          const auto pass = begin(step, m);
+          const auto layer = [&](int of) {
+            return model.part.model.layers.size() * static_cast<std::size_t>(of) /
+                   static_cast<std::size_t>(plan.pipeline);
+          };
+          const auto x =
+              pass.through(stage == 0 ? pass.embed() : input, layer(stage), layer(stage + 1));
+          return stage + 1 == plan.pipeline ? pass.loss(x) : x;
+        });
+    if (ddp) {
+      ddp->finish();
+    }
+    model.finish();
+    std::vector<training_llama::parameter> own;
+    for (const auto& p : nn::parameter_list(model.part)) {
+      if (gradient(p.value)) {
+        own.push_back(p.value);
+        trained.insert(p.name);
+      }
+    }
+    if (!ddp) {
+      parallel::sum_gradients(groups.data, own);
+      nn::scale_grad(own, 1.0 / (plan.data * plan.micro_batches));
+    }
+    if (plan.clip) {
+      model.clip_grad_norm(0.5, &groups.stages);
+    }
+    optimizer.step(rate(step));
+    nn::zero_grad(model.part);
+  }
+  auto whole = training_llama::make(c, plan.seed + 1);
+  model.gather(whole);
+  auto all = named_weights_of(whole);
+  std::erase_if(all, [&](const auto& p) { return !trained.contains(p.first); });
+  return all;
+}
+
+named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan) {
+  const auto ranks =
+      comm::run(plan.tensor * plan.context * plan.pipeline * plan.data, [&](comm::threads& t) {
+        any_endpoint endpoint(t);
+        return train_model_parallel(c, plan, endpoint);
+      });
+  std::map<std::string, std::vector<float>> found;
+  for (const named_weights& rank : ranks) {
+    found.insert(rank.begin(), rank.end());
+  }
+  named_weights all;
+  for (const auto& p : nn::parameter_list(training_llama::make(c, plan.seed))) {
+    all.emplace_back(p.name, found.at(p.name));
+  }
+  return all;
+}
+
+layer_collectives collectives_of(const llama_config& c, const model_parallel_plan& plan) {
+  const auto step = [&](std::int64_t layers) {
+    auto sized = c;
+    sized.layers = layers;
+    return count(comm::run(2, [&](comm::threads& t) {
+                   comm::logged log(t);
+                   any_endpoint endpoint(log);
+                   model_groups groups(endpoint, plan);
+                   auto model = divided(sized, plan, groups);
+                   const auto [in, out] = texts_of(c.vocab, plan.seed, 0);
+                   log.clear();
+                   backward(model.loss(in, out));
+                   return log.messages();
+                 }).front());
+  };
+  const layer_collectives with = step(2);
+  const layer_collectives without = step(1);
+  return {with.all_reduces - without.all_reduces, with.all_gathers - without.all_gathers,
+          with.reduce_scatters - without.reduce_scatters, with.bytes - without.bytes};
+}
 
 std::vector<training_result> train(const llama_config& c, const training_plan& plan) {
   return comm::run(plan.ranks, [&](comm::threads& endpoint) {
@@ -129,7 +299,8 @@ std::vector<float> train_pipeline(const llama_config& c, const training_plan& pl
     auto model = training_llama::make(c, plan.seed);
     nn::require_grad(model);
     nn::adamw optimizer(model, {.weight_decay = 0.1});
-    const nn::warmup_cosine rate{.peak = 1e-2, .floor = 1e-3, .warmup = 3, .total = plan.steps};
+    const nn::warmup_cosine rate{
+        .peak = plan.peak, .floor = plan.peak / 10, .warmup = 3, .total = plan.steps};
     std::vector<bool> trained;
     for (int step = 0; step < plan.steps; ++step) {
       parallel::pipeline::execute<parameter>(

@@ -49,12 +49,22 @@ struct moe {
 
   template <Tensor X>
   X operator()(const X& x) const {
+    return mix(x, [this](const X& sorted, const std::vector<std::int64_t>& counts) {
+      return through_experts(sorted, counts);
+    });
+  }
+
+  /// The same where `run(sorted, counts)` takes the tokens through their experts: each token
+  /// `top_k` times, those of expert 0 first, as many per expert as `counts` says.
+  template <Tensor X, class Run>
+  X mix(const X& x, const Run& run) const {
     using numbers = tensor<std::int64_t, typename X::keys>;
     const std::int64_t width = x.extent(-1);
     const X tokens = reshape(x, shape{-1, width});
     const std::int64_t rows = tokens.extent(0);
     if (rows == 0) {
-      return clone(x);
+      const auto none = static_cast<std::size_t>(gate.weight.extent(0));
+      return reshape(run(clone(tokens), std::vector<std::int64_t>(none)), shape(x.shape()));
     }
     const auto taken = topk(softmax(gate(tokens)), top_k);
     const auto weights = div(taken.first, sum(taken.first, -1, true));
@@ -62,8 +72,15 @@ struct moe {
     const numbers order = argsort(expert_of);
     const numbers token_of = order / top_k;
     const X sorted = index_select(tokens, 0, token_of);
+    const X results = run(sorted, tokens_of_experts(expert_of));
+    const X share = index_select(reshape(weights, shape{rows * top_k, 1}), 0, order);
+    return reshape(call<ops::embedding_backward>(mul(results, share), token_of, rows),
+                   shape(x.shape()));
+  }
 
-    const std::vector<std::int64_t> counts = tokens_of_experts(expert_of);
+  /// Shapes: `sorted`: (rows, C), the first `counts[0]` of them for expert 0, and so on.
+  template <Tensor X>
+  X through_experts(const X& sorted, const std::vector<std::int64_t>& counts) const {
     std::vector<X> results;
     std::int64_t begin = 0;
     for (std::size_t e = 0; e < experts.size(); ++e) {
@@ -72,9 +89,7 @@ struct moe {
         begin += counts[e];
       }
     }
-    const X share = index_select(reshape(weights, shape{rows * top_k, 1}), 0, order);
-    const X weighted = mul(cat(results, 0), share);
-    return reshape(call<ops::embedding_backward>(weighted, token_of, rows), shape(x.shape()));
+    return results.empty() ? sorted : X(cat(results, 0));
   }
 
   /// Parameters of zeros; `initialize` gives them values.

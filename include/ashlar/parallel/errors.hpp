@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <cstdint>
 #include <source_location>
 #include <string>
 #include <utility>
@@ -42,6 +43,24 @@ struct replica_mismatch final : error {
   [[nodiscard]] std::string message() const override {
     return "ashlar::parallel: rank " + std::to_string(rank) + " differs from rank 0 in " +
            difference + "; every rank must make the same module with the same options";
+  }
+};
+
+/// A tensor parallel group among whose ranks attention cannot be divided.
+struct too_few_heads final : error {
+  std::int64_t heads, kv_heads;
+  int ranks;
+
+  too_few_heads(std::int64_t queries, std::int64_t keys, int size,
+                std::source_location where = std::source_location::current())
+      : error(where), heads(queries), kv_heads(keys), ranks(size) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return "ashlar::parallel: " + std::to_string(heads) + " heads over " +
+           std::to_string(kv_heads) + " heads of keys for " + std::to_string(ranks) +
+           " tensor parallel ranks; there must be a head of keys for each, or the latter divide "
+           "the ranks and these the heads";
   }
 };
 

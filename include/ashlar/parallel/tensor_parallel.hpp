@@ -29,16 +29,19 @@ namespace ashlar::parallel {
 
 namespace detail {
 
-/// The sum of all ranks' `x`, the same bits on each of them.
-template <class Algorithm, class Endpoint, Tensor X>
+/// The sum of all ranks' `x`, or what another operation makes of them, the same bits on each.
+template <class Algorithm, comm::ReduceOp Op = comm::sum_op, class Endpoint, Tensor X>
 [[nodiscard]] X summed(Endpoint& group, const X& x) {
   std::vector<wire_type<typename X::value_type>> all(static_cast<std::size_t>(x.size()));
   read(x, std::span(all));
-  comm::all_reduce<Algorithm>(group, std::span(all));
+  comm::all_reduce<Algorithm>(group, std::span(all), Op{});
   const X sum = empty<X>(shape(x.shape()));
   write(std::span<const wire_type<typename X::value_type>>(all), sum);
   return sum;
 }
+
+template <class Endpoint, class Algorithm>
+struct leave_group;
 
 /// The input of layers that are cut by columns: each rank's gradient of it is a summand.
 template <class Endpoint, class Algorithm>
@@ -51,7 +54,7 @@ struct enter_group {
   }
   template <Tensor X>
   X backward(const function_context&, const X& g) const {
-    return summed<Algorithm>(*group, g);
+    return apply_function(leave_group<Endpoint, Algorithm>{group}, g);
   }
 };
 /// The output of layers that are cut by rows: each rank has a summand.
@@ -65,26 +68,57 @@ struct leave_group {
   }
   template <Tensor X>
   X backward(const function_context&, const X& g) const {
-    return g;
+    return apply_function(enter_group<Endpoint, Algorithm>{group}, g);
   }
 };
 
+/// What one rank has of an axis whose entries stay together by `unit`.
+///
+/// Throws: `argument_error`, on every rank alike, where there is not something for each.
+[[nodiscard]] inline comm::chunk chunk_in(std::int64_t extent, int ranks, int rank,
+                                          std::int64_t unit = 1) {
+  if (extent % unit != 0 || extent / unit < ranks) {
+    throw argument_error("ashlar::parallel", "an axis of " + std::to_string(extent) +
+                                                 " in units of " + std::to_string(unit) + " for " +
+                                                 std::to_string(ranks) +
+                                                 " ranks; there must be something for each");
+  }
+  const comm::chunk units = comm::chunk_of(static_cast<std::size_t>(extent / unit), ranks, rank);
+  const auto each = static_cast<std::size_t>(unit);
+  return {units.first * each, units.last * each};
+}
+
+/// A part of an axis, as a view.
+template <Tensor X>
+[[nodiscard]] X view_of(const X& whole, int axis, comm::chunk part) {
+  return narrow(whole, axis, static_cast<std::int64_t>(part.first),
+                static_cast<std::int64_t>(part.size()));
+}
 /// A copy of this rank's share of an axis.
 template <class Endpoint, Tensor X>
 [[nodiscard]] X share_of(const Endpoint& group, const X& whole, int axis) {
   const no_grad off;
-  if (whole.extent(axis) < group.size()) {  // on every rank alike
-    throw argument_error("ashlar::parallel", "an axis of " + std::to_string(whole.extent(axis)) +
-                                                 " for " + std::to_string(group.size()) +
-                                                 " ranks; there must be something for each");
-  }
-  const comm::chunk own =
-      comm::chunk_of(static_cast<std::size_t>(whole.extent(axis)), group.size(), group.rank());
-  return clone(narrow(whole, axis, static_cast<std::int64_t>(own.first),
-                      static_cast<std::int64_t>(own.size())));
+  return clone(view_of(whole, axis, chunk_in(whole.extent(axis), group.size(), group.rank())));
 }
 
 }  // namespace detail
+
+/// `x`, the same on every rank, as the input of layers that are cut by columns.
+///
+/// Cost: nothing forward; one all-reduce of the gradient backward.
+template <class Algorithm = comm::ring, class Endpoint, Tensor X>
+[[nodiscard]] X enter_tensor_parallel(Endpoint& group, const X& x) {
+  return group.size() == 1 ? x
+                           : apply_function(detail::enter_group<Endpoint, Algorithm>{&group}, x);
+}
+/// The sum of all ranks' `x`, as the output of layers that are cut by rows.
+///
+/// Cost: one all-reduce forward; nothing backward.
+template <class Algorithm = comm::ring, class Endpoint, Tensor X>
+[[nodiscard]] X leave_tensor_parallel(Endpoint& group, const X& x) {
+  return group.size() == 1 ? x
+                           : apply_function(detail::leave_group<Endpoint, Algorithm>{&group}, x);
+}
 
 /// This rank's outputs of a linear layer: `y_r = x W_r^T + b_r`.
 ///
@@ -108,7 +142,7 @@ class column_parallel {
 
   /// Shapes: `x`: (..., in), the same on every rank; result: (..., this rank's outputs).
   auto operator()(const auto& x) const {
-    const auto shared = apply_function(detail::enter_group<Endpoint, Algorithm>{group_}, x);
+    const auto shared = enter_tensor_parallel<Algorithm>(*group_, x);
     return bias ? linear(shared, weight, bias) : linear(shared, weight);
   }
 
@@ -139,8 +173,7 @@ class row_parallel {
 
   /// Shapes: `x`: (..., this rank's inputs); result: (..., out), the same on every rank.
   auto operator()(const auto& x) const {
-    const auto y =
-        apply_function(detail::leave_group<Endpoint, Algorithm>{group_}, linear(x, weight));
+    const auto y = leave_tensor_parallel<Algorithm>(*group_, linear(x, weight));
     return bias ? add(y, bias) : y;
   }
 
