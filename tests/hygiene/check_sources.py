@@ -29,7 +29,7 @@ ARROWS = {
     "io": ["core"],
     "kv": ["core"],
     "serve": ["kv"],
-    "models": ["nn", "io", "kv"],
+    "models": ["nn", "io", "kv", "graph"],
     "comm": ["core", "plan"],
     "parallel": ["comm", "autograd", "nn", "chip", "io"],
     "conformance": ["ops", "autograd"],

@@ -105,13 +105,14 @@ TEST_CASE("ops/attention: shapes that do not fit are refused") {
   CHECK_THROWS_AS(with({2, 3, 8}, {2, 3, 8}), al::shape_error);
 }
 
-TEST_CASE("ops/paged_attention: a paged cache gives the bits of a contiguous one") {
+TEST_CASE_TEMPLATE("ops/paged_attention: a paged cache gives the bits of a contiguous one", T,
+                   float, al::float16) {
   constexpr std::int64_t heads = 4, kv = 2, width = 8, page = 4, tokens = 11;
-  const auto q = numbers<plain<float>>({1, heads, tokens, width}, 1);
-  const auto k = numbers<plain<float>>({1, kv, tokens, width}, 2);
-  const auto v = numbers<plain<float>>({1, kv, tokens, width}, 3);
-  auto key_cache = al::zeros<plain<float>>({8, kv, width, page});
-  auto value_cache = al::zeros<plain<float>>({8, kv, page, width});
+  const auto q = al::cast<T>(numbers<plain<float>>({1, heads, tokens, width}, 1));
+  const auto k = al::cast<T>(numbers<plain<float>>({1, kv, tokens, width}, 2));
+  const auto v = al::cast<T>(numbers<plain<float>>({1, kv, tokens, width}, 3));
+  auto key_cache = al::zeros<plain<T>>({8, kv, width, page});
+  auto value_cache = al::zeros<plain<T>>({8, kv, page, width});
   const std::vector<std::int32_t> blocks{6, 1, 3};
   const auto tables = al::from_values<plain<std::int32_t>>({1, 3}, blocks);
   auto slots = al::zeros<plain<std::int64_t>>({tokens});

@@ -2,12 +2,14 @@
 #include "support/llama.hpp"
 
 #include "ashlar/core/philox.hpp"
+#include "support/recorded_llama.hpp"
 
 template class ashlar::models::llama<ashlar::testing::training_stack>;
 template class ashlar::models::llama<ashlar::testing::serving_stack>;
 template class ashlar::models::narrow_cache<ashlar::testing::serving_llama, ashlar::kv::as<float>>;
 template class ashlar::models::narrow_cache<ashlar::testing::serving_llama,
                                             ashlar::kv::int8_per_head>;
+template class ashlar::models::recorded_step<ashlar::testing::serving_llama>;
 
 namespace ashlar::testing {
 

@@ -352,6 +352,8 @@ class replayed {
   [[nodiscard]] const graph& source() const { return graph_->source(); }
   [[nodiscard]] const memory_plan& plan() const { return graph_->plan(); }
   [[nodiscard]] std::size_t launches() const { return graph_->steps(); }
+  /// What kernels need beside the arena, as far as replays have shown.
+  [[nodiscard]] std::size_t kernel_bytes() const { return graph_->kernel_bytes(); }
 
   /// Where the arguments lie: to be written by who wants no copies.
   [[nodiscard]] std::vector<tensor_handle> arguments() const {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -65,6 +66,30 @@ template <class M>
 concept CopyingModel =
     PagedModel<M> && requires(M& model, typename M::cache_type& cache, block_id block) {
       model.copy_block(cache, block, cache, block);
+    };
+
+/// What a recorded step has of everything, whatever is served.
+struct step_sizes {
+  std::int32_t rows = 0;          ///< tokens, each of a sequence of its own or not
+  std::int32_t table_blocks = 0;  ///< block tables are as wide
+  std::int32_t block_tokens = 0;
+};
+
+/// A step of fixed sizes, recorded once: `run(step)` takes as many tokens and sequences as were
+/// recorded, all of whose logits are asked for, and returns these. `bytes()` is its own memory.
+template <class R>
+concept RecordedStep = std::movable<R> && requires(R& run, const R& made, const step& input) {
+  { run(input) } -> std::convertible_to<std::span<const float>>;
+  { made.bytes() } -> std::convertible_to<std::size_t>;
+};
+
+/// A paged model whose steps can be recorded, by a function beside it:
+/// `record_step(model, cache, sizes)`. Such a step reads and writes that cache; logits are those of
+/// `forward`, to the bit.
+template <class M>
+concept RecordingModel =
+    PagedModel<M> && requires(M& model, typename M::cache_type& cache, const step_sizes& sizes) {
+      { record_step(model, cache, sizes) } -> RecordedStep;
     };
 
 }  // namespace ashlar::kv

@@ -215,6 +215,9 @@ class gpt {
   [[nodiscard]] std::span<const float> forward(const kv::step& input, cache_type& cache);
   /// The same with a cache of the caller's: `attend(now, layer, q, k, v)` is attention.
   [[nodiscard]] std::span<const float> forward_through(const kv::step& input, const auto& attend);
+  /// The same of tensors with any keys; see `llama::of_rows`.
+  [[nodiscard]] auto of_rows(const auto& tokens, const auto& positions, const auto& attend,
+                             const auto& asked) const;
 
   /// Stores the output layer by columns, so that multiplying one token by it reads memory in order;
   /// a tied one gets a copy of its own. The other matrices lie so already.
@@ -338,16 +341,18 @@ std::span<const float> gpt<Stack>::forward(const kv::step& input, cache_type& ca
 
 template <class Stack>
 std::span<const float> gpt<Stack>::forward_through(const kv::step& input, const auto& attend) {
-  const no_grad off;
-  const detail::step_tensors<Stack> now(input);
-  parameter x = embed(now.tokens, now.positions);
+  return detail::forward_rows<Stack>(*this, input, attend, logits_);
+}
+
+template <class Stack>
+auto gpt<Stack>::of_rows(const auto& tokens, const auto& positions, const auto& attend,
+                         const auto& asked) const {
+  auto x = embed(tokens, positions);
   for (std::size_t i = 0; i < transformer.h.size(); ++i) {
-    const auto mix = [&](const parameter& q, const parameter& k, const parameter& v) {
-      return attend(now, i, q, k, v);
-    };
-    x = transformer.h[i](x, config, mix);
+    x = transformer.h[i](
+        x, config, [&](const auto& q, const auto& k, const auto& v) { return attend(i, q, k, v); });
   }
-  return detail::read_logits(logits(now.asked(x)), logits_);
+  return logits(asked(x));
 }
 
 template <class Stack>

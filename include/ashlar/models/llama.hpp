@@ -152,6 +152,12 @@ class llama {
   [[nodiscard]] std::span<const float> forward(const kv::step& input, cache_type& cache);
   /// The same with a cache of the caller's: `attend(now, layer, q, k, v)` is attention.
   [[nodiscard]] std::span<const float> forward_through(const kv::step& input, const auto& attend);
+  /// The same of tensors with any keys: `attend(layer, q, k, v)` is attention, `asked(x)` the rows
+  /// whose logits are wanted.
+  ///
+  /// Shapes: `tokens`, `positions`: (rows); `x`: (rows, C); result: (asked rows, V).
+  [[nodiscard]] auto of_rows(const auto& tokens, const auto& positions, const auto& attend,
+                             const auto& asked) const;
 
   /// Stores each matrix by columns, so that multiplying one token by it reads memory in order; a
   /// tied output layer gets a copy of its own.
@@ -239,16 +245,19 @@ std::span<const float> llama<Stack>::forward(const kv::step& input, cache_type& 
 
 template <class Stack>
 std::span<const float> llama<Stack>::forward_through(const kv::step& input, const auto& attend) {
-  const no_grad off;
-  const detail::step_tensors<Stack> now(input);
-  parameter x = model.embed_tokens(now.tokens);
+  return detail::forward_rows<Stack>(*this, input, attend, logits_);
+}
+
+template <class Stack>
+auto llama<Stack>::of_rows(const auto& tokens, const auto& positions, const auto& attend,
+                           const auto& asked) const {
+  auto x = model.embed_tokens(tokens);
   for (std::size_t i = 0; i < model.layers.size(); ++i) {
-    const auto mix = [&](const parameter& q, const parameter& k, const parameter& v) {
-      return attend(now, i, q, k, v);
-    };
-    x = model.layers[i](x, now.positions, config, mix);
+    x = model.layers[i](x, positions, config, [&](const auto& q, const auto& k, const auto& v) {
+      return attend(i, q, k, v);
+    });
   }
-  return detail::read_logits(logits(model.norm(now.asked(x))), logits_);
+  return logits(model.norm(asked(x)));
 }
 
 template <class Stack>

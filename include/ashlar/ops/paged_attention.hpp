@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <string_view>
 
+#include "ashlar/chip/host/copy.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/chip/host/paged_attention.hpp"
+#include "ashlar/chip/host/widened.hpp"
 #include "ashlar/dispatch.hpp"
 #include "ashlar/ops/elementwise.hpp"
 #include "ashlar/ops/fwd.hpp"
@@ -80,8 +82,20 @@ struct kernel<ops::paged_attention, keys::backend<chip::host>> {
                    view<const T> value_cache, view<const std::int32_t> block_tables,
                    view<const std::int32_t> sequence, view<const std::int32_t> position,
                    double factor) {
-    chip::host_kernels::paged_attention(out, q, key_cache, value_cache, block_tables, sequence,
-                                        position, factor);
+    chip::host_kernels::paged_attention<T>(out, q, key_cache, value_cache, block_tables, sequence,
+                                           position, factor);
+  }
+  template <NarrowFloating T>
+  static void impl(context<chip::host>&, view<T> out, view<const T> q, view<const T> key_cache,
+                   view<const T> value_cache, view<const std::int32_t> block_tables,
+                   view<const std::int32_t> sequence, view<const std::int32_t> position,
+                   double factor) {
+    using wide = chip::host_kernels::widened;
+    wide y(*out.spec);
+    chip::host_kernels::paged_attention<float, T>(y.result(), wide(q).elements(), key_cache,
+                                                  value_cache, block_tables, sequence, position,
+                                                  factor);
+    chip::host_kernels::copy(out, y.elements());
   }
 };
 template <>

@@ -31,6 +31,7 @@
 #include "ashlar/serve/detail/pick.hpp"
 #include "ashlar/serve/detail/results.hpp"
 #include "ashlar/serve/engine_options.hpp"
+#include "ashlar/serve/execution.hpp"
 #include "ashlar/serve/generation.hpp"
 #include "ashlar/serve/logprobs.hpp"
 #include "ashlar/serve/request.hpp"
@@ -57,29 +58,35 @@ template <class P>
 } > {};
 template <class P>
 struct is_proposer : std::bool_constant<Proposer<P>> {};
+template <class P>
+struct is_execution : std::bool_constant<ExecutionPolicy<P>> {};
 }  // namespace detail
 
 /// Serves many requests from one model: block pool, scheduler, model and sampler in a loop. One
 /// class, because a step goes through all of them in turns.
 ///
 /// Policies, in any order: a cache (`kv::paged<16>`), a schedule (`continuous<>`), a sampler
-/// (`vllm_sampler`), a proposer of drafts (none). Model and proposer must outlive the engine. Not
-/// for use from several threads at once.
+/// (`vllm_sampler`), a proposer of drafts (none), an execution (`dynamic`; `static_engine<...>` is
+/// in `ashlar/serve/static_engine.hpp`). Model and proposer must outlive the engine. Not for use
+/// from several threads at once.
 template <class Model, class... Policies>
 class engine {
   static_assert(LanguageModel<Model>,
                 "ashlar::serve::engine<Model, Policies...>: Model must model LanguageModel "
                 "(cache_type, make_cache, forward, vocabulary, context_length)");
   static_assert(((detail::is_cache<Policies>::value + detail::is_schedule<Policies>::value +
-                      detail::is_sampler<Policies>::value + detail::is_proposer<Policies>::value ==
+                      detail::is_sampler<Policies>::value + detail::is_proposer<Policies>::value +
+                      detail::is_execution<Policies>::value ==
                   1) &&
                  ...),
                 "ashlar::serve::engine<Model, Policies...>: a policy must be a cache "
-                "(kv::CachePolicy), a schedule (SchedulePolicy), a sampler or a Proposer");
+                "(kv::CachePolicy), a schedule (SchedulePolicy), a sampler, a Proposer or an "
+                "ExecutionPolicy");
   static_assert(detail::count_of<detail::is_cache, Policies...> <= 1 &&
                     detail::count_of<detail::is_schedule, Policies...> <= 1 &&
                     detail::count_of<detail::is_sampler, Policies...> <= 1 &&
-                    detail::count_of<detail::is_proposer, Policies...> <= 1,
+                    detail::count_of<detail::is_proposer, Policies...> <= 1 &&
+                    detail::count_of<detail::is_execution, Policies...> <= 1,
                 "ashlar::serve::engine<Model, Policies...>: two policies of one kind; keep one");
 
  public:
@@ -88,12 +95,13 @@ class engine {
       typename detail::pick<detail::is_schedule, continuous<>, Policies...>::type;
   using sampler_type = typename detail::pick<detail::is_sampler, vllm_sampler, Policies...>::type;
   using proposer_type = typename detail::pick<detail::is_proposer, no_proposer, Policies...>::type;
+  using execution_policy = typename detail::pick<detail::is_execution, dynamic, Policies...>::type;
 
   explicit engine(Model& model, engine_options options = {})
     requires std::same_as<proposer_type, no_proposer>
       : engine(model, std::move(options), nothing_proposed) {}
 
-  /// Effects: allocates the whole cache.
+  /// Effects: allocates the whole cache, and records steps where the execution does so.
   /// Throws:  `argument_error` where the cache's size is negative or has more than 2^31 - 1
   ///          blocks, where only one of `encode` and `decode` is given, or another option is out
   ///          of range.
@@ -103,8 +111,9 @@ class engine {
         options_(std::move(options)),
         pool_(blocks_of(model, options_.cache_tokens, "cache_tokens"),
               {.host_blocks = swaps ? blocks_of(model, options_.host_tokens, "host_tokens") : 0}),
-        cache_(cache_of(model, pool_)),
+        cache_(cache_of(model, pool_, execution_policy::spare_blocks)),
         host_cache_(host_cache_of(model, pool_)),
+        run_(model, cache_, cache_policy::block_tokens, static_cast<kv::block_id>(pool_.size())),
         chooser_(options_.eos_tokens),
         results_(options_) {
     static_assert(
@@ -263,6 +272,9 @@ class engine {
   /// Who waits and who runs, and what was decided so far.
   [[nodiscard]] const auto& scheduler() const { return queue_; }
 
+  /// How steps were executed so far.
+  [[nodiscard]] const execution_statistics& execution() const { return run_.statistics(); }
+
   [[nodiscard]] engine_statistics statistics() const {
     engine_statistics now = statistics_;
     now.blocks = pool_.capacity();
@@ -291,7 +303,8 @@ class engine {
   static kv::block_id blocks_of(const Model& model, std::int64_t asked, const char* option) {
     const std::int64_t tokens = asked != 0 ? asked : 4 * std::int64_t{model.context_length()};
     const std::int64_t blocks = kv::blocks_for(tokens, cache_policy::block_tokens);
-    if (tokens < 0 || blocks > std::numeric_limits<kv::block_id>::max()) {
+    if (tokens < 0 ||
+        blocks > std::numeric_limits<kv::block_id>::max() - execution_policy::spare_blocks) {
       throw argument_error("ashlar::serve::engine",
                            std::string(option) + " is " + std::to_string(tokens) +
                                "; it must be positive, and at most 2^31 - 1 blocks");
@@ -299,8 +312,10 @@ class engine {
     return static_cast<kv::block_id>(blocks);
   }
 
-  static typename Model::cache_type cache_of(Model& model, const kv::block_pool& pool) {
-    return model.make_cache(static_cast<kv::block_id>(pool.size()), cache_policy::block_tokens);
+  static typename Model::cache_type cache_of(Model& model, const kv::block_pool& pool,
+                                             kv::block_id spare = 0) {
+    return model.make_cache(static_cast<kv::block_id>(pool.size() + spare),
+                            cache_policy::block_tokens);
   }
   static std::optional<typename Model::cache_type> host_cache_of(
       Model& model, const typename cache_policy::pool& pool) {
@@ -447,7 +462,7 @@ class engine {
         step_.slots.push_back(s.table.slot(at));
       }
     }
-    const auto result = model_.forward(step_, cache_);
+    const auto result = run_(step_);
     std::span<const float> logits = result;
     const auto width = static_cast<std::size_t>(model_.vocabulary());
     if (logits.size() != step_.logit_rows.size() * width) {
@@ -634,6 +649,7 @@ class engine {
   typename cache_policy::pool pool_;
   typename Model::cache_type cache_;
   std::optional<typename Model::cache_type> host_cache_;
+  typename execution_policy::template runner<Model> run_;
   queue_type queue_;
   std::unordered_map<request_id, detail::beam_run<sequence_type>> beams_;
   detail::chooser<sampler_type, speculates> chooser_;

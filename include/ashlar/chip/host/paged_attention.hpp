@@ -12,6 +12,7 @@
 #include "ashlar/chip/host/detail/scratch.hpp"
 #include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/core/ceil_div.hpp"
+#include "ashlar/core/dtype.hpp"
 #include "ashlar/core/error.hpp"
 #include "ashlar/core/shape.hpp"
 #include "ashlar/core/view.hpp"
@@ -92,16 +93,17 @@ inline std::int64_t find_runs(paged_run* runs, view<const std::int32_t> tables,
 /// Shapes: `q`, `out`: (N, H, Dh); `key_cache`: (blocks, Hkv, Dh, block_tokens), tokens along
 /// lanes;
 ///         `value_cache`: (blocks, Hkv, block_tokens, Dh); `block_tables`: (S, most blocks of a
-///         sequence), padding is not read; `sequence`, `position`: (N).
+///         sequence), padding is not read; `sequence`, `position`: (N). The caches may be of a
+///         narrower type than `T`: what is read of them is widened first.
 /// Requires: `out` does not overlap an input.
 /// Throws: `shape_error`, `argument_error` naming the row; `std::bad_alloc`.
 /// Cost:   O(N H tokens Dh); nothing is copied where `block_tokens` is a multiple of 16 and the
 ///         last axes of the caches are dense.
 /// Source: PagedAttention (Kwon et al., 2023).
-template <std::floating_point T>
+template <std::floating_point T, class Kept = T>
 void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,
-                     std::type_identity_t<view<const T>> key_cache,
-                     std::type_identity_t<view<const T>> value_cache,
+                     std::type_identity_t<view<const Kept>> key_cache,
+                     std::type_identity_t<view<const Kept>> value_cache,
                      view<const std::int32_t> block_tables, view<const std::int32_t> sequence,
                      view<const std::int32_t> position, double scale) {
   constexpr auto op = "paged_attention";
@@ -132,7 +134,7 @@ void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,
   const std::int64_t run_count =
       detail::find_runs(runs, block_tables, sequence, position, cache, most_rows);
   const std::int64_t table_step = block_tables.stride(1);
-  const bool in_place = cache.block_tokens % detail::panel_tokens == 0 &&
+  const bool in_place = std::is_same_v<T, Kept> && cache.block_tokens % detail::panel_tokens == 0 &&
                         key_cache.stride(3) == 1 && (value_cache.stride(3) == 1 || cache.dim == 1);
 
   const auto item = [&](std::int64_t index) {
@@ -153,11 +155,15 @@ void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,
       value_offset = layout.take<std::int64_t>({panels});
     });
 
-    const T* const key_head = key_cache.data + h * key_cache.stride(1);
-    const T* const value_head = value_cache.data + h * value_cache.stride(1);
-    detail::head_panels<T> kv{key_head,     value_head,          key_offset,
-                              value_offset, key_cache.stride(2), value_cache.stride(2)};
+    const Kept* const key_head = key_cache.data + h * key_cache.stride(1);
+    const Kept* const value_head = value_cache.data + h * value_cache.stride(1);
+    detail::head_panels<T> kv{keys,     values, key_offset, value_offset, detail::panel_tokens,
+                              cache.dim};
     if (in_place) {
+      if constexpr (std::is_same_v<T, Kept>) {
+        kv = {key_head,     value_head,          key_offset,
+              value_offset, key_cache.stride(2), value_cache.stride(2)};
+      }
       const std::int64_t per_block = cache.block_tokens / detail::panel_tokens;
       for (std::int64_t p = 0, i = 0; p < panels; ++i) {
         const std::int64_t block = run.blocks[i * table_step];
@@ -172,19 +178,19 @@ void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,
       for (std::int64_t j = 0; j < run.seen; ++j) {
         const std::int64_t block = run.blocks[j / cache.block_tokens * table_step];
         const std::int64_t token = j % cache.block_tokens;
-        const T* const key = key_head + block * key_cache.stride(0) + token * key_cache.stride(3);
-        const T* const value =
+        const Kept* const key =
+            key_head + block * key_cache.stride(0) + token * key_cache.stride(3);
+        const Kept* const value =
             value_head + block * value_cache.stride(0) + token * value_cache.stride(2);
         T* const key_to = keys + j / detail::panel_tokens * cache.dim * detail::panel_tokens +
                           j % detail::panel_tokens;
         for (std::int64_t d = 0; d < cache.dim; ++d) {
-          key_to[d * detail::panel_tokens] = key[d * key_cache.stride(2)];
-          values[j * cache.dim + d] = value[d * value_cache.stride(3)];
+          key_to[d * detail::panel_tokens] = static_cast<T>(key[d * key_cache.stride(2)]);
+          values[j * cache.dim + d] = static_cast<T>(value[d * value_cache.stride(3)]);
         }
       }
       detail::fill_offsets(key_offset, panels, cache.dim * detail::panel_tokens);
       detail::fill_offsets(value_offset, panels, cache.dim * detail::panel_tokens);
-      kv = {keys, values, key_offset, value_offset, detail::panel_tokens, cache.dim};
     }
     const auto rows = [&](auto x) {
       return detail::head_rows<std::remove_pointer_t<decltype(x.data)>>{
@@ -209,7 +215,7 @@ void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,
 /// Shapes: `k`, `v`: (N, Hkv, Dh); the caches as in `paged_attention`; `slots`: (N), where slot
 ///         `block * block_tokens + offset` is a token's place.
 /// Throws: `shape_error`, `argument_error` where a slot does not exist; the caches are unchanged.
-template <std::floating_point T>
+template <Floating T>
 void cache_write(view<T> key_cache, std::type_identity_t<view<T>> value_cache,
                  std::type_identity_t<view<const T>> k, std::type_identity_t<view<const T>> v,
                  view<const std::int64_t> slots) {

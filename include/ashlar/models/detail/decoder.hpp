@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/autograd/thread.hpp"
 #include "ashlar/kv/step.hpp"
 #include "ashlar/nn/module.hpp"
 #include "ashlar/ops/attention.hpp"
@@ -110,6 +111,18 @@ struct paged_cache {
   }
 };
 
+/// Attention of new rows over the cache of `layer`, which gets their keys and values first.
+///
+/// Shapes: `q`: (rows, H, Dh); `k`, `v`: (rows, Hkv, Dh); the step's numbers as in `step_tensors`.
+template <class X>
+auto attend_paged(const paged_cache<X>& cache, std::size_t layer, const auto& q, const auto& k,
+                  const auto& v, const auto& places, const auto& block_tables,
+                  const auto& sequences, const auto& positions) {
+  cache_write(cache.keys[layer], cache.values[layer], k, v, places);
+  return paged_attention(q, cache.keys[layer], cache.values[layer], block_tables, sequences,
+                         positions, attention_scale(q.extent(-1)));
+}
+
 /// A step's numbers as tensors.
 template <class Stack>
 struct step_tensors {
@@ -149,13 +162,10 @@ struct step_tensors {
     }
   }
 
-  /// Attention of the new rows over the cache of `layer`, which gets their keys and values first;
-  /// q: (rows, H, Dh), k and v: (rows, Hkv, Dh).
   template <class X>
-  X attend(paged_cache<X>& cache, std::size_t layer, const X& q, const X& k, const X& v) const {
-    cache_write(cache.keys[layer], cache.values[layer], k, v, places);
-    return paged_attention(q, cache.keys[layer], cache.values[layer], block_tables, sequences,
-                           positions, attention_scale(q.extent(-1)));
+  X attend(const paged_cache<X>& cache, std::size_t layer, const X& q, const X& k,
+           const X& v) const {
+    return attend_paged(cache, layer, q, k, v, places, block_tables, sequences, positions);
   }
 
   /// The rows whose logits are asked for.
@@ -175,6 +185,22 @@ std::span<const float> read_logits(const X& from, std::vector<float>& to) {
     to.assign(values.begin(), values.end());
   }
   return to;
+}
+
+/// A step by a model's `of_rows`, with attention by `attend(now, layer, q, k, v)`.
+template <class Stack>
+std::span<const float> forward_rows(const auto& model, const kv::step& input, const auto& attend,
+                                    std::vector<float>& logits) {
+  const no_grad off;
+  const step_tensors<Stack> now(input);
+  return read_logits(
+      model.of_rows(
+          now.tokens, now.positions,
+          [&](std::size_t layer, const auto& q, const auto& k, const auto& v) {
+            return attend(now, layer, q, k, v);
+          },
+          [&](const auto& x) { return now.asked(x); }),
+      logits);
 }
 
 }  // namespace ashlar::models::detail

@@ -6,9 +6,11 @@
 #include <utility>
 
 #include "ashlar/chip/host/detail/gemm_paths.hpp"
+#include "ashlar/chip/host/detail/gemm_vector.hpp"
 #include "ashlar/chip/host/gemm_args.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/simd/memory.hpp"
+#include "ashlar/simd/vec.hpp"
 
 /// Products of narrow elements in float: blocks are widened and multiplied by the kernels for
 /// float.
@@ -54,10 +56,52 @@ struct wide_block {
   }
 };
 
+/// One row times a B stored by rows, which is read once where it lies and widened in registers, a
+/// few whole rows at a time as in `gemm_sweep`. Requires: unit strides of B's and C's columns.
+template <class T>
+void widened_sweep(const gemm_args<T, float>& g) {
+  const auto sweep = [&]<int Depth>(std::integral_constant<int, Depth>, std::int64_t k) {
+    float a[Depth];
+    for (int d = 0; d < Depth; ++d) {
+      a[d] = static_cast<float>(g.a[(k + d) * g.a_col]);
+    }
+    const T* const b = g.b + k * g.b_row;
+    const bool first = k == 0 && g.start == nullptr;
+    std::int64_t j = 0;
+    for (; j + simd::lanes <= g.n; j += simd::lanes) {
+      auto sum = first ? simd::broadcast(0.0F) : simd::load(g.c + j);
+      ASHLAR_DETAIL_UNROLL for (int d = 0; d < Depth; ++d) {
+        sum = simd::madd(simd::broadcast(a[d]), simd::load_as<float>(b + d * g.b_row + j), sum);
+      }
+      simd::store(g.c + j, sum);
+    }
+    for (; j < g.n; ++j) {
+      float sum = first ? 0.0F : g.c[j];
+      for (int d = 0; d < Depth; ++d) {
+        sum = simd::madd(a[d], static_cast<float>(b[d * g.b_row + j]), sum);
+      }
+      g.c[j] = sum;
+    }
+  };
+  std::int64_t k = 0;
+  for (; k + gemm_sweep_depth <= g.k; k += gemm_sweep_depth) {
+    sweep(std::integral_constant<int, gemm_sweep_depth>{}, k);
+  }
+  for (; k < g.k; ++k) {
+    sweep(std::integral_constant<int, 1>{}, k);
+  }
+}
+
 /// On the calling thread. Floats: the chain of `gemm` over widened elements. int8: exact, since a
 /// block's sums stay below 2^24. Requires: `start` is null or C itself.
 template <class T, class R>
 void widened_multiply(const gemm_args<T, R>& g) {
+  if constexpr (!std::is_integral_v<T>) {
+    if (g.m == 1 && g.b_col == 1 && g.c_col == 1) {
+      widened_sweep(g);
+      return;
+    }
+  }
   constexpr std::int64_t block_k = 512;  // at most 1024, for int8
   constexpr std::int64_t block_n = 256;
   constexpr std::int64_t block_m = 128;

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "ashlar/autograd/thread.hpp"
+#include "ashlar/core/error.hpp"
+#include "ashlar/graph/capture.hpp"
+#include "ashlar/graph/planned.hpp"
+#include "ashlar/kv/step.hpp"
+#include "ashlar/models/detail/decoder.hpp"
+#include "ashlar/ops/creation.hpp"
+
+/// A model's serving step as a graph that is replayed: what `serve::static_engine` runs.
+namespace ashlar::models {
+
+/// A step of `Model` (`llama`, `gpt`) with so many rows: captured, laid out in an arena with its
+/// arguments and results, and replayed. Models `kv::RecordedStep`.
+///
+/// It reads weights and the cache where they lay when it was made, and keeps them alive.
+template <class Model>
+class recorded_step {
+  using integers = typename Model::integers;
+  using chip = chip_of<typename integers::keys>;
+  template <class T>
+  using plain = tensor<T, key_set<keys::backend<chip>>>;
+  using scalar = typename Model::scalar;
+
+ public:
+  recorded_step(const Model& model, typename Model::cache_type& cache, const kv::step_sizes& sizes)
+      : sizes_(sizes),
+        replayed_(captured(model, cache, sizes)),
+        arguments_(replayed_.arguments()),
+        logits_(replayed_.results().at(0)),
+        sequences_(at(sizes.rows)),
+        tables_(at(sizes.rows) * at(sizes.table_blocks)),
+        read_(static_cast<std::size_t>(logits_.size())),
+        widened_(std::same_as<scalar, float> ? 0 : read_.size()) {}
+
+  /// Returns: the logits of all rows, valid until the next call.
+  /// Throws:  `argument_error` where `now` has other sizes.
+  /// Cost:    no allocation.
+  std::span<const float> operator()(const kv::step& now) {
+    check(now);
+    for (std::size_t i = 0; i < now.sequences.size(); ++i) {
+      const kv::sequence_step& s = now.sequences[i];
+      std::fill_n(sequences_.begin() + s.first_row, s.rows, static_cast<std::int32_t>(i));
+      const auto row = tables_.begin() + static_cast<std::ptrdiff_t>(i * at(sizes_.table_blocks));
+      std::copy_n(s.blocks.begin(), std::min(s.blocks.size(), at(sizes_.table_blocks)), row);
+    }
+    write(0, now.tokens);
+    write(1, now.positions);
+    write(2, sequences_);
+    write(3, tables_);
+    write(4, now.slots);
+    replayed_.replay();
+    ashlar::detail::read_elements(logits_, read_.data());
+    if constexpr (std::same_as<scalar, float>) {
+      return read_;
+    } else {
+      std::ranges::copy(read_, widened_.begin());
+      return widened_;
+    }
+  }
+
+  /// The arena, and what kernels were given beside it.
+  [[nodiscard]] std::size_t bytes() const {
+    return static_cast<std::size_t>(replayed_.plan().layout.bytes) + replayed_.kernel_bytes();
+  }
+  [[nodiscard]] std::size_t launches() const { return replayed_.launches(); }
+  [[nodiscard]] const graph::graph& source() const { return replayed_.source(); }
+
+ private:
+  static std::size_t at(std::int32_t n) { return static_cast<std::size_t>(n); }
+
+  static graph::graph captured(const Model& model, typename Model::cache_type& cache,
+                               const kv::step_sizes& n) {
+    const no_grad off;
+    const auto step = [&](const auto& tokens, const auto& positions, const auto& sequences,
+                          const auto& tables, const auto& places) {
+      return model.of_rows(
+          tokens, positions,
+          [&](std::size_t layer, const auto& q, const auto& k, const auto& v) {
+            return detail::attend_paged(cache, layer, q, k, v, places, tables, sequences,
+                                        positions);
+          },
+          [](const auto& x) { return x; });
+    };
+    const auto rows = zeros<integers>({n.rows});
+    return graph::capture(step, rows, rows, rows, zeros<integers>({n.rows, n.table_blocks}),
+                          zeros<tensor<std::int64_t, typename integers::keys>>({n.rows}));
+  }
+
+  void check(const kv::step& now) const {
+    const auto rows = at(sizes_.rows);
+    if (now.tokens.size() != rows || now.positions.size() != rows || now.slots.size() != rows ||
+        now.sequences.size() != rows || now.logit_rows.size() != rows ||
+        now.block_tokens != sizes_.block_tokens) {
+      throw argument_error("ashlar::models::recorded_step",
+                           "a step of " + std::to_string(now.tokens.size()) + " rows and " +
+                               std::to_string(now.sequences.size()) + " sequences; " +
+                               std::to_string(rows) + " were recorded");
+    }
+  }
+  template <class T>
+  void write(std::size_t argument, const std::vector<T>& values) {
+    const plain<T> to(arguments_[argument]);
+    settle(to);
+    chip::memory::copy_in(to.bytes(), values.data(), values.size() * sizeof(T));
+  }
+
+  kv::step_sizes sizes_;
+  graph::replayed<chip> replayed_;
+  std::vector<tensor_handle> arguments_;
+  plain<scalar> logits_;
+  std::vector<std::int32_t> sequences_, tables_;
+  std::vector<scalar> read_;
+  std::vector<float> widened_;
+};
+
+/// A step of the model's serving, recorded for these sizes and this cache.
+template <class Model>
+  requires std::same_as<typename Model::cache_type, detail::paged_cache<typename Model::parameter>>
+[[nodiscard]] recorded_step<Model> record_step(Model& model, typename Model::cache_type& cache,
+                                               const kv::step_sizes& sizes) {
+  return recorded_step<Model>(model, cache, sizes);
+}
+
+}  // namespace ashlar::models
