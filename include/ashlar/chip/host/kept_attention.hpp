@@ -10,6 +10,7 @@
 #include "ashlar/chip/host/paged_attention.hpp"
 #include "ashlar/core/error.hpp"
 #include "ashlar/core/view.hpp"
+#include "ashlar/simd/reg.hpp"
 
 namespace ashlar::chip::host_kernels {
 
@@ -58,32 +59,36 @@ void kept_attention(view<T> out, std::type_identity_t<view<const T>> q, const ke
   const auto gather = [&](const detail::paged_run& run, std::int64_t h,
                           const detail::paged_panels<T>& to) {
     constexpr std::int64_t width = detail::panel_tokens;
-    const std::span tile(static_cast<float*>(detail::thread_scratch<tile_scratch>(
-                             static_cast<std::size_t>(width) * dim * sizeof(float))),
-                         static_cast<std::size_t>(width) * dim);
-    for (std::int64_t p = 0; p < to.panels; ++p) {
+    float* numbers = nullptr;  // one head's
+    T* tile = nullptr;         // (token, d)
+    detail::place_in_scratch<tile_scratch>([&](detail::scratch_layout& layout) {
+      numbers = layout.take<float>({cache.dim});
+      tile = layout.take<T>({width, cache.dim});
+    });
+    // The tokens of panel `p`, as (token, d).
+    const auto widen = [&](std::span<const std::byte> from, std::int64_t p, T* rows) {
       const std::int64_t count = std::min(width, run.seen - p * width);
-      // Tokens of the panel into the tile, (token, d).
-      const auto widen = [&](std::span<const std::byte> from) {
-        for (std::int64_t t = 0; t < count; ++t) {
-          const std::int64_t token = p * width + t;
-          const std::int64_t block = run.blocks[token / cache.block_tokens * table_step];
-          read(from.subspan(cache.at(block, h, token % cache.block_tokens), bytes),
-               tile.subspan(static_cast<std::size_t>(t) * dim, dim));
-        }
-      };
-      widen(cache.keys);
-      std::ranges::fill(tile.subspan(static_cast<std::size_t>(count) * dim), 0.0F);
-      T* const keys = to.keys + p * cache.dim * width;
-      for (std::int64_t d = 0; d < cache.dim; ++d) {
-        for (std::int64_t t = 0; t < width; ++t) {
-          keys[d * width + t] = static_cast<T>(tile[static_cast<std::size_t>(t * cache.dim + d)]);
+      for (std::int64_t t = 0; t < count; ++t) {
+        const std::int64_t token = p * width + t;
+        const std::int64_t block = run.blocks[token / cache.block_tokens * table_step];
+        const auto kept = from.subspan(cache.at(block, h, token % cache.block_tokens), bytes);
+        if constexpr (std::is_same_v<T, float>) {
+          read(kept, std::span(rows + t * cache.dim, dim));
+        } else {
+          read(kept, std::span(numbers, dim));
+          std::copy_n(numbers, cache.dim, rows + t * cache.dim);
         }
       }
-      widen(cache.values);
-      std::ranges::transform(tile.first(static_cast<std::size_t>(count) * dim),
-                             to.values + p * width * cache.dim,
-                             [](float x) { return static_cast<T>(x); });
+      return count;
+    };
+    for (std::int64_t p = 0; p < to.panels; ++p) {
+      const std::int64_t count = widen(cache.keys, p, tile);
+      std::fill(tile + count * cache.dim, tile + width * cache.dim, T(0));
+      T* const keys = to.keys + p * cache.dim * width;
+      for (std::int64_t t = 0; t < width; t += simd::reg<T>::width) {
+        simd::transpose_rows(tile + t * cache.dim, cache.dim, cache.dim, keys + t, width);
+      }
+      widen(cache.values, p, to.values + p * width * cache.dim);
     }
     return to.gathered(cache.dim);
   };
