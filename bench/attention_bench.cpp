@@ -5,14 +5,19 @@
 #include <benchmark/benchmark.h>
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <random>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "ashlar/chip/host/attention.hpp"
 #include "ashlar/chip/host/attention_backward.hpp"
+#include "ashlar/chip/host/kept_attention.hpp"
 #include "ashlar/chip/host/paged_attention.hpp"
+#include "ashlar/core/dtype.hpp"
+#include "ashlar/kv/precision.hpp"
 
 namespace {
 
@@ -85,16 +90,13 @@ void backward(benchmark::State& state, const problem& p) {
   state.SetItemsProcessed(state.iterations() * 5 * p.flops());
 }
 
-/// One new token for each of B sequences of T tokens.
-void decode(benchmark::State& state, const problem& p) {
-  constexpr std::int64_t block_tokens = 16;
+constexpr std::int64_t block_tokens = 16;
+
+/// One new token for each of B sequences of T tokens; `attend(out, q, tables, sequence, position)`.
+void decode_with(benchmark::State& state, const problem& p, const auto& attend) {
   const std::int64_t blocks = (p.T + block_tokens - 1) / block_tokens;
-  array<float> keys({p.B * blocks, p.Hkv, p.Dh, block_tokens});
-  array<float> values({p.B * blocks, p.Hkv, block_tokens, p.Dh});
   array<float> q({p.B, p.H, p.Dh});
   array<float> out({p.B, p.H, p.Dh});
-  keys.randomise(1);
-  values.randomise(2);
   q.randomise(3);
   array<std::int32_t> tables({p.B, blocks});
   array<std::int32_t> sequence({p.B});
@@ -106,10 +108,41 @@ void decode(benchmark::State& state, const problem& p) {
     sequence.storage[i] = static_cast<std::int32_t>(i);
   }
   for (auto _ : state) {
-    kernels::paged_attention<float>(out, q, keys, values, tables, sequence, position, p.scale());
+    attend(out, q, tables, sequence, position);
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * p.B * p.H * p.T * p.Dh * 4);
+}
+
+void decode(benchmark::State& state, const problem& p) {
+  const std::int64_t blocks = p.B * ((p.T + block_tokens - 1) / block_tokens);
+  array<float> keys({blocks, p.Hkv, p.Dh, block_tokens});
+  array<float> values({blocks, p.Hkv, block_tokens, p.Dh});
+  keys.randomise(1);
+  values.randomise(2);
+  decode_with(state, p, [&](auto& out, auto& q, auto& tables, auto& sequence, auto& position) {
+    kernels::paged_attention<float>(out, q, keys, values, tables, sequence, position, p.scale());
+  });
+}
+
+/// The same over a cache kept by `P`.
+template <class P>
+void decode_kept(benchmark::State& state, const problem& p) {
+  const std::int64_t blocks = p.B * ((p.T + block_tokens - 1) / block_tokens);
+  array<float> head({p.Dh});
+  const auto each = P::bytes(static_cast<std::size_t>(p.Dh));
+  std::vector<std::byte> keys(static_cast<std::size_t>(blocks * p.Hkv * block_tokens) * each);
+  for (std::size_t at = 0; at < keys.size(); at += each) {
+    P::write(head.randomise(static_cast<unsigned>(at)).storage, std::span(keys).subspan(at, each));
+  }
+  const auto values = keys;
+  const kernels::kept_cache cache{
+      keys, values, blocks, p.Hkv, p.Dh, block_tokens, static_cast<std::int64_t>(each)};
+  const auto read = [](auto from, auto to) { P::read(from, to); };
+  decode_with(state, p, [&](auto& out, auto& q, auto& tables, auto& sequence, auto& position) {
+    kernels::kept_attention<float>(out, q, cache, tables, sequence, position, p.scale(), read);
+  });
+  state.counters["cache_bytes"] = static_cast<double>(2 * keys.size());
 }
 
 const bool registered = [] {
@@ -128,6 +161,19 @@ const bool registered = [] {
       decode(s, p);
     })->UseRealTime();
   }
+  const auto kept = [](const char* what, auto run) {
+    for (const problem p : {problem{1, 32, 8, 2048, 64}, problem{32, 32, 8, 2048, 64}}) {
+      benchmark::RegisterBenchmark(p.name(what).c_str(), [p, run](auto& s) {
+        run(s, p);
+      })->UseRealTime();
+    }
+  };
+  kept("_decode_own", [](auto& s, const problem& p) { decode(s, p); });
+  kept("_decode_kept_f32", decode_kept<ashlar::kv::as<float>>);
+  kept("_decode_kept_bf16", decode_kept<ashlar::kv::as<ashlar::bfloat16>>);
+  kept("_decode_kept_f16", decode_kept<ashlar::kv::as<ashlar::float16>>);
+  kept("_decode_kept_e4m3", decode_kept<ashlar::kv::as<ashlar::float8_e4m3>>);
+  kept("_decode_kept_int8", decode_kept<ashlar::kv::int8_per_head>);
   return true;
 }();
 

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <cstddef>
 #include <numeric>
+#include <span>
 #include <tuple>
 #include <utility>
 
 #include "ashlar/chip/host/attention.hpp"
+#include "ashlar/chip/host/kept_attention.hpp"
 #include "ashlar/chip/host/paged_attention.hpp"
 #include "ashlar/core/error.hpp"
+#include "ashlar/core/float8.hpp"
+#include "ashlar/kv/precision.hpp"
 #include "attention_support.hpp"
 
 namespace {
@@ -183,6 +188,135 @@ TEST_CASE("chip/host_paged_attention: what does not exist is refused and nothing
                                               array<std::int64_t>({1}, std::int64_t{0})),
                   ashlar::shape_error);
   CHECK(s.step_is_exact({{0, 19}, {1, 9}}));
+}
+
+/// A `kv::Precision` as values, so that one kernel does for all.
+struct kept_as {
+  const char* name;
+  std::size_t (*bytes)(std::size_t);
+  void (*write)(std::span<const float>, std::span<std::byte>);
+  void (*read)(std::span<const std::byte>, std::span<float>);
+};
+template <class P>
+constexpr kept_as precision(const char* name) {
+  return {name, &P::bytes, &P::write, &P::read};
+}
+namespace kv = ashlar::kv;
+constexpr std::array precisions{precision<kv::as<float>>("float32"),
+                                precision<kv::as<ashlar::float16>>("float16"),
+                                precision<kv::as<ashlar::bfloat16>>("bfloat16"),
+                                precision<kv::as<ashlar::float8_e4m3, 500>>("float8_e4m3"),
+                                precision<kv::int8_per_head>("int8")};
+
+/// A cache of random numbers, narrow and widened, and the table of three sequences in it.
+struct narrow_and_wide {
+  kept_as how;
+  std::vector<std::byte> keys, values;
+  kernels::kept_cache narrow;
+  array<float> wide_keys, wide_values;
+  indices tables{{3, 4}};
+
+  narrow_and_wide(const kept_as& p, std::int64_t kv_heads, std::int64_t dim, std::int64_t block)
+      : how(p) {
+    constexpr std::int64_t blocks = 13;
+    const auto head_bytes = p.bytes(static_cast<std::size_t>(dim));
+    keys.resize(static_cast<std::size_t>(blocks * kv_heads * block) * head_bytes);
+    values.resize(keys.size());
+    narrow = {keys, values, blocks, kv_heads, dim, block, static_cast<std::int64_t>(head_bytes)};
+    wide_keys = array<float>({blocks, kv_heads, dim, block});
+    wide_values = array<float>({blocks, kv_heads, block, dim});
+    for (std::int64_t i = 0; i < 12; ++i) {
+      tables(i / 4, i % 4) = static_cast<std::int32_t>(i * 7 % 12 + 1);
+    }
+    array<float> head({dim});
+    std::minstd_rand bits(3);
+    for (std::int64_t b = 0; b < blocks; ++b) {
+      for (std::int64_t h = 0; h < kv_heads; ++h) {
+        for (std::int64_t t = 0; t < block; ++t) {
+          const auto place = narrow.at(b, h, t);
+          const auto keep = [&](std::vector<std::byte>& to) {
+            for (float& x : head.storage) {
+              x = static_cast<float>(bits() % 4096) / 1024 - 2;
+            }
+            p.write(head.storage, std::span(to).subspan(place, head_bytes));
+            p.read(std::span(to).subspan(place, head_bytes), head.storage);
+          };
+          keep(keys);
+          for (std::int64_t d = 0; d < dim; ++d) {
+            wide_keys(b, h, d, t) = head(d);
+          }
+          keep(values);
+          for (std::int64_t d = 0; d < dim; ++d) {
+            wide_values(b, h, t, d) = head(d);
+          }
+        }
+      }
+    }
+  }
+
+  /// Whether the narrow cache gives rows (sequence, position) the bits of the widened one.
+  bool step_is_exact(std::int64_t heads,
+                     const std::vector<std::pair<std::int32_t, std::int32_t>>& rows) {
+    const auto n = std::ssize(rows);
+    auto q = array<float>({n, heads, narrow.dim}).randomise(7, 3);
+    array<float> out({n, heads, narrow.dim}, -1.0F);
+    array<float> expected = out;
+    indices sequence({n});
+    indices position({n});
+    for (std::int64_t i = 0; i < n; ++i) {
+      std::tie(sequence(i), position(i)) = rows[static_cast<std::size_t>(i)];
+    }
+    kernels::paged_attention<float>(expected, q, wide_keys, wide_values, tables, sequence, position,
+                                    0.3);
+    kernels::kept_attention<float>(out, q, narrow, tables, sequence, position, 0.3, how.read);
+    return same_bits(out.storage, expected.storage);
+  }
+};
+
+TEST_CASE("chip/host_kept_attention: narrow keys and values give the bits of widened ones") {
+  for (const kept_as& p : precisions) {
+    for (const std::int64_t block : {1, 7, 16, 32}) {
+      for (const heads h : {heads{4, 2, 8}, heads{6, 2, 17}, heads{3, 3, 1}, heads{2, 1, 64}}) {
+        CAPTURE(p.name);
+        CAPTURE(block);
+        CAPTURE(h.dim);
+        narrow_and_wide both(p, h.key, h.dim, block);
+        CHECK(both.step_is_exact(h.query, {}));
+        const auto most = static_cast<std::int32_t>(4 * block - 1);
+        CHECK(both.step_is_exact(h.query, {{2, most}, {0, 0}, {1, most / 2}}));  // decoding
+        std::vector<std::pair<std::int32_t, std::int32_t>> mixed{{1, most}};
+        for (std::int32_t i = std::max(0, most - 40); i <= most; ++i) {
+          mixed.emplace_back(0, i);  // a prompt, or the end of one
+        }
+        CHECK(both.step_is_exact(h.query, mixed));
+      }
+    }
+  }
+}
+
+TEST_CASE("chip/host_kept_attention: any number of threads, and what does not exist is refused") {
+  narrow_and_wide both(precisions.back(), 2, 32, 128);
+  std::vector<std::pair<std::int32_t, std::int32_t>> rows;
+  for (std::int32_t i = 440; i < 500; ++i) {
+    rows.emplace_back(i % 3, i);
+  }
+  for (const int threads : {1, 2, 3}) {
+    const ashlar::chip::thread_limit limit(threads);
+    CHECK(both.step_is_exact(4, rows));
+  }
+  array<float> x({1, 4, 32});
+  array<float> out({1, 4, 32});
+  const auto attend = [&](const kernels::kept_cache& cache, std::int32_t sequence) {
+    kernels::kept_attention<float>(out, x, cache, both.tables, indices({1}, sequence),
+                                   indices({1}, 0), 1, both.how.read);
+  };
+  CHECK_THROWS_AS(attend(both.narrow, 3), ashlar::argument_error);
+  auto less = both.narrow;
+  less.values = less.values.first(less.values.size() - 1);
+  CHECK_THROWS_AS(attend(less, 0), ashlar::argument_error);
+  less = both.narrow;
+  less.dim = 31;
+  CHECK_THROWS_AS(attend(less, 0), ashlar::shape_error);
 }
 
 }  // namespace

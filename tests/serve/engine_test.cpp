@@ -78,9 +78,7 @@ using token_by_token =
     serve::engine<fake_model, kv::paged<1>, serve::continuous<serve::chunked_prefill<1>>>;
 using whole_prompts =
     serve::engine<fake_model, serve::continuous<serve::whole_prefill<16>>, kv::paged<7>>;
-// As kv::vllm_v1, but its sequences fork.
-using with_prefixes = kv::paged<4, kv::copy_on_write, kv::null_block, kv::prefix_cached<>>;
-using remembering = serve::engine<fake_model, with_prefixes,
+using remembering = serve::engine<fake_model, kv::vllm_v1<4>,
                                   serve::recording<serve::continuous<serve::chunked_prefill<11>>>>;
 using no_pages = serve::engine<fake_model, kv::contiguous<96>>;
 using as_v0 = serve::engine<fake_model, kv::vllm_v0<4>, serve::vllm_v0<16, 4>>;
@@ -254,9 +252,101 @@ TEST_CASE("serve/engine: with a prefix cache a log is played again with forks an
   }
   CHECK(engine.statistics().prefix_hit_rate > 0);
   using schedule = serve::continuous<serve::chunked_prefill<11>>;
-  with_prefixes::pool pool(100);
-  CHECK(serve::replay<schedule, with_prefixes>(engine.scheduler().log(), pool) ==
+  kv::vllm_v1<4>::pool pool(100);
+  CHECK(serve::replay<schedule, kv::vllm_v1<4>>(engine.scheduler().log(), pool) ==
         static_cast<std::size_t>(engine.scheduler().statistics().steps));
+}
+
+TEST_CASE(
+    "serve/engine: where blocks only fill, completions share full ones and compute the rest") {
+  for (const std::int64_t room : {2048, 104}) {
+    CAPTURE(room);
+    fake_model model;
+    remembering engine(model, {.cache_tokens = room});
+    serve::request three{.tokens = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18},
+                         .max_tokens = 20,
+                         .sampling = {.temperature = 1, .seed = 77}};
+    three.n = 3;
+    engine.submit(three);
+    engine.submit({.tokens = {3}, .max_tokens = 30});
+    const auto results = engine.run();
+    REQUIRE(results.size() == 4);
+    for (std::size_t b = 0; b < 3; ++b) {
+      auto alone = three;
+      alone.sampling.seed = serve::branch_seed(77, b);
+      CHECK(results[b].branch == static_cast<int>(b));
+      CHECK(results[b].tokens == naive(alone, 0));
+    }
+    CHECK(results[3].tokens == naive({.tokens = {3}, .max_tokens = 30}, 0));
+    const auto s = engine.statistics();
+    CHECK(s.copied_blocks == 0);
+    CHECK(s.blocks_used == 0);
+    CHECK((s.preemptions > 0) == (room == 104));
+    if (room == 2048) {  // four blocks of the prompt once, its last two tokens three times
+      CHECK(s.computed_tokens == 18 + 3 * 19 + 2 * 2 + 1 + 29);
+      CHECK(s.sharing_mean > 0.1);
+    }
+
+    // A beam's sequences fork at every step.
+    const serve::request wide{.tokens = three.tokens, .max_tokens = 20, .beam_width = 3};
+    engine.submit(wide);
+    plain other(model);
+    other.submit(wide);
+    const auto found = engine.run();
+    const auto expected = other.run();
+    REQUIRE(found.size() == 3);
+    for (std::size_t b = 0; b < 3; ++b) {
+      CHECK(found[b].tokens == expected[b].tokens);
+      CHECK(found[b].score == expected[b].score);
+    }
+    CHECK(engine.statistics().copied_blocks == 0);
+    CHECK(engine.statistics().blocks_used == 0);
+  }
+}
+
+TEST_CASE("serve/engine: completions are refused where a schedule has no forks") {
+  fake_model model;
+  in_turn engine(model);
+  const auto field_of = [&engine](const serve::request& r) {
+    try {
+      engine.submit(r);
+    } catch (const serve::invalid_request& e) {
+      return e.field;
+    }
+    return std::string("accepted");
+  };
+  CHECK(field_of({.tokens = {1}, .n = 2}) == "n");
+  CHECK(field_of({.tokens = {1}, .beam_width = 2}) == "beam_width");
+  CHECK(field_of({.tokens = {1}, .max_tokens = 3, .n = 1, .beam_width = 1}) == "accepted");
+  CHECK(engine.run().at(0).tokens.size() == 3);
+  one_at_a_time single(model);
+  CHECK_THROWS_AS(single.submit({.tokens = {1}, .n = 2}), ashlar::argument_error);
+}
+
+TEST_CASE("serve/engine: behind a window a request holds no more than the window and its step") {
+  // A prompt of 60 tokens in steps of 8, then one by one: the window's 7 tokens before a step and
+  // the step's own 8 lie in at most five blocks of 4, and where one token is computed, in three.
+  fake_model model{.seen = 7};
+  windowed engine(model, {.cache_tokens = 400});
+  const serve::request r{.tokens = std::vector<token>(60, 5), .max_tokens = 30};
+  engine.submit(r);
+  std::int64_t released = 0;
+  for (bool more = true; more;) {
+    more = engine.step();
+    const auto s = engine.statistics();
+    CHECK(s.blocks_peak <= 5);
+    CHECK(s.blocks_used <= 3);
+    for (const auto* running : engine.scheduler().running()) {
+      released = std::max<std::int64_t>(released, running->table.dropped());
+    }
+  }
+  CHECK(released >= 60);  // while it runs
+  // As computed in one piece without a cache, and as in one that keeps everything.
+  const auto results = engine.take_finished();
+  CHECK(results.at(0).tokens == naive(r, 0, 96, 8));
+  no_pages whole(model);
+  whole.submit(r);
+  CHECK(results.at(0).tokens == whole.run().at(0).tokens);
 }
 
 TEST_CASE("serve/engine: requests of different salts share nothing") {

@@ -268,7 +268,7 @@ using all_by_swap =
     random_steps<kv::vllm_v0<4>, tested<true, serve::chunked_prefill<9, 5>, serve::max_sequences<9>,
                                         serve::by_priority, serve::preempt_by_swap>>;
 using appends_only =
-    random_steps<kv::vllm_v1<4>, tested<false, serve::chunked_prefill<11>, serve::fair_by_tenant>>;
+    random_steps<kv::vllm_v1<4>, tested<true, serve::chunked_prefill<11>, serve::fair_by_tenant>>;
 using through_a_window =
     random_steps<kv::paged<2, kv::sliding_window<5>>,
                  tested<true, serve::chunked_prefill<7>, serve::shortest_remaining>>;

@@ -39,6 +39,8 @@ TEST_CASE("serve/random_steps: neither do priorities, a host that is full, and c
 TEST_CASE("serve/random_steps: nor sequences that only grow, served by tenant") {
   const auto n = testing::appends_only(20, 12, 0).run(4000);
   CHECK(n.ended > 100);
+  CHECK(n.forks > 100);
+  CHECK(n.scheduler.blocks_copied == 0);
   CHECK(n.hopeless > 10);
   CHECK(n.scheduler.recomputed > 10);
   CHECK(n.scheduler.resumed > 10);

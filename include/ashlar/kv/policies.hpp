@@ -160,6 +160,19 @@ struct prefix_cached {
         named_ = std::min(named_, static_cast<std::size_t>(tokens / this->block_tokens()));
       }
 
+      /// A table of another sequence that begins with `tokens`: its first blocks are those that are
+      /// known of them, full ones only, and nothing else is shared. What `fork` is to those that
+      /// only grow.
+      ///
+      /// Returns: a table with fewer tokens than `tokens`; the others are to be computed.
+      [[nodiscard]] table again(std::span<const token> tokens,
+                                const prefix_scope& scope = {}) const {
+        table twin(*home_, this->block_tokens());
+        twin.counted_ = true;  // nobody new has asked
+        twin.adopt(tokens, scope);
+        return twin;
+      }
+
       [[nodiscard]] table fork() const
         requires requires(const typename Base::table& t) { t.fork(); }
       {

@@ -171,8 +171,8 @@ class engine {
     }
     if (!forks && (r.n > 1 || r.beam_width > 1)) {
       throw invalid_request(r.n > 1 ? "n" : "beam_width",
-                            "is above 1; that needs a cache and a schedule whose sequences fork, "
-                            "and a model that copies blocks");
+                            "is above 1; that needs a schedule whose sequences fork, and a cache "
+                            "that finds beginnings or a model that copies blocks");
     }
     const request_id id = next_id_;
     const std::uint64_t seed = r.sampling.seed.value_or(seed_of(id));
@@ -295,7 +295,7 @@ class engine {
 
   static constexpr bool swaps = requires(typename cache_policy::pool& pool) { pool.host; };
   static constexpr bool forks =
-      kv::CopyingModel<Model> &&
+      (kv::CopyingModel<Model> || !sequence_type::shares) &&
       requires(queue_type& queue, const sequence_type& s) { queue.fork(s); };
   static constexpr bool speculates = !std::same_as<proposer_type, no_proposer>;
   static inline no_proposer nothing_proposed;

@@ -23,6 +23,8 @@ struct sequence : scheduled_sequence<Cache> {
         t.publish(known, scope);
       };
 
+  static constexpr bool shares = requires(const typename Cache::table& t) { t.fork(); };
+
   sequence(const scheduling& asked, request&& what, std::uint64_t random_seed,
            typename Cache::pool& pool)
       : scheduled_sequence<Cache>(asked, pool),
@@ -39,11 +41,19 @@ struct sequence : scheduled_sequence<Cache> {
     return static_cast<std::int32_t>(tokens.size()) - prompt_tokens;
   }
 
-  /// A second sequence with the same tokens, in the same blocks; of one scheduler's request.
+  /// A second sequence with the same tokens, of one scheduler's request: in the same blocks. Where
+  /// tables only grow, in those full blocks that the cache knows, and computes the others again.
   [[nodiscard]] sequence fork() const
-    requires requires(const typename Cache::table& t) { t.fork(); }
+    requires(shares || remembers)
   {
-    return sequence(*this, this->twin());
+    if constexpr (shares) {
+      return sequence(*this, this->twin());
+    } else {
+      scheduled_sequence<Cache> other(*this, this->table.again(tokens, {.salt = wish.cache_salt}));
+      other.computed = other.table.tokens();
+      other.lookahead = this->lookahead;
+      return sequence(*this, std::move(other));
+    }
   }
 
   /// Begins with what the cache still knows of the tokens, where it is one that remembers. Who

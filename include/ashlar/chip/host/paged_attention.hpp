@@ -35,6 +35,20 @@ struct cache_sizes {
   std::int64_t blocks, kv_heads, dim, block_tokens;
 };
 
+/// Where the keys and values of one head go that are gathered, and where their panels begin.
+template <class T>
+struct paged_panels {
+  std::int64_t panels = 0;
+  T* keys = nullptr;    ///< (panels, Dh, 16)
+  T* values = nullptr;  ///< (panels, 16, Dh)
+  std::int64_t* key_offset = nullptr;
+  std::int64_t* value_offset = nullptr;
+
+  [[nodiscard]] head_panels<T> gathered(std::int64_t dim) const {
+    return {keys, values, key_offset, value_offset, panel_tokens, dim};
+  }
+};
+
 /// Throws: `shape_error` naming `op`.
 template <class T>
 cache_sizes check_cache(const char* op, view<T> keys, view<T> values) {
@@ -82,6 +96,78 @@ inline std::int64_t find_runs(paged_run* runs, view<const std::int32_t> tables,
   return count;
 }
 
+/// Attention of a step's rows; `gather(run, h, panels)` finds keys and values of one head, the
+/// first `panels.seen` tokens of the sequence of `run`.
+///
+/// Throws: as `paged_attention`.
+template <class T, class Gather>
+void attend_in_blocks(view<T> out, view<const T> q, const cache_sizes& cache,
+                      view<const std::int32_t> block_tables, view<const std::int32_t> sequence,
+                      view<const std::int32_t> position, double scale, bool in_place,
+                      const Gather& gather) {
+  constexpr auto op = "paged_attention";
+  if (q.rank() != 3 || !same_shape(*out.spec, *q.spec)) {
+    throw shape_error(op, out.shape(), q.shape(), "queries and output are both (N, H, Dh)");
+  }
+  if (q.extent(2) != cache.dim ||
+      (cache.kv_heads == 0 ? q.extent(1) != 0 : q.extent(1) % cache.kv_heads != 0)) {
+    throw shape_error(op, q.shape(),
+                      shape{cache.blocks, cache.kv_heads, cache.dim, cache.block_tokens}.span(),
+                      "queries and keys must agree in Dh, and H must be a multiple of Hkv");
+  }
+  if (block_tables.rank() != 2) {
+    throw shape_error(op, block_tables.shape(), q.shape(), "block tables are (S, blocks)");
+  }
+  for (const auto& x : {sequence, position}) {
+    if (x.rank() != 1 || x.extent(0) != q.extent(0)) {
+      throw shape_error(op, x.shape(), q.shape(), "one sequence and one position for each row");
+    }
+  }
+  if (q.size() == 0) {
+    return;
+  }
+  const std::int64_t group = q.extent(1) / cache.kv_heads;
+  constexpr std::int64_t most_rows = 32;
+  auto* const runs = static_cast<paged_run*>(
+      thread_scratch<paged_scratch>(static_cast<std::size_t>(q.extent(0)) * sizeof(paged_run)));
+  const std::int64_t run_count =
+      find_runs(runs, block_tables, sequence, position, cache, most_rows);
+
+  const auto item = [&](std::int64_t index) {
+    // Heads outside: sequences differ in length, heads do not, so threads get equal shares.
+    const paged_run& run = runs[fold(index % run_count, run_count)];
+    const std::int64_t h = index / run_count;
+    paged_panels<T> to{.panels = panels_for(run.seen)};
+    T* work = nullptr;
+    place_in_scratch<attention_scratch>([&](scratch_layout& layout) {
+      to.keys = layout.take<T>({in_place ? 0 : to.panels, cache.dim, panel_tokens});
+      to.values = layout.take<T>({in_place ? 0 : to.panels, panel_tokens, cache.dim});
+      work = layout.take<T>({attend_scratch<T>(to.panels, cache.dim)});
+      to.key_offset = layout.take<std::int64_t>({to.panels});
+      to.value_offset = layout.take<std::int64_t>({to.panels});
+    });
+    if (!in_place) {
+      fill_offsets(to.key_offset, to.panels, cache.dim * panel_tokens);
+      fill_offsets(to.value_offset, to.panels, cache.dim * panel_tokens);
+    }
+    const head_panels<T> kv = gather(run, h, to);
+    const auto rows = [&](auto x) {
+      return head_rows<std::remove_pointer_t<decltype(x.data)>>{
+          x.data + run.begin * x.stride(0) + h * group * x.stride(1), x.stride(0), x.stride(1),
+          x.stride(2), group};
+    };
+    attend<T>(
+        rows(out), rows(q), kv, 0, (run.end - run.begin) * group, cache.dim, static_cast<T>(scale),
+        [&](std::int64_t i) { return position(run.begin + i) + 1; }, work);
+  };
+  std::int64_t seen = 0;
+  for (std::int64_t i = 0; i < run_count; ++i) {
+    seen += runs[i].seen * (runs[i].end - runs[i].begin);
+  }
+  const std::int64_t items = run_count * cache.kv_heads;
+  for_each_item(items, attention_grain(group, ceil_div(seen, run_count), cache.dim), item);
+}
+
 }  // namespace detail
 
 /// Attention of one serving step: rows of any sequences over a cache in blocks.
@@ -106,108 +192,48 @@ void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,
                      std::type_identity_t<view<const Kept>> value_cache,
                      view<const std::int32_t> block_tables, view<const std::int32_t> sequence,
                      view<const std::int32_t> position, double scale) {
-  constexpr auto op = "paged_attention";
-  const detail::cache_sizes cache = detail::check_cache(op, key_cache, value_cache);
-  if (q.rank() != 3 || !same_shape(*out.spec, *q.spec)) {
-    throw shape_error(op, out.shape(), q.shape(), "queries and output are both (N, H, Dh)");
-  }
-  if (q.extent(2) != cache.dim ||
-      (cache.kv_heads == 0 ? q.extent(1) != 0 : q.extent(1) % cache.kv_heads != 0)) {
-    throw shape_error(op, q.shape(), key_cache.shape(),
-                      "queries and keys must agree in Dh, and H must be a multiple of Hkv");
-  }
-  if (block_tables.rank() != 2) {
-    throw shape_error(op, block_tables.shape(), q.shape(), "block tables are (S, blocks)");
-  }
-  for (const auto& x : {sequence, position}) {
-    if (x.rank() != 1 || x.extent(0) != q.extent(0)) {
-      throw shape_error(op, x.shape(), q.shape(), "one sequence and one position for each row");
-    }
-  }
-  if (q.size() == 0) {
-    return;
-  }
-  const std::int64_t group = q.extent(1) / cache.kv_heads;
-  constexpr std::int64_t most_rows = 32;
-  auto* const runs = static_cast<detail::paged_run*>(detail::thread_scratch<detail::paged_scratch>(
-      static_cast<std::size_t>(q.extent(0)) * sizeof(detail::paged_run)));
-  const std::int64_t run_count =
-      detail::find_runs(runs, block_tables, sequence, position, cache, most_rows);
-  const std::int64_t table_step = block_tables.stride(1);
+  const detail::cache_sizes cache = detail::check_cache("paged_attention", key_cache, value_cache);
   const bool in_place = std::is_same_v<T, Kept> && cache.block_tokens % detail::panel_tokens == 0 &&
                         key_cache.stride(3) == 1 && (value_cache.stride(3) == 1 || cache.dim == 1);
+  const std::int64_t table_step = block_tables.rank() == 2 ? block_tables.stride(1) : 0;
 
-  const auto item = [&](std::int64_t index) {
-    // Heads outside: sequences differ in length, heads do not, so threads get equal shares.
-    const detail::paged_run& run = runs[detail::fold(index % run_count, run_count)];
-    const std::int64_t h = index / run_count;
-    const std::int64_t panels = detail::panels_for(run.seen);
-    T* keys = nullptr;
-    T* values = nullptr;
-    T* work = nullptr;
-    std::int64_t* key_offset = nullptr;
-    std::int64_t* value_offset = nullptr;
-    detail::place_in_scratch<detail::attention_scratch>([&](detail::scratch_layout& layout) {
-      keys = layout.take<T>({in_place ? 0 : panels, cache.dim, detail::panel_tokens});
-      values = layout.take<T>({in_place ? 0 : run.seen, cache.dim});
-      work = layout.take<T>({detail::attend_scratch<T>(panels, cache.dim)});
-      key_offset = layout.take<std::int64_t>({panels});
-      value_offset = layout.take<std::int64_t>({panels});
-    });
-
+  const auto gather = [&](const detail::paged_run& run, std::int64_t h,
+                          const detail::paged_panels<T>& to) -> detail::head_panels<T> {
     const Kept* const key_head = key_cache.data + h * key_cache.stride(1);
     const Kept* const value_head = value_cache.data + h * value_cache.stride(1);
-    detail::head_panels<T> kv{keys,     values, key_offset, value_offset, detail::panel_tokens,
-                              cache.dim};
     if (in_place) {
-      if constexpr (std::is_same_v<T, Kept>) {
-        kv = {key_head,     value_head,          key_offset,
-              value_offset, key_cache.stride(2), value_cache.stride(2)};
-      }
       const std::int64_t per_block = cache.block_tokens / detail::panel_tokens;
-      for (std::int64_t p = 0, i = 0; p < panels; ++i) {
+      for (std::int64_t p = 0, i = 0; p < to.panels; ++i) {
         const std::int64_t block = run.blocks[i * table_step];
-        for (std::int64_t part = 0; part < per_block && p < panels; ++part, ++p) {
+        for (std::int64_t part = 0; part < per_block && p < to.panels; ++part, ++p) {
           const std::int64_t token = part * detail::panel_tokens;
-          key_offset[p] = block * key_cache.stride(0) + token;
-          value_offset[p] = block * value_cache.stride(0) + token * value_cache.stride(2);
+          to.key_offset[p] = block * key_cache.stride(0) + token;
+          to.value_offset[p] = block * value_cache.stride(0) + token * value_cache.stride(2);
         }
       }
-    } else {
-      std::fill_n(keys, panels * cache.dim * detail::panel_tokens, T(0));
-      for (std::int64_t j = 0; j < run.seen; ++j) {
-        const std::int64_t block = run.blocks[j / cache.block_tokens * table_step];
-        const std::int64_t token = j % cache.block_tokens;
-        const Kept* const key =
-            key_head + block * key_cache.stride(0) + token * key_cache.stride(3);
-        const Kept* const value =
-            value_head + block * value_cache.stride(0) + token * value_cache.stride(2);
-        T* const key_to = keys + j / detail::panel_tokens * cache.dim * detail::panel_tokens +
-                          j % detail::panel_tokens;
-        for (std::int64_t d = 0; d < cache.dim; ++d) {
-          key_to[d * detail::panel_tokens] = static_cast<T>(key[d * key_cache.stride(2)]);
-          values[j * cache.dim + d] = static_cast<T>(value[d * value_cache.stride(3)]);
-        }
+      if constexpr (std::is_same_v<T, Kept>) {
+        return {key_head,        value_head,          to.key_offset,
+                to.value_offset, key_cache.stride(2), value_cache.stride(2)};
       }
-      detail::fill_offsets(key_offset, panels, cache.dim * detail::panel_tokens);
-      detail::fill_offsets(value_offset, panels, cache.dim * detail::panel_tokens);
     }
-    const auto rows = [&](auto x) {
-      return detail::head_rows<std::remove_pointer_t<decltype(x.data)>>{
-          x.data + run.begin * x.stride(0) + h * group * x.stride(1), x.stride(0), x.stride(1),
-          x.stride(2), group};
-    };
-    detail::attend<T>(
-        rows(out), rows(q), kv, 0, (run.end - run.begin) * group, cache.dim, static_cast<T>(scale),
-        [&](std::int64_t i) { return position(run.begin + i) + 1; }, work);
+    std::fill_n(to.keys, to.panels * cache.dim * detail::panel_tokens, T(0));
+    for (std::int64_t j = 0; j < run.seen; ++j) {
+      const std::int64_t block = run.blocks[j / cache.block_tokens * table_step];
+      const std::int64_t token = j % cache.block_tokens;
+      const Kept* const key = key_head + block * key_cache.stride(0) + token * key_cache.stride(3);
+      const Kept* const value =
+          value_head + block * value_cache.stride(0) + token * value_cache.stride(2);
+      T* const key_to = to.keys + j / detail::panel_tokens * cache.dim * detail::panel_tokens +
+                        j % detail::panel_tokens;
+      for (std::int64_t d = 0; d < cache.dim; ++d) {
+        key_to[d * detail::panel_tokens] = static_cast<T>(key[d * key_cache.stride(2)]);
+        to.values[j * cache.dim + d] = static_cast<T>(value[d * value_cache.stride(3)]);
+      }
+    }
+    return to.gathered(cache.dim);
   };
-  std::int64_t seen = 0;
-  for (std::int64_t i = 0; i < run_count; ++i) {
-    seen += runs[i].seen * (runs[i].end - runs[i].begin);
-  }
-  const std::int64_t items = run_count * cache.kv_heads;
-  detail::for_each_item(items, detail::attention_grain(group, ceil_div(seen, run_count), cache.dim),
-                        item);
+  detail::attend_in_blocks<T>(out, q, cache, block_tables, sequence, position, scale, in_place,
+                              gather);
 }
 
 /// Stores the keys and values of new tokens in a paged cache.

@@ -68,9 +68,13 @@ struct step_shares {
       }
       for (std::size_t i = 1; i < g.branches.size(); ++i) {
         Sequence& s = *g.branches[i];
-        s.table = g.first().table.fork();
-        s.table.truncate(g.common);
-        s.computed = g.common;
+        if constexpr (requires { s.table.fork(); }) {
+          s.table = g.first().table.fork();
+          s.table.truncate(g.common);
+          s.computed = g.common;
+        } else {
+          s.reuse();
+        }
       }
       g.rejoins = false;
     }
