@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "ashlar/parallel/memory_model.hpp"
 #include "ashlar/parallel/pipeline/schedule.hpp"
 #include "support/llama.hpp"
 
@@ -37,5 +39,17 @@ std::vector<training_result> train(const llama_config& c, const training_plan& p
 /// without clipping: every parameter's elements, each from the rank that trains it.
 std::vector<float> train_pipeline(const llama_config& c, const training_plan& plan,
                                   const parallel::pipeline::schedule& schedule);
+
+/// The same with everything in parts, the embedding, every layer and what is behind them a unit
+/// each; summed in the order of ranks, without clipping.
+struct sharded_result {
+  std::vector<float> weights;
+  std::size_t peak_bytes = 0;  ///< of tensors too large to lie with their handles, while training
+};
+std::vector<sharded_result> train_sharded(const llama_config& c, const training_plan& plan,
+                                          parallel::prefetch prefetch = parallel::prefetch::pre);
+
+/// Rows and tokens of a micro-batch.
+constexpr std::int64_t text_rows = 2, text_length = 12;
 
 }  // namespace ashlar::testing

@@ -59,6 +59,23 @@ template <class Parameters>
   return std::sqrt(sum);
 }
 
+/// Scales the gradients so that a norm of `norm`, theirs, becomes at most about `max_norm`.
+///
+/// Returns: `norm`.
+/// Throws:  `argument_error` where `max_norm` is not positive.
+template <class Parameters>
+double clip_grad_to(const Parameters& parameters, double norm, double max_norm) {
+  if (!(max_norm > 0.0)) {
+    throw argument_error("ashlar::nn::clip_grad_norm",
+                         "max_norm is " + std::to_string(max_norm) + "; it must be positive");
+  }
+  const double factor = max_norm / (norm + 1e-6);
+  if (std::isfinite(norm) && factor < 1.0) {
+    scale_grad(parameters, factor);
+  }
+  return norm;
+}
+
 /// Scales the gradients so that their norm is at most about `max_norm`.
 ///
 /// Returns: the norm before. Where that is not finite, the gradients stay as they are, and the step
@@ -67,16 +84,7 @@ template <class Parameters>
 /// Source:  PyTorch's `clip_grad_norm_`: the factor is `max_norm / (norm + 1e-6)` where below 1.
 template <class Parameters>
 double clip_grad_norm(const Parameters& parameters, double max_norm) {
-  if (!(max_norm > 0.0)) {
-    throw argument_error("ashlar::nn::clip_grad_norm",
-                         "max_norm is " + std::to_string(max_norm) + "; it must be positive");
-  }
-  const double norm = grad_norm(parameters);
-  const double factor = max_norm / (norm + 1e-6);
-  if (std::isfinite(norm) && factor < 1.0) {
-    scale_grad(parameters, factor);
-  }
-  return norm;
+  return clip_grad_to(parameters, grad_norm(parameters), max_norm);
 }
 
 }  // namespace ashlar::nn
