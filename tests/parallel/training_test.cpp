@@ -114,6 +114,42 @@ TEST_CASE("parallel/training: optimizer state and gradients in parts change no b
   }
 }
 
+TEST_CASE("parallel/training: everything in parts has the bits of one rank") {
+  auto c = small();
+  c.tied_embeddings = false;
+  for (const int ranks : {2, 4}) {
+    CAPTURE(ranks);
+    const testing::training_plan plan{.ranks = ranks, .steps = 10, .clip = false};
+    auto alone = plan;
+    alone.ranks = 1;
+    alone.micro_batches = ranks;
+    const auto expected = testing::weights_of(testing::train(c, alone)[0].model);
+    for (const auto& rank : testing::train_sharded(c, plan)) {
+      CHECK(rank.weights == expected);
+    }
+  }
+}
+
+TEST_CASE("parallel/training: a rank's memory with everything in parts is what the model says") {
+  namespace parallel = ashlar::parallel;
+  // Matrices of which a fourth is larger than 32 KiB: smaller tensors are not counted.
+  auto c = small();
+  c.dim = 384;
+  c.hidden = 1024;
+  c.layers = 4;
+  c.heads = c.kv_heads = 4;
+  c.head_dim = 96;
+  c.vocab = 101;
+  c.tied_embeddings = false;
+  const auto all = testing::train_sharded(c, {.ranks = 4, .steps = 2});
+  const auto predicted = parallel::memory_of(
+      parallel::transformer::llama(c, testing::text_length), parallel::precision::megatron_fp32(),
+      {.data = 4, .micro_batch = testing::text_rows, .zero = 3}, 1);
+  for (const auto& rank : all) {
+    CHECK(static_cast<double>(rank.peak_bytes) == doctest::Approx(predicted.total()).epsilon(0.1));
+  }
+}
+
 TEST_CASE("parallel/training: a pipeline has the bits of one rank with its micro-batches") {
   namespace pp = ashlar::parallel::pipeline;
   auto c = small();

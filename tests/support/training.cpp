@@ -2,10 +2,12 @@
 #include "support/training.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <map>
 #include <optional>
 #include <set>
+#include <string>
 #include <utility>
 
 #include "ashlar/chip/host/parallel.hpp"
@@ -18,6 +20,7 @@
 #include "ashlar/nn/schedule.hpp"
 #include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/parallel/ddp.hpp"
+#include "ashlar/parallel/fsdp.hpp"
 #include "ashlar/parallel/llama.hpp"
 #include "ashlar/parallel/mesh.hpp"
 #include "ashlar/parallel/pipeline/execute.hpp"
@@ -32,8 +35,8 @@ using integers = training_llama::integers;
 /// Counting sequences with strides that the model must notice: easy to learn.
 std::pair<integers, integers> texts_of(std::int64_t vocab, std::uint64_t seed,
                                        std::uint64_t number) {
-  constexpr std::int64_t rows = 2;
-  constexpr std::int64_t length = 12;
+  constexpr std::int64_t rows = text_rows;
+  constexpr std::int64_t length = text_length;
   std::vector<std::int32_t> in, out;
   for (std::int64_t r = 0; r < rows; ++r) {
     const auto bits = philox_block(seed, number * rows + static_cast<std::uint64_t>(r));
@@ -102,21 +105,27 @@ training_result train_rank(const llama_config& c, const training_plan& plan,
   return {std::move(model), std::move(losses), remembered};
 }
 
+using parameter = training_llama::parameter;
+
+parameter through_layer(const training_llama& m, std::size_t i, const parameter& x) {
+  return m.model.layers[i](x, arange<integers>(x.extent(1)), m.config,
+                           models::detail::causal_attention);
+}
+parameter loss_behind(const training_llama& m, const parameter& x, const integers& targets) {
+  const auto y = reshape(m.model.norm(x), shape{-1, m.config.dim});
+  return cross_entropy(m.lm_head.weight ? m.lm_head(y) : linear(y, m.model.embed_tokens.weight),
+                       targets);
+}
+
 /// One stage of `stages`: the layers are divided evenly.
-training_llama::parameter through_stage(const training_llama& m, int stage, int stages,
-                                        const training_llama::parameter& input,
-                                        const std::pair<integers, integers>& texts) {
+parameter through_stage(const training_llama& m, int stage, int stages, const parameter& input,
+                        const std::pair<integers, integers>& texts) {
   const auto layers = static_cast<int>(m.model.layers.size());
   auto x = stage == 0 ? m.model.embed_tokens(texts.first) : input;
-  const auto positions = arange<integers>(texts.first.extent(1));
   for (int i = layers * stage / stages; i < layers * (stage + 1) / stages; ++i) {
-    x = m.model.layers[static_cast<std::size_t>(i)](x, positions, m.config,
-                                                    models::detail::causal_attention);
+    x = through_layer(m, static_cast<std::size_t>(i), x);
   }
-  return stage + 1 == stages
-             ? cross_entropy(m.lm_head(reshape(m.model.norm(x), shape{-1, m.config.dim})),
-                             texts.second)
-             : x;
+  return stage + 1 == stages ? loss_behind(m, x, texts.second) : x;
 }
 
 /// The groups of one rank in a mesh.
@@ -170,6 +179,22 @@ layer_collectives count(const std::vector<comm::message_record>& messages) {
   }
   return found;
 }
+
+/// Counts what it hands on to the host's memory.
+struct counting final : memory::resource {
+  std::atomic<std::size_t> held = 0, peak = 0;
+
+  using memory::resource::allocate;
+  std::byte* allocate(std::size_t bytes) override {
+    held += bytes;
+    peak = std::max(peak.load(), held.load());
+    return bytes == 0 ? nullptr : chip::host::memory::allocate(bytes);
+  }
+  void deallocate(std::byte* p, std::size_t bytes) noexcept override {
+    held -= bytes;
+    chip::host::memory::free(p, bytes);
+  }
+};
 
 }  // namespace
 
@@ -289,9 +314,55 @@ std::vector<training_result> train(const llama_config& c, const training_plan& p
   });
 }
 
+std::vector<sharded_result> train_sharded(const llama_config& c, const training_plan& plan,
+                                          parallel::prefetch prefetch) {
+  return comm::run(plan.ranks, [&](comm::threads& endpoint) {
+    const chip::thread_limit limit(plan.threads);
+    counting memory;
+    const context<chip::host>::use_allocator all(memory);
+    sharded_result result;
+    auto model = training_llama::make(c, plan.seed + static_cast<std::uint64_t>(endpoint.rank()));
+    nn::require_grad(model);
+    std::vector<std::string> names = {"model.embed_tokens"};
+    for (std::int64_t i = 0; i < c.layers; ++i) {
+      names.push_back("model.layers." + std::to_string(i));
+    }
+    parallel::fsdp fsdp(model, endpoint, names,
+                        {.prefetch = prefetch, .micro_batches = plan.micro_batches},
+                        comm::ordered{});
+    nn::adamw<parameter> optimizer(fsdp.pieces(), {.weight_decay = 0.1}, fsdp.rule());
+    const nn::warmup_cosine rate{.peak = 1e-2, .floor = 1e-3, .warmup = 3, .total = plan.steps};
+    memory.peak = memory.held.load();
+    for (int step = 0; step < plan.steps; ++step) {
+      const auto batch = [&](int b) {
+        const int number = (step * plan.ranks + endpoint.rank()) * plan.micro_batches + b;
+        const auto texts = texts_of(c.vocab, plan.seed, static_cast<std::uint64_t>(number));
+        auto x = fsdp.run(0, model.model.embed_tokens, texts.first);
+        for (std::size_t i = 0; i < model.model.layers.size(); ++i) {
+          x = fsdp.run(
+              i + 1, [&](const parameter& y) { return through_layer(model, i, y); }, x);
+        }
+        backward(fsdp.run(
+            names.size(), [&](const parameter& y) { return loss_behind(model, y, texts.second); },
+            x));
+      };
+      for (int b = 0; b + 1 < plan.micro_batches; ++b) {
+        const auto quiet = fsdp.no_sync();
+        batch(b);
+      }
+      batch(plan.micro_batches - 1);
+      optimizer.step(rate(step));
+      fsdp.renew();
+    }
+    result.peak_bytes = memory.peak;
+    const auto whole = fsdp.whole();
+    result.weights = weights_of(model);
+    return result;
+  });
+}
+
 std::vector<float> train_pipeline(const llama_config& c, const training_plan& plan,
                                   const parallel::pipeline::schedule& schedule) {
-  using parameter = training_llama::parameter;
   const int stages = parallel::pipeline::validate(schedule).stages;
   using part = std::vector<std::vector<float>>;  // by parameter; empty where another rank trains it
   const auto parts = comm::run(plan.ranks, [&](comm::threads& endpoint) {

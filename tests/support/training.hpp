@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/parallel/memory_model.hpp"
 #include "ashlar/parallel/pipeline/schedule.hpp"
 #include "support/endpoint.hpp"
 #include "support/llama.hpp"
@@ -80,5 +81,17 @@ struct layer_collectives {
 /// Of a Llama with `layers` layers, less those of one without: what a step's forward and backward
 /// passes begin on each of `ranks`.
 layer_collectives collectives_of(const llama_config& c, const model_parallel_plan& plan);
+
+/// The same with everything in parts, the embedding, every layer and what is behind them a unit
+/// each; summed in the order of ranks, without clipping.
+struct sharded_result {
+  std::vector<float> weights;
+  std::size_t peak_bytes = 0;  ///< of tensors too large to lie with their handles, while training
+};
+std::vector<sharded_result> train_sharded(const llama_config& c, const training_plan& plan,
+                                          parallel::prefetch prefetch = parallel::prefetch::pre);
+
+/// Rows and tokens of a micro-batch.
+constexpr std::int64_t text_rows = 2, text_length = 12;
 
 }  // namespace ashlar::testing

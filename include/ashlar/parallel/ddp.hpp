@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -24,6 +22,7 @@
 #include "ashlar/parallel/detail/buckets.hpp"
 #include "ashlar/parallel/detail/transfer.hpp"
 #include "ashlar/parallel/errors.hpp"
+#include "ashlar/parallel/pieces.hpp"
 
 namespace ashlar::parallel {
 
@@ -103,12 +102,10 @@ class ddp {
   /// A group rule for an optimizer over `pieces()` that asks `rule` about the whole parameters.
   template <nn::GroupRule Rule = nn::decay_matrices>
   [[nodiscard]] auto rule(Rule whole = {}) const {
-    return [whole, of = state_->whole](std::string_view number, const tensor_spec&) {
-      std::size_t i = 0;
-      std::from_chars(number.data(), number.data() + number.size(), i);
-      return nn::parameter_group(whole(std::string_view(of[i].name), of[i].value.spec()));
-    };
+    return rule_of_pieces(state_->places, std::move(whole));
   }
+  /// What each piece is a part of.
+  [[nodiscard]] const std::vector<piece_place>& places() const { return state_->places; }
   /// Gives every rank the pieces of all, as parameters; then drops the gradients of both.
   ///
   /// Throws: what the transport throws.
@@ -161,7 +158,7 @@ class ddp {
     bool complete = false;  // the last step ended by itself
     int quiet = 0;
     std::vector<Parameter> pieces;
-    std::vector<nn::named<Parameter>> whole;  // what each piece is a part of
+    std::vector<piece_place> places;  // of each piece
 
     state(Endpoint& e, const ddp_options& o) : endpoint(e), options(o) {
       if (o.micro_batches < 1) {
@@ -317,22 +314,9 @@ class ddp {
     /// A bucket's reduced gradients, of which this rank has `own`, become its pieces' gradients.
     /// Where the whole gradients are dropped they are added to those; elsewhere they hold the sum.
     void keep_own(const detail::bucket& b, std::span<const wire> own, std::int64_t n) {
-      for (std::size_t i = b.first_piece; i < b.last_piece; ++i) {
-        const Parameter fresh = zeros<Parameter>(shape(pieces[i].shape()));
-        const auto count = static_cast<std::size_t>(fresh.size());
-        detail::write(own.first(count), fresh);
-        own = own.subspan(count);
-        if (n > 1) {
-          Parameter to = fresh;
-          op_function<ops::scale>{}.in_place(to, 1.0 / static_cast<double>(n), 0.0);
-        }
-        Parameter& g = gradient(pieces[i]);
-        if (g && options.zero > 1) {
-          op_function<ops::add>{}.in_place(g, fresh);
-        } else {
-          g = fresh;
-        }
-      }
+      detail::give_gradients(std::span(pieces).subspan(b.first_piece, b.last_piece - b.first_piece),
+                             std::span<const wire>(own), 1.0 / static_cast<double>(n),
+                             options.zero > 1);
       if (options.zero > 1) {
         for (const std::size_t i : b.members) {
           gradient(parameters[i].value) = {};
@@ -354,17 +338,18 @@ class ddp {
         walk(b, values, [](const Parameter& p, std::span<wire> at) { detail::read(p, at); });
         const comm::chunk own = comm::chunk_of(staging.size(), endpoint.size(), endpoint.rank());
         b.first_piece = pieces.size();
-        std::size_t first = 0;
+        std::vector<std::size_t> sizes;
         for (const std::size_t i : b.members) {
-          const std::size_t last = first + static_cast<std::size_t>(parameters[i].value.size());
-          const std::size_t from = std::max(first, own.first), to = std::min(last, own.last);
-          if (from < to) {
-            const Parameter piece = zeros<Parameter>({static_cast<std::int64_t>(to - from)});
-            detail::write(std::span<const wire>(staging).subspan(from, to - from), piece);
-            pieces.push_back(require_grad(piece));
-            whole.push_back(parameters[i]);
-          }
-          first = last;
+          sizes.push_back(static_cast<std::size_t>(parameters[i].value.size()));
+        }
+        std::span<const wire> from = std::span(staging).subspan(own.first);
+        for (const detail::overlap& part : detail::overlaps(sizes, own)) {
+          const auto& p = parameters[b.members[part.member]];
+          const Parameter piece = zeros<Parameter>({static_cast<std::int64_t>(part.count)});
+          detail::write(from.first(part.count), piece);
+          from = from.subspan(part.count);
+          pieces.push_back(require_grad(piece));
+          places.push_back({p.name, p.value.spec(), part.first, part.count});
         }
         b.last_piece = pieces.size();
       }
@@ -401,18 +386,7 @@ class ddp {
         throw argument_error("ashlar::parallel::ddp",
                              "grad_norm is that of pieces; without zero, use nn::grad_norm");
       }
-      double sum = 0;
-      for (const Parameter& piece : pieces) {
-        if (const Parameter& g = gradient(piece)) {
-          staging.resize(static_cast<std::size_t>(g.size()));
-          detail::read(g, std::span<wire>(staging));
-          for (const wire x : staging) {
-            sum += static_cast<double>(x) * static_cast<double>(x);
-          }
-        }
-      }
-      comm::all_reduce<comm::ordered>(endpoint, std::span<double>(&sum, 1));
-      return std::sqrt(sum);
+      return detail::norm_of_pieces(endpoint, pieces);
     }
 
     [[nodiscard]] std::size_t size_of(const detail::bucket& b) const {

@@ -14,19 +14,20 @@ namespace ashlar::parallel {
 struct unused_parameters final : error {
   int rank;
   std::vector<std::string> names;
+  const char* who;
 
-  unused_parameters(int on_rank, std::vector<std::string> parameters,
+  unused_parameters(int on_rank, std::vector<std::string> parameters, const char* entity = "ddp",
                     std::source_location where = std::source_location::current())
-      : error(where), rank(on_rank), names(std::move(parameters)) {}
+      : error(where), rank(on_rank), names(std::move(parameters)), who(entity) {}
 
  private:
   [[nodiscard]] std::string message() const override {
-    std::string text =
-        "ashlar::parallel::ddp: rank " + std::to_string(rank) + ": the backward pass did not reach";
+    std::string text = "ashlar::parallel::" + std::string(who) + ": rank " + std::to_string(rank) +
+                       ": the backward pass did not reach";
     for (const std::string& name : names) {
       text += " '" + name + "'";
     }
-    return text + "; use them, freeze them, or set unused::zero and call finish()";
+    return text + "; use them, freeze them, or give ddp unused::zero and call finish()";
   }
 };
 

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "ashlar/parallel/transformer.hpp"
 
@@ -56,7 +59,7 @@ struct memory_use {
   double parameters = 0;
   double gradients = 0;
   double optimizer = 0;
-  double gathered = 0;  ///< ZeRO-3: the unit that is whole at the moment
+  double gathered = 0;  ///< ZeRO-3: units that are whole at the moment, and their gradients
   double activations = 0;
 
   [[nodiscard]] double model_states() const { return parameters + gradients + optimizer; }
@@ -71,6 +74,37 @@ struct memory_use {
   return {.parameters = parameters * p.parameter / (zero >= 3 ? data : 1),
           .gradients = parameters * p.gradient / (zero >= 2 ? data : 1),
           .optimizer = parameters * p.optimizer / (zero >= 1 ? data : 1)};
+}
+
+/// When fully sharded units are gathered in the backward pass.
+enum class prefetch : std::uint8_t {
+  none,  ///< when they go back; every collective is waited for at once
+  post,  ///< behind the gradients of the unit before, while those are reduced
+  pre    ///< while the unit before goes back
+};
+
+/// What a rank holds of fully sharded units beside its parts, at most. Bytes.
+struct fsdp_peak_use {
+  double parameters = 0;  ///< of units that are whole, or on their way
+  double together = 0;    ///< with the gradients that are collected or reduced
+  friend constexpr bool operator==(const fsdp_peak_use&, const fsdp_peak_use&) = default;
+};
+
+/// Returns: the peak of a forward and a backward pass through units of so many elements, one unit
+///          gathered ahead with `prefetch::pre` and units in parts between.
+///
+/// A unit's gradients are reduced while the next one goes back, but for `prefetch::none`.
+[[nodiscard]] inline fsdp_peak_use fsdp_peak(std::span<const double> units, const precision& p,
+                                             prefetch how) {
+  fsdp_peak_use most;
+  for (std::size_t i = 0; i < units.size(); ++i) {
+    const double ahead = how == prefetch::pre && i > 0 ? units[i - 1] : 0;
+    const double behind = how != prefetch::none && i + 1 < units.size() ? units[i + 1] : 0;
+    const double whole = p.parameter * (units[i] + ahead);
+    most.parameters = std::max(most.parameters, whole);
+    most.together = std::max(most.together, whole + p.gradient * (units[i] + behind));
+  }
+  return most;
 }
 
 /// Returns: bytes of activations that a layer keeps of one micro-batch until it went back.
@@ -127,8 +161,15 @@ struct memory_use {
     held += last && (!m.tied || l.pipeline > 1) ? table : 0;
     memory_use here = model_states(held / l.tensor, p, l.data, l.zero);
     if (l.zero >= 3) {
-      here.gathered =
-          p.parameter / l.tensor * std::max(static_cast<double>(m.layer_parameters()), table);
+      std::vector<double> units(static_cast<std::size_t>(std::max(1.0, layers)),
+                                static_cast<double>(m.layer_parameters()) / l.tensor);
+      if (rank == 0) {
+        units.insert(units.begin(), static_cast<double>(m.embedding_parameters()) / l.tensor);
+      }
+      if (last && !(m.tied && rank == 0)) {
+        units.push_back(table / l.tensor);
+      }
+      here.gathered = fsdp_peak(units, p, prefetch::pre).together;
     }
     here.activations = layers * layer_activations(m, p, l) * in_flight(l, rank, micro_batches);
     if (l.recompute == recompute::full) {  // the layer that is computed again
