@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which operators a chip has that only runs tile programs: all but views, which need no kernel.
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -10,6 +12,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "ashlar/ops.hpp"
 #include "ashlar/ops/tile.hpp"
@@ -54,6 +57,64 @@ TEST_CASE("ops/tile_coverage: gradients on a chip with nothing but tile programs
   }
   for (std::size_t i = 0; i < here.second.size(); ++i) {
     CHECK(there.second[i] == doctest::Approx(here.second[i]).epsilon(1e-5));
+  }
+}
+
+namespace {
+
+/// Every operator over windows, channels and random numbers; gradients of the loss, and those of
+/// their squares.
+template <class Chip>
+auto twice_through_windows() {
+  using X = al::tensor<float, al::make_key_set<al::keys::autograd, al::keys::backend<Chip>>>;
+  const auto leaf = [](const al::shape& s, int salt) {
+    const auto values = al::to_vector(twins::numbers<twins::plain<float>>(s, salt));
+    return al::require_grad(al::from_values<X>(s, values));
+  };
+  const X x = leaf({2, 4, 5, 4}, 1);
+  const X w = leaf({4, 2, 3, 2}, 2);
+  const X bias = leaf({4}, 3);
+  const X c = leaf({4}, 4);
+  const X d = leaf({4}, 5);
+  const al::window_options o{.stride = {1, 2}, .padding = {1, 1}};
+  const al::window_options pads{.padding = {1, 1}};
+  const X y = al::conv2d(x, w, bias, o, 2);
+  const bool is_one_call = al::autograd::node_of(y, "test").name == "conv2d";
+  CHECK(is_one_call == (al::rule<al::ops::conv2d, al::keys::backend<Chip>>() == al::found::tile));
+  const auto all = al::batch_norm_train(y, c, d, 0.5);
+  const X scaled = al::batch_norm(std::get<0>(all), std::get<1>(all), std::get<2>(all), d, c, 0.5);
+  const X pooled = al::avg_pool2d(al::max_pool2d(scaled, {2, 2}, pads), {2, 2}, pads, false);
+  const X loss = al::sum(al::square(al::dropout(pooled, 0.25, 7)));
+  const auto first = al::grad(loss, al::ones<X>({}), {.create_graph = true}, x, w, bias, c, d);
+  X sum = al::zeros<X>({});
+  std::apply([&](const auto&... g) { ((sum = al::add(sum, al::sum(al::square(g)))), ...); }, first);
+  al::backward(sum);
+  std::vector<float> values;
+  const auto note = [&](const X& g) {
+    for (const float v : al::to_vector(al::detach(g))) {
+      values.push_back(v);
+    }
+  };
+  std::apply([&](const auto&... g) { (note(g), ...); }, first);
+  for (const X& each : {x, w, bias, c, d}) {
+    note(al::gradient(each));
+  }
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("ops/tile_coverage: gradients of composites with programs, and theirs, are the host's") {
+  const std::vector<float> here = twice_through_windows<al::chip::host>();
+  const std::vector<float> there = twice_through_windows<tile_chip>();
+  REQUIRE(here.size() == there.size());
+  float largest = 0;
+  for (const float v : here) {
+    largest = std::max(largest, std::abs(v));
+  }
+  for (std::size_t i = 0; i < here.size(); ++i) {
+    // Some thousand roundings of 2^-24 of terms of the largest size.
+    CHECK(std::abs(there[i] - here[i]) <= 1e-4F * largest);
   }
 }
 

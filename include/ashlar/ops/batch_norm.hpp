@@ -71,6 +71,40 @@ struct batch_norm {
                        detail::beside_channels(shift, x.rank()));
     }
   };
+  struct derivative {
+    static constexpr std::array needs{arg<2>.bit | arg<3>.bit, arg<2>.bit | arg<3>.bit,
+                                      arg<0>.bit | arg<1>.bit | arg<2>.bit | arg<3>.bit,
+                                      arg<0>.bit | arg<1>.bit | arg<2>.bit, 0u};
+    template <class G>
+    static auto vjp_all(const G& g, const auto& saved, const auto& wanted) {
+      const shape axes = detail::axes_but_channels(g.rank());
+      std::tuple<G, G, G, G, G> all;
+      const auto inverse = [&] {
+        return call<rsqrt>(call<scale>(saved(arg<2>), 1.0, double{saved(arg<5>)}));
+      };
+      if (wanted[0] || wanted[1]) {
+        const auto factor = call<mul>(inverse(), saved(arg<3>));
+        std::get<0>(all) = call<mul>(g, detail::beside_channels(factor, g.rank()));
+        std::get<1>(all) = call<neg>(call<sum>(std::get<0>(all), axes, false));
+      }
+      if (wanted[2] || wanted[3]) {
+        const auto& x = saved(arg<0>);
+        const auto rest = call<sub>(x, detail::beside_channels(saved(arg<1>), x.rank()));
+        const auto one = inverse();
+        const auto along = call<mul>(call<sum>(call<mul>(g, rest), axes, false), one);
+        std::get<3>(all) = along;
+        if (wanted[2]) {
+          const auto square = call<mul>(one, one);
+          std::get<2>(all) =
+              call<scale>(call<mul>(call<mul>(along, square), saved(arg<3>)), -0.5, 0.0);
+        }
+      }
+      if (wanted[4]) {
+        std::get<4>(all) = call<sum>(g, axes, false);
+      }
+      return all;
+    }
+  };
 };
 
 /// The same with the statistics of `x` itself; they are returned too: result, mean, variance.
@@ -100,6 +134,39 @@ struct batch_norm_train {
       auto y = call<add>(call<mul>(rest, detail::beside_channels(factor, x.rank())),
                          detail::beside_channels(bias, x.rank()));
       return std::tuple(std::move(y), center, variance);
+    }
+  };
+  struct derivative {
+    static constexpr std::array needs{arg<0>.bit | arg<1>.bit, arg<0>.bit, 0u};
+    template <class G>
+    static auto vjp_all(const G& g, const auto& saved, const auto& wanted) {
+      using Y = std::tuple_element_t<0, G>;
+      const Y& gy = std::get<0>(g);
+      const shape axes = detail::axes_but_channels(gy.rank());
+      std::tuple<Y, Y, Y> all;
+      std::get<2>(all) = call<sum>(gy, axes, false);
+      if (wanted[0] || wanted[1]) {
+        const auto& x = saved(arg<0>);
+        const auto rest =
+            call<sub>(x, detail::beside_channels(call<mean>(x, axes, false), x.rank()));
+        const auto variance = call<mean>(call<square>(rest), axes, false);
+        const auto inverse = call<rsqrt>(call<scale>(variance, 1.0, double{saved(arg<3>)}));
+        std::get<1>(all) = call<mul>(call<sum>(call<mul>(gy, rest), axes, false), inverse);
+        if (wanted[0]) {
+          // A channel's mean and variance move with each of its elements.
+          const double share = static_cast<double>(x.extent(1)) / static_cast<double>(x.size());
+          const auto factor = call<mul>(inverse, saved(arg<1>));
+          const auto shift = call<scale>(
+              call<sub>(std::get<1>(g), call<mul>(factor, std::get<2>(all))), share, 0.0);
+          const auto slope = call<sub>(
+              call<scale>(std::get<2>(g), 2.0 * share, 0.0),
+              call<scale>(call<mul>(call<mul>(factor, inverse), std::get<1>(all)), share, 0.0));
+          const auto beside = [&](const auto& c) { return detail::beside_channels(c, x.rank()); };
+          std::get<0>(all) = call<add>(call<add>(call<mul>(gy, beside(factor)), beside(shift)),
+                                       call<mul>(rest, beside(slope)));
+        }
+      }
+      return all;
     }
   };
 };

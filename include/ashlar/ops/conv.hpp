@@ -6,6 +6,7 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 
 #include "ashlar/dispatch.hpp"
@@ -15,8 +16,9 @@
 #include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/elementwise.hpp"
 #include "ashlar/ops/fwd.hpp"
+#include "ashlar/ops/gather.hpp"
 #include "ashlar/ops/matmul.hpp"
-#include "ashlar/ops/reduction.hpp"  // gradients of broadcast operands are summed
+#include "ashlar/ops/reduction.hpp"
 #include "ashlar/ops/unfold.hpp"
 #include "ashlar/ops/views.hpp"
 
@@ -106,6 +108,38 @@ auto windows_of(const auto& x, const shape& size, const window_options& o) {
   return call<unfold>(rows, h + 1, size[1], o.stride[1], o.dilation[1]);
 }
 
+/// Its gradient, (.., Ho, Wo, kh, kw) -> (.., H, W), without what went to the padding.
+auto image_of(const auto& windows, const shape& image, const window_options& o) {
+  const int h = image.rank() - 2;
+  shape padded = image;
+  padded[h] += 2 * o.padding[0];
+  padded[h + 1] += 2 * o.padding[1];
+  shape rows = padded;
+  rows[h] = windows.extent(h);
+  rows.push_back(windows.extent(h + 2));
+  const auto once = call<unfold_backward>(windows, rows, std::int64_t{h + 1}, windows.extent(h + 3),
+                                          o.stride[1], o.dilation[1]);
+  auto y = call<unfold_backward>(once, padded, std::int64_t{h}, windows.extent(h + 2), o.stride[0],
+                                 o.dilation[0]);
+  for (int i = 0; i < 2; ++i) {
+    if (const std::int64_t begin = o.padding[static_cast<std::size_t>(i)]; begin != 0) {
+      y = call<slice>(y, std::int64_t{h + i}, begin, begin + image[h + i], std::int64_t{1});
+    }
+  }
+  return y;
+}
+/// The windows that meet filters of shape `weight`: (B, groups, C kh kw, Ho Wo).
+auto columns_of(const auto& x, const shape& weight, const window_options& o, std::int64_t groups) {
+  const auto image = with_zeros(x, o);
+  const auto parts =
+      call<reshape>(image, shape{x.extent(0), groups, weight[1], image.extent(2), image.extent(3)});
+  // (B, G, C, Ho, Wo, kh, kw) -> (B, G, C kh kw, Ho Wo)
+  const auto windows = windows_of(parts, shape{weight[2], weight[3]}, o);
+  return call<reshape>(call<permute>(windows, shape{0, 1, 2, 5, 6, 3, 4}),
+                       shape{x.extent(0), groups, weight[1] * weight[2] * weight[3],
+                             windows.extent(3) * windows.extent(4)});
+}
+
 }  // namespace detail
 
 /// The correlation of images with filters, plus a bias.
@@ -145,22 +179,11 @@ struct conv2d {
     auto operator()(const auto& x, const auto& weight, const window_options& o,
                     std::int64_t groups) const {
       detail::require_defined(name, x, weight);
-      static_cast<void>(meta(x.spec(), weight.spec(), o, groups));
-      const std::int64_t inputs = weight.extent(1);
-      const std::int64_t outputs = weight.extent(0) / groups;
-      const auto image = detail::with_zeros(x, o);
-      const auto parts = call<reshape>(
-          image, shape{x.extent(0), groups, inputs, image.extent(2), image.extent(3)});
-      // (B, G, C, Ho, Wo, kh, kw) -> (B, G, C kh kw, Ho Wo)
-      const auto windows = detail::windows_of(parts, shape{weight.extent(2), weight.extent(3)}, o);
-      const std::int64_t depth = inputs * weight.extent(2) * weight.extent(3);
-      const std::int64_t h = windows.extent(3);
-      const std::int64_t w = windows.extent(4);
-      const auto columns = call<reshape>(call<permute>(windows, shape{0, 1, 2, 5, 6, 3, 4}),
-                                         shape{x.extent(0), groups, depth, h * w});
-      const auto filters = call<reshape>(weight, shape{groups, outputs, depth});
-      return call<reshape>(call<matmul>(filters, columns),
-                           shape{x.extent(0), groups * outputs, h, w});
+      const tensor_spec spec = meta(x.spec(), weight.spec(), o, groups);
+      const auto columns = detail::columns_of(x, shape(weight.shape()), o, groups);
+      const auto filters =
+          call<reshape>(weight, shape{groups, weight.extent(0) / groups, columns.extent(2)});
+      return call<reshape>(call<matmul>(filters, columns), shape(spec.shape()));
     }
     auto operator()(const auto& x, const auto& weight, const auto& bias, const window_options& o,
                     std::int64_t groups) const {
@@ -168,6 +191,47 @@ struct conv2d {
       static_cast<void>(meta(x.spec(), weight.spec(), bias.spec(), o, groups));
       const auto y = (*this)(x, weight, o, groups);
       return call<add>(y, call<reshape>(bias, shape{y.extent(1), 1, 1}));
+    }
+  };
+  struct derivative {
+    static constexpr std::array needs{arg<1>.bit, arg<0>.bit, 0u};
+    template <class G>
+    static auto vjp_all(const G& g, const auto& saved, const auto& wanted) {
+      constexpr int tensors = std::remove_cvref_t<decltype(saved)>::tensor_count;
+      const window_options& o = saved(arg<tensors>);
+      const std::int64_t groups = saved(arg<tensors + 1>);
+      const std::int64_t outputs = g.extent(1) / groups;
+      const auto places =
+          call<reshape>(g, shape{g.extent(0), groups, outputs, g.extent(2) * g.extent(3)});
+      std::conditional_t<tensors == 3, std::tuple<G, G, G>, std::tuple<G, G>> all;
+      if (wanted[0]) {
+        const auto& weight = saved(arg<1>);
+        const shape x = saved.shape(arg<0>);
+        const std::int64_t inputs = weight.extent(1);
+        const std::int64_t kh = weight.extent(2);
+        const std::int64_t kw = weight.extent(3);
+        const auto filters = call<reshape>(weight, shape{groups, outputs, inputs * kh * kw});
+        const auto columns =
+            call<matmul>(call<transpose>(filters, std::int64_t{1}, std::int64_t{2}), places);
+        const auto apart =
+            call<reshape>(columns, shape{x[0], groups, inputs, kh, kw, g.extent(2), g.extent(3)});
+        const auto windows = call<permute>(apart, shape{0, 1, 2, 5, 6, 3, 4});
+        std::get<0>(all) =
+            call<reshape>(detail::image_of(windows, shape{x[0], groups, inputs, x[2], x[3]}, o), x);
+      }
+      if (wanted[1]) {
+        const shape weight = saved.shape(arg<1>);
+        const auto columns = detail::columns_of(saved(arg<0>), weight, o, groups);
+        const auto each =
+            call<matmul>(places, call<transpose>(columns, std::int64_t{2}, std::int64_t{3}));
+        std::get<1>(all) = call<reshape>(call<sum>(each, shape{0}, false), weight);
+      }
+      if constexpr (tensors == 3) {
+        if (wanted[2]) {
+          std::get<2>(all) = call<sum>(g, shape{0, 2, 3}, false);
+        }
+      }
+      return all;
     }
   };
 };
@@ -191,6 +255,23 @@ X fold_windows(const X& x, const shape& size, const window_options& o, const Com
     return total;
   };
   return along(along(x, 3), 2);
+}
+
+/// The sum of each window; the padding is zeros.
+template <class X>
+X windows_added(const X& x, const shape& size, const window_options& o) {
+  return fold_windows(with_zeros(x, o), size, o,
+                      [](const X& a, const X& b) { return call<add>(a, b); });
+}
+/// The places of a window that count, as one number or as (1, 1, Ho, Wo).
+template <class X>
+X places_counted(const X& like, const shape& image, const shape& size, const window_options& o,
+                 bool count_padding) {
+  if (count_padding || o.padding == std::array<std::int64_t, 2>{0, 0}) {
+    return scalar_like(like, static_cast<double>(size[0] * size[1]));
+  }
+  const X one = call<expand>(scalar_like(like, 1.0), shape{1, 1, image[2], image[3]});
+  return windows_added(one, size, o);
 }
 
 /// `y` with the strides of `meta`, where those of extents of 1 are still a slice's.
@@ -243,6 +324,26 @@ struct max_pool2d {
       return detail::with_strides_of(spec, size[0] * size[1] == 1 ? X(call<clone>(y)) : y);
     }
   };
+  struct derivative {
+    static constexpr std::array needs{arg<0>.bit};
+    template <int I>
+    static auto vjp(const auto& g, const auto& saved) {
+      const auto& x = saved(arg<0>);
+      const shape& size = saved(arg<1>);
+      const window_options& o = saved(arg<2>);
+      shape to(g.shape());
+      to.push_back(size[0] * size[1]);
+      const auto windows =
+          call<reshape>(detail::windows_of(detail::with_lowest(x, o), size, o), to);
+      const auto first = call<argmax>(windows, shape{-1}, true);
+      const auto placed =
+          call<scatter>(detail::spread_zeros(g, to), first, call<unsqueeze>(g, std::int64_t{-1}),
+                        std::int64_t{-1}, false);
+      to[4] = size[0];
+      to.push_back(size[1]);
+      return detail::image_of(call<reshape>(placed, to), shape(x.shape()), o);
+    }
+  };
 };
 
 /// The mean of each window. Places outside the image are zeros, and count if `count_padding`.
@@ -261,18 +362,27 @@ struct avg_pool2d {
     X operator()(const X& x, const shape& size, const window_options& o, bool count_padding) const {
       detail::require_defined(name, x);
       const tensor_spec spec = meta(x.spec(), size, o, count_padding);
-      const auto total = [&](const X& image) {
-        return detail::fold_windows(detail::with_zeros(image, o), size, o,
-                                    [](const X& a, const X& b) { return call<add>(a, b); });
-      };
-      const X sum = total(x);
-      if (count_padding || o.padding == std::array<std::int64_t, 2>{0, 0}) {
-        const auto count = static_cast<double>(size[0] * size[1]);
-        return detail::with_strides_of(spec, X(call<div>(sum, detail::scalar_like(x, count))));
-      }
-      const X one =
-          call<expand>(detail::scalar_like(x, 1.0), shape{1, 1, x.extent(2), x.extent(3)});
-      return detail::with_strides_of(spec, X(call<div>(sum, total(one))));
+      const X sum = detail::windows_added(x, size, o);
+      return detail::with_strides_of(
+          spec,
+          X(call<div>(sum, detail::places_counted(x, shape(x.shape()), size, o, count_padding))));
+    }
+  };
+  struct derivative {
+    static constexpr std::array needs{0u};
+    template <int I>
+    static auto vjp(const auto& g, const auto& saved) {
+      const shape image = saved.shape(arg<0>);
+      const shape& size = saved(arg<1>);
+      const window_options& o = saved(arg<2>);
+      const auto each = call<div>(g, detail::places_counted(g, image, size, o, saved(arg<3>)));
+      shape to(g.shape());
+      to.push_back(1);
+      to.push_back(1);
+      const auto one = call<reshape>(each, to);
+      to[4] = size[0];
+      to[5] = size[1];
+      return detail::image_of(call<expand>(one, to), image, o);
     }
   };
 };

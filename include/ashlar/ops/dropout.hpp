@@ -50,6 +50,13 @@ struct dropout {
       return call<where>(kept, call<scale>(x, 1.0 / (1.0 - p), 0.0), detail::scalar_like(x, 0.0));
     }
   };
+  struct derivative {
+    static constexpr std::array needs{0u};
+    template <int I>
+    static auto vjp(const auto& g, const auto& saved) {
+      return call<dropout>(g, saved(arg<1>), saved(arg<2>), saved(arg<3>));
+    }
+  };
 };
 
 }  // namespace ops

@@ -6,7 +6,7 @@
 #include "ashlar/ops/batch_norm.hpp"
 #include "ashlar/ops/tile/rows.hpp"
 
-/// Normalisation of channels as tile programs. On the tape these operators are their parts.
+/// Normalisation of channels as tile programs.
 namespace ashlar {
 
 namespace ops::programs {

@@ -14,7 +14,8 @@
 /// Convolutions and pools as tile programs: windows are read where they stand in the image, none is
 /// copied, and what reaches over the edge reads as its padding.
 ///
-/// On the tape, and for integers, these operators are their parts.
+/// Gradients are products, scatters and sums of windows, programs of their own; for integers these
+/// operators are their parts.
 namespace ashlar {
 
 namespace ops::programs {
