@@ -18,10 +18,12 @@
 #include <vector>
 
 #include "ashlar/core/philox.hpp"
+#include "ashlar/models/recorded.hpp"
 #include "ashlar/nn/optimizer.hpp"
 #include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/ops/operators.hpp"
 #include "ashlar/serve/engine.hpp"
+#include "ashlar/serve/static_engine.hpp"
 #include "ashlar/stack.hpp"
 #include "models/twins.hpp"
 
@@ -391,6 +393,9 @@ TEST_CASE("models/gpt: paged steps give the bits of the whole prompt's rows") {
       CAPTURE(columns);
       auto model = columns ? laid_out : original;
       auto cache = model.make_cache(48, block_tokens);
+      auto recorded_cache = model.make_cache(49, block_tokens);
+      serve::static_engine<2, 18>::runner<serving_gpt> replay(model, recorded_cache, block_tokens,
+                                                              48);
       reader a{random_tokens(41, 4), {}};
       reader b{random_tokens(23, 5), {}};
       for (kv::block_id i = 0; i < 16; ++i) {
@@ -417,7 +422,10 @@ TEST_CASE("models/gpt: paged steps give the bits of the whole prompt's rows") {
         take(b, whole_b, of_b);
         const auto got = model.forward(step, cache);
         CHECK(std::equal(got.begin(), got.end(), expected.begin(), expected.end()));
+        const auto replayed = replay(step);
+        CHECK(std::equal(replayed.begin(), replayed.end(), expected.begin(), expected.end()));
       }
+      CHECK(replay.statistics().replayed == std::ssize(parts));
       CHECK(a.done == 41);
       CHECK(b.done == 23);
     }

@@ -10,6 +10,9 @@
 #include "ashlar/chip/host/copy.hpp"
 #include "ashlar/chip/host/detail/nest.hpp"
 #include "ashlar/chip/host/gemm.hpp"
+#include "ashlar/chip/host/gemm_args.hpp"
+#include "ashlar/chip/host/gemm_narrow.hpp"
+#include "ashlar/chip/host/product_order.hpp"
 #include "ashlar/core/geometry.hpp"
 #include "ashlar/core/view.hpp"
 #include "ashlar/tile/functions.hpp"
@@ -25,9 +28,9 @@ struct column_bias {
 };
 
 /// One product, of the last two axes of each.
-template <class T>
-chip::gemm_args<T> product_args(view<T> out, view<const T> a, view<const T> b,
-                                column_bias<T> bias) {
+template <class T, class R>
+chip::gemm_args<T, R> product_args(view<R> out, view<const T> a, view<const T> b,
+                                   column_bias<R> bias) {
   return {.m = out.extent(-2),
           .n = out.extent(-1),
           .k = a.extent(-1),
@@ -65,12 +68,11 @@ inline chip::host_kernels::detail::loop_nest<3> batch_nest(const tensor_spec& ou
   return nest;
 }
 
-/// `out = bias + a * b` for each matrix of a batch.
-///
-/// Each element is one chain of multiply-adds over K that starts at the bias, however the batch is
-/// cut: rows of a batch that lie evenly are one product.
-template <std::floating_point T>
-void matrix_product(view<T> out, view<const T> a, view<const T> b, column_bias<T> bias = {}) {
+/// Calls `run(product, count, steps)` for the products of a batch, `count` of them in steps from
+/// the first; rows of a batch that lie evenly are one product.
+template <class T, class R, class F>
+void each_product(view<R> out, view<const T> a, view<const T> b, column_bias<R> bias,
+                  const F& run) {
   if (out.size() == 0) {
     return;
   }
@@ -81,49 +83,67 @@ void matrix_product(view<T> out, view<const T> a, view<const T> b, column_bias<T
                             : std::nullopt;
     const auto flat_out = geometry::try_reshape(*out.spec, {rows, out.extent(-1)});
     if (flat_a && flat_out) {
-      chip::gemm(
-          product_args(view<T>{out.data, &*flat_out}, view<const T>{a.data, &*flat_a}, b, bias));
+      run(product_args(view<R>{out.data, &*flat_out}, view<const T>{a.data, &*flat_a}, b, bias),
+          std::int64_t{1}, chip::gemm_steps{});
       return;
     }
   }
   const auto nest = batch_nest(*out.spec, *a.spec, *b.spec);
   const auto& step = nest.inner_stride();
-  const chip::gemm_args<T> first = product_args(out, a, b, bias);
+  const chip::gemm_args<T, R> first = product_args(out, a, b, bias);
   chip::host_kernels::detail::for_each_run(
       nest, 0, nest.size, [&](const auto& at, std::int64_t count) {
-        chip::gemm_args<T> now = first;
+        chip::gemm_args<T, R> now = first;
         now.c += at[0];
         now.a += at[1];
         now.b += at[2];
-        chip::gemm_batched(now, count, {.a = step[1], .b = step[2], .c = step[0], .start = 0});
+        run(now, count, chip::gemm_steps{.a = step[1], .b = step[2], .c = step[0], .start = 0});
       });
 }
 
-/// The 16-bit formats: computed and summed in float, rounded once.
+/// `out = bias + a * b` for each matrix of a batch.
+///
+/// Each element is one chain of multiply-adds over K that starts at the bias, however the batch is
+/// cut.
+template <std::floating_point T>
+void matrix_product(view<T> out, view<const T> a, view<const T> b, column_bias<T> bias = {}) {
+  each_product(out, a, b, bias,
+               [](const chip::gemm_args<T>& first, std::int64_t count, chip::gemm_steps steps) {
+                 if (count == 1) {
+                   chip::gemm(first);
+                 } else {
+                   chip::gemm_batched(first, count, steps);
+                 }
+               });
+}
+
+/// Narrow floats: computed and summed in float, rounded once.
 template <class T>
   requires(Floating<T> && !std::floating_point<T>)
 void matrix_product(view<T> out, view<const T> a, view<const T> b, column_bias<T> bias = {}) {
-  const tensor_spec sa = contiguous_spec(dtype::float32, a.shape());
-  const tensor_spec sb = contiguous_spec(dtype::float32, b.shape());
   const tensor_spec so = contiguous_spec(dtype::float32, out.shape());
   const std::int64_t columns = bias.data == nullptr ? 0 : out.extent(-1);
-  const auto room = std::make_unique_for_overwrite<float[]>(
-      static_cast<std::size_t>(sa.size + sb.size + so.size + columns));
-  const view<float> fa{room.get(), &sa};
-  const view<float> fb{fa.data + sa.size, &sb};
-  const view<float> fo{fb.data + sb.size, &so};
+  const auto room =
+      std::make_unique_for_overwrite<float[]>(static_cast<std::size_t>(so.size + columns));
+  const view<float> sums{room.get(), &so};
   column_bias<float> start;
   if (bias.data != nullptr) {
-    float* const values = fo.data + so.size;
+    float* const values = sums.data + so.size;
     for (std::int64_t i = 0; i < columns; ++i) {
       values[i] = bias.data[i * bias.stride];
     }
     start = {values, 1};
   }
-  chip::host_kernels::copy(fa, a);
-  chip::host_kernels::copy(fb, b);
-  matrix_product(fo, view<const float>(fa), view<const float>(fb), start);
-  chip::host_kernels::copy(out, view<const float>(fo));
+  each_product(sums, a, b, start,
+               [](chip::gemm_args<T, float> now, std::int64_t count, chip::gemm_steps steps) {
+                 for (std::int64_t i = 0; i < count; ++i) {
+                   chip::gemm_narrow<chip::product_order::chain>(now);
+                   now.a += steps.a;
+                   now.b += steps.b;
+                   now.c += steps.c;
+                 }
+               });
+  chip::host_kernels::copy(out, view<const float>(sums));
 }
 
 /// Integers: exact modulo 2^bits, one element after the other.
