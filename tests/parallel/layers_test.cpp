@@ -438,6 +438,53 @@ TEST_CASE("parallel/layers: a zig-zag gives ranks the same number of visible pai
   });
 }
 
+TEST_CASE("parallel/layers: gradients of gradients cross ranks, or are refused") {
+  comm::run(3, [](comm::threads& group) {
+    // y = W x with W = 1 + 2 + 3, the loss y^3: 3 x^2 W^3, then 6 x W^3, on whole and divided rows.
+    const auto factor = static_cast<double>(group.rank() + 1);
+    for (const bool rows : {false, true}) {
+      const tensor x = al::require_grad(al::from_values<tensor>({1, 1}, {2}));
+      const tensor own = rows ? al::require_grad(al::from_values<tensor>({1, 1}, {2})) : x;
+      const tensor y =
+          rows ? parallel::reduce_rows(group, tensor(parallel::gather_rows(group, own, 3) * factor))
+               : parallel::leave_tensor_parallel(
+                     group, tensor(parallel::enter_tensor_parallel(group, x) * factor));
+      const tensor loss = al::sum(y * y * y);
+      const tensor slope =
+          std::get<0>(al::grad(loss, al::ones<tensor>(al::shape{}), {.create_graph = true}, own));
+      CHECK(al::item(slope) == 2592.0F);
+      al::backward(al::sum(slope));
+      CHECK(gradient_of(own) == values{2592.0F});
+    }
+  });
+  comm::run(1, [](comm::threads& group) {
+    const tensor x = al::require_grad(al::randn<tensor>({1, 1, 3, 2}, 1));
+    const tensor y = al::sum(parallel::ring_attention(group, {3, 1}, x, x, x));
+    CHECK_THROWS_AS(al::backward(y, {.create_graph = true}), al::not_recordable);
+  });
+}
+
+TEST_CASE("parallel/layers: a rank that fails takes the others out of the ring and the exchange") {
+  const auto leave = [](const auto& wait) {
+    CHECK_THROWS_AS(comm::run(3,
+                              [&](comm::threads& group) {
+                                if (group.rank() == 1) {
+                                  throw al::argument_error("test", "gone");
+                                }
+                                CHECK_THROWS_AS(wait(group), comm::peer_failed);
+                              }),
+                    al::argument_error);
+  };
+  const tensor x = al::randn<tensor>({1, 1, 2, 2}, 1);
+  leave([&](comm::threads& group) {
+    static_cast<void>(parallel::ring_attention(group, {6, 3}, x, x, x));
+  });
+  const auto experts = nn::moe<stack>::make(2, 3, 3, 1);
+  leave([&](comm::threads& group) {
+    static_cast<void>(parallel::expert_parallel(group, parallel::shard_experts(experts, group), x));
+  });
+}
+
 TEST_CASE("parallel/layers: divided experts make of all ranks' tokens what one mixture makes") {
   const auto make = [](std::int64_t experts) {
     auto m = nn::moe<stack>::make(6, 5, experts, 2);
