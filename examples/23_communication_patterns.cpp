@@ -19,6 +19,7 @@
 #include "ashlar/comm/select.hpp"
 #include "ashlar/comm/traced.hpp"
 #include "ashlar/parallel/planner.hpp"
+#include "ashlar/parallel/step_timeline.hpp"
 #include "ashlar/trace.hpp"
 
 namespace comm = ashlar::comm;
@@ -346,115 +347,34 @@ double seconds_of(const comm::network& net, asks what, std::size_t count) {
   return best;
 }
 
-/// Two lanes, computation and network, each of which does one thing after the other.
-class step_drawing {
- public:
-  step_drawing(trace::timeline& into, int process, const std::string& name)
-      : timeline_(into), process_(process) {
-    timeline_.ticks_per_microsecond = 1e3;
-    timeline_.name_lane(process, 0, name + " computes");
-    timeline_.name_lane(process, 1, name + " moves");
-  }
-  /// Begins when its lane is free and `after` is over. Returns: when it ends.
-  double compute(const std::string& name, double seconds, double after) {
-    return add(0, comm::lanes::compute, name, seconds, after);
-  }
-  double move(const std::string& name, double seconds, double after) {
-    return add(1, comm::lanes::collective, name, seconds, after);
-  }
-  [[nodiscard]] double seconds() const { return std::max(free_[0], free_[1]); }
-  [[nodiscard]] double hidden() const { return comm::overlap_of(timeline_, process_).share(); }
-
- private:
-  double add(std::size_t lane, const char* category, const std::string& name, double seconds,
-             double after) {
-    const double begin = std::max(free_[lane], after);
-    free_[lane] = begin + seconds;
-    const auto ticks = [](double s) { return static_cast<std::int64_t>(std::llround(s * 1e9)); };
-    timeline_.add({name, category, process_, static_cast<int>(lane), ticks(begin),
-                   ticks(begin + seconds) - ticks(begin)});
-    return free_[lane];
-  }
-  trace::timeline& timeline_;
-  int process_;
-  std::array<double, 2> free_{};
-};
-
-/// Gathers a layer while the one before is computed (`prefetch`) or only when it is wanted;
-/// gradients are scattered behind the next layer's computation.
-void draw_fsdp(step_drawing& d, const comm::network& net, const parallel::transformer& m,
-               bool prefetch = true) {
-  const auto n = static_cast<std::size_t>(m.layer_parameters());
-  const double gather = seconds_of(net, asks::all_gather, n);
-  const double scatter = seconds_of(net, asks::reduce_scatter, n);
-  const double forward = batch / chips * m.layer_flops() / flops;
-  double over = 0;
-  const auto pass = [&](const char* name, double seconds, bool backward) {
-    double here = d.move("gather", gather, over);
-    for (std::int64_t l = 0; l < m.layers; ++l) {
-      const double start = std::max(over, here);
-      double next = 0;
-      if (l + 1 < m.layers && prefetch) {
-        next = d.move("gather", gather, start);
-      }
-      over = d.compute(name, seconds, here);
-      if (backward) {
-        d.move("scatter", scatter, over);
-      }
-      if (l + 1 < m.layers && !prefetch) {
-        next = d.move("gather", gather, over);
-      }
-      here = next;
-    }
-  };
-  pass("forward", forward, false);
-  pass("backward", 2 * forward, true);
-}
-
-/// Two all-reduces per layer and pass, each of which the next computation waits for.
-void draw_megatron(step_drawing& d, const comm::network& net, const parallel::transformer& m) {
-  const double reduce =
-      seconds_of(net, asks::all_reduce,
-                 static_cast<std::size_t>(batch) * static_cast<std::size_t>(m.sequence * m.width));
-  const double half = batch / chips * m.layer_flops() / flops / 2;
-  double over = 0;
-  for (const double times : {1.0, 2.0}) {
-    for (std::int64_t l = 0; l < 2 * m.layers; ++l) {
-      over = d.compute(times == 1.0 ? "forward" : "backward", times * half, over);
-      over = d.move("reduce", reduce, over);
-    }
-  }
-}
-
 struct pair_of_steps {
-  trace::timeline timeline;
-  double fsdp = 0, fsdp_hidden = 0;
-  double lazy = 0;  // FSDP without prefetch
-  double megatron = 0, megatron_hidden = 0;
+  parallel::simulated_step fsdp, lazy, megatron;
 };
+/// FSDP with and without prefetch, and tensor parallelism with an all-reduce per half layer.
 pair_of_steps simulated(const comm::network& net, const parallel::transformer& m) {
-  pair_of_steps p;
-  step_drawing f(p.timeline, 0, "FSDP");
-  draw_fsdp(f, net, m);
-  step_drawing t(p.timeline, 1, "Megatron");
-  draw_megatron(t, net, m);
-  trace::timeline aside;
-  step_drawing lazy(aside, 0, "FSDP");
-  draw_fsdp(lazy, net, m, false);
-  p.fsdp = f.seconds();
-  p.fsdp_hidden = f.hidden();
-  p.lazy = lazy.seconds();
-  p.megatron = t.seconds();
-  p.megatron_hidden = t.hidden();
-  return p;
+  const auto count = static_cast<std::size_t>(m.layers);
+  const double forward = batch / chips * m.layer_flops() / flops;
+  const auto parameters = static_cast<std::size_t>(m.layer_parameters());
+  const double bytes = static_cast<double>(parameters * element);
+  const std::vector<parallel::unit_cost> units(
+      count, {forward, 2 * forward, seconds_of(net, asks::all_gather, parameters),
+              seconds_of(net, asks::reduce_scatter, parameters), bytes, bytes});
+  const auto stream =
+      static_cast<std::size_t>(batch) * static_cast<std::size_t>(m.sequence * m.width);
+  const std::vector<parallel::divided_layer_cost> divided(
+      count, {forward, 2 * forward, seconds_of(net, asks::all_reduce, stream)});
+  return {parallel::simulate_fsdp(units),
+          parallel::simulate_fsdp(
+              units, {.prefetch = parallel::prefetch::none, .forward_prefetch = false}),
+          parallel::simulate_tensor_parallel(divided, 1)};
 }
 
 void sweep(const char* title, const parallel::transformer& m) {
   const auto row = [&](const char* what, double value, double latency, double bandwidth) {
     const auto s =
         simulated({comm::presets::fully_connected(chips, latency, bandwidth), 0, 0, true}, m);
-    std::printf("%s %8g %9.2f %9.2f %9.2f\n", what, value, s.fsdp * 1e3, s.lazy * 1e3,
-                s.megatron * 1e3);
+    std::printf("%s %8g %9.2f %9.2f %9.2f\n", what, value, s.fsdp.seconds * 1e3,
+                s.lazy.seconds * 1e3, s.megatron.seconds * 1e3);
   };
   std::printf("== %s\n                      FSDP  no prefetch  Megatron  [ms]\n", title);
   for (const double us : {0.1, 1.0, 10.0, 100.0, 1000.0}) {
@@ -519,8 +439,16 @@ int main(int argc, char** argv) {
     const auto s = simulated(at.net, large);
     std::printf(
         "%-20s FSDP %6.1f ms, %3.0f %% hidden; without prefetch %6.1f ms; Megatron %6.1f ms\n",
-        at.name, s.fsdp * 1e3, 100 * s.fsdp_hidden, s.lazy * 1e3, s.megatron * 1e3);
-    leave(file, s.timeline);
+        at.name, s.fsdp.seconds * 1e3, 100 * s.fsdp.overlap.share(), s.lazy.seconds * 1e3,
+        s.megatron.seconds * 1e3);
+    trace::timeline both = s.fsdp.timeline;
+    for (const trace::event& e : s.megatron.timeline.events()) {
+      both.add(e);
+    }
+    for (const auto& lane : s.megatron.timeline.lanes()) {
+      both.name_lane(lane.process, lane.lane, lane.name);
+    }
+    leave(file, both);
   }
   sweep("sweep of large layers", large);
   sweep("sweep of small layers", parallel::transformer::gpt(8, 512, 8, 50304, 2048));

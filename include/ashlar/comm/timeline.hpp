@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -63,8 +64,8 @@ inline overlap overlap_of(const trace::timeline& t, int rank) {
   return found;
 }
 
-/// Collects a simulated collective as a timeline: a process per rank, with what it sends and what
-/// it receives. An observer for `simulate`; ticks are picoseconds.
+/// Collects a simulated collective as a timeline: a process per rank, with what it sends, receives
+/// and reduces. An observer for `simulate`; ticks are picoseconds.
 class timeline_of_simulation {
  public:
   explicit timeline_of_simulation(std::size_t element_bytes) : element_bytes_(element_bytes) {
@@ -89,8 +90,18 @@ class timeline_of_simulation {
                    ticks(begin),
                    ticks(end) - ticks(begin),
                    {{"bytes", bytes}}});
+    for (const int rank : {from, to}) {
+      double& last = arrived_[rank];
+      last = std::max(last, end);
+    }
   }
-  void ended(int rank, const round_steps& /*steps*/, double /*begin*/, double /*end*/) {
+  void ended(int rank, const round_steps& /*steps*/, double begin, double end) {
+    // Messages first, then the round's reductions.
+    const double from = std::max(begin, arrived_[rank]);
+    if (end > from) {
+      timeline_.add({"reduce", lanes::compute, rank, 2, ticks(from), ticks(end) - ticks(from)});
+      timeline_.name_lane(rank, 2, "rank " + std::to_string(rank) + " reduces");
+    }
     timeline_.name_lane(rank, 0, "rank " + std::to_string(rank) + " sends");
     timeline_.name_lane(rank, 1, "rank " + std::to_string(rank) + " receives");
   }
@@ -101,6 +112,7 @@ class timeline_of_simulation {
   static std::int64_t ticks(double seconds) { return std::llround(seconds * 1e12); }
 
   std::size_t element_bytes_;
+  std::map<int, double> arrived_;  // each rank's last message
   trace::timeline timeline_;
 };
 

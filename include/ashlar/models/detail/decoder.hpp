@@ -193,14 +193,13 @@ std::span<const float> forward_rows(const auto& model, const kv::step& input, co
                                     std::vector<float>& logits) {
   const no_grad off;
   const step_tensors<Stack> now(input);
-  return read_logits(
-      model.of_rows(
-          now.tokens, now.positions,
-          [&](std::size_t layer, const auto& q, const auto& k, const auto& v) {
-            return attend(now, layer, q, k, v);
-          },
-          [&](const auto& x) { return now.asked(x); }),
-      logits);
+  return read_logits(model.of_rows(
+                         now.tokens, now.positions,
+                         [&](std::size_t layer, const auto& q, const auto& k, const auto& v) {
+                           return attend(now, layer, q, k, v);
+                         },
+                         [&](const auto& x) { return now.asked(x); }),
+                     logits);
 }
 
 }  // namespace ashlar::models::detail
