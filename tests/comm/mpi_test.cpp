@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/comm/calibrate.hpp"
 #include "ashlar/comm/checked.hpp"
 #include "ashlar/comm/collectives.hpp"
 #include "ashlar/comm/group.hpp"
@@ -115,6 +116,18 @@ TEST_CASE("comm/mpi: groups of sends and receives arrive, in whatever order rank
     CAPTURE(seed);
     CHECK(ashlar::laws::broken_message_group_law(on, seed) == "");
   }
+}
+
+TEST_CASE("comm/mpi: processes agree on what they have measured a step to cost") {
+  comm::mpi on;
+  const comm::step_cost cost = comm::calibrate(on, {{0, 1024, 65536}, 3});
+  std::vector<double> least{cost.alpha, cost.beta, cost.gamma};
+  std::vector<double> most = least;
+  comm::all_reduce(on, std::span(least), comm::min);
+  comm::all_reduce(on, std::span(most), comm::max);
+  CHECK(least == most);
+  CHECK(cost.alpha + cost.beta > 0);
+  CHECK(cost.gamma > 0);
 }
 
 TEST_CASE("comm/mpi: processes' records become one timeline") {
