@@ -406,4 +406,8 @@ TEST_CASE("dispatch/any: the tape records calls at run time, for tensors that ca
   const some z = al::mul(x, y);
   const al::autograd::node& made = al::autograd::node_of(z.as<recorded>(), "test");
   CHECK(static_cast<int>(made.hooked->where.line()) == __LINE__ - 2);
+  some changed = al::mul(x, x);
+  al::mul.in_place(changed, y);
+  const al::autograd::node& written = al::autograd::node_of(changed.as<recorded>(), "test");
+  CHECK(static_cast<int>(written.hooked->where.line()) == __LINE__ - 2);
 }

@@ -63,6 +63,30 @@ class located<A...> {
   bool mine_;
 };
 
+/// The same for a call of `out=`: at run time it has no place, as the tape does not record it.
+template <class... A>
+using located_output = located<std::conditional_t<is_any<A>, void, A>...>;
+
+template <class... A>
+[[gnu::noinline]] decltype(auto) placed_out_of_line(const std::source_location& at, const auto& f) {
+  const located<A...> here(at);
+  return f();
+}
+/// `f()` as a call of `A...` that stands at `at`. At run time nothing is kept for the way back
+/// where nobody asks.
+template <class... A>
+ASHLAR_INLINE decltype(auto) placed(const std::source_location& at, const auto& f) {
+  if constexpr ((is_any<A> || ...)) {
+    if (site.wanted) [[unlikely]] {
+      return placed_out_of_line<A...>(at, f);
+    }
+    return f();
+  } else {
+    const located<A...> here(at);
+    return f();
+  }
+}
+
 /// A tensor that knows where it was handed over.
 template <class X>
 struct handed_over {

@@ -32,35 +32,35 @@ struct writing_forms {
   template <class Out, class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out>)
   ASHLAR_INLINE Out& out(Out& output, Where at = std::source_location::current()) const {
-    const located<Out> here(at);
+    const located_output<Out> here(at);
     return function().to_output(output);
   }
   template <class Out, class A, class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out, A>)
   ASHLAR_INLINE Out& out(Out& output, const A& a,
                          Where at = std::source_location::current()) const {
-    const located<Out, A> here(at);
+    const located_output<Out, A> here(at);
     return function().to_output(output, a);
   }
   template <class Out, class A, class B, class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out, A, B>)
   ASHLAR_INLINE Out& out(Out& output, const A& a, const B& b,
                          Where at = std::source_location::current()) const {
-    const located<Out, A, B> here(at);
+    const located_output<Out, A, B> here(at);
     return function().to_output(output, a, b);
   }
   template <class Out, class A, class B, class C, class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out, A, B, C>)
   ASHLAR_INLINE Out& out(Out& output, const A& a, const B& b, const C& c,
                          Where at = std::source_location::current()) const {
-    const located<Out, A, B, C> here(at);
+    const located_output<Out, A, B, C> here(at);
     return function().to_output(output, a, b, c);
   }
   template <class Out, class A, class B, class C, class D, class Where = std::source_location>
     requires(Place<Where> && WritesTo<Derived, Out, A, B, C, D>)
   ASHLAR_INLINE Out& out(Out& output, const A& a, const B& b, const C& c, const D& d,
                          Where at = std::source_location::current()) const {
-    const located<Out, A, B, C, D> here(at);
+    const located_output<Out, A, B, C, D> here(at);
     return function().to_output(output, a, b, c, d);
   }
   template <class Out, class A, class B, class C, class D, class E,
@@ -68,7 +68,7 @@ struct writing_forms {
     requires(Place<Where> && WritesTo<Derived, Out, A, B, C, D, E>)
   ASHLAR_INLINE Out& out(Out& output, const A& a, const B& b, const C& c, const D& d, const E& e,
                          Where at = std::source_location::current()) const {
-    const located<Out, A, B, C, D, E> here(at);
+    const located_output<Out, A, B, C, D, E> here(at);
     return function().to_output(output, a, b, c, d, e);
   }
   template <class Out, class A, class B, class C, class D, class E, class F,
@@ -76,7 +76,7 @@ struct writing_forms {
     requires(Place<Where> && WritesTo<Derived, Out, A, B, C, D, E, F>)
   ASHLAR_INLINE Out& out(Out& output, const A& a, const B& b, const C& c, const D& d, const E& e,
                          const F& f, Where at = std::source_location::current()) const {
-    const located<Out, A, B, C, D, E, F> here(at);
+    const located_output<Out, A, B, C, D, E, F> here(at);
     return function().to_output(output, a, b, c, d, e, f);
   }
   template <class Out, class... A>
@@ -90,44 +90,41 @@ struct writing_forms {
   template <class Self, class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self>)
   ASHLAR_INLINE Self& in_place(Self& self, Where at = std::source_location::current()) const {
-    const located<Self> here(at);
-    return function().over_first(self);
+    return placed<Self>(at, [&]() -> Self& { return function().over_first(self); });
   }
   template <class Self, class A, class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self, A>)
   ASHLAR_INLINE Self& in_place(Self& self, const A& a,
                                Where at = std::source_location::current()) const {
-    const located<Self, A> here(at);
-    return function().over_first(self, a);
+    return placed<Self, A>(at, [&]() -> Self& { return function().over_first(self, a); });
   }
   template <class Self, class A, class B, class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self, A, B>)
   ASHLAR_INLINE Self& in_place(Self& self, const A& a, const B& b,
                                Where at = std::source_location::current()) const {
-    const located<Self, A, B> here(at);
-    return function().over_first(self, a, b);
+    return placed<Self, A, B>(at, [&]() -> Self& { return function().over_first(self, a, b); });
   }
   template <class Self, class A, class B, class C, class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self, A, B, C>)
   ASHLAR_INLINE Self& in_place(Self& self, const A& a, const B& b, const C& c,
                                Where at = std::source_location::current()) const {
-    const located<Self, A, B, C> here(at);
-    return function().over_first(self, a, b, c);
+    return placed<Self, A, B, C>(at,
+                                 [&]() -> Self& { return function().over_first(self, a, b, c); });
   }
   template <class Self, class A, class B, class C, class D, class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self, A, B, C, D>)
   ASHLAR_INLINE Self& in_place(Self& self, const A& a, const B& b, const C& c, const D& d,
                                Where at = std::source_location::current()) const {
-    const located<Self, A, B, C, D> here(at);
-    return function().over_first(self, a, b, c, d);
+    return placed<Self, A, B, C, D>(
+        at, [&]() -> Self& { return function().over_first(self, a, b, c, d); });
   }
   template <class Self, class A, class B, class C, class D, class E,
             class Where = std::source_location>
     requires(Place<Where> && WritesOver<Derived, Self, A, B, C, D, E>)
   ASHLAR_INLINE Self& in_place(Self& self, const A& a, const B& b, const C& c, const D& d,
                                const E& e, Where at = std::source_location::current()) const {
-    const located<Self, A, B, C, D, E> here(at);
-    return function().over_first(self, a, b, c, d, e);
+    return placed<Self, A, B, C, D, E>(
+        at, [&]() -> Self& { return function().over_first(self, a, b, c, d, e); });
   }
   template <class Self, class... A>
     requires(sizeof...(A) > 5 && WritesOver<Derived, Self, A...>)
