@@ -244,6 +244,21 @@ TEST_CASE("parallel/training: data, pipeline, tensor and context parallel steps 
   }
 }
 
+TEST_CASE("parallel/training: optimizer state and gradients of parts are in parts") {
+  auto c = divisible(true);
+  c.kv_heads = 2;
+  const auto alone = testing::named_weights_of(
+      testing::train(c, {.micro_batches = 2, .steps = 10, .clip = false, .peak = 1e-3})[0].model);
+  for (const testing::model_parallel_plan& plan :
+       {testing::model_parallel_plan{.tensor = 2, .data = 2, .zero = 1},
+        {.tensor = 4, .data = 2, .sequence = true, .zero = 2},
+        {.tensor = 2, .context = 2, .data = 2, .sequence = true, .zero = 2}}) {
+    CAPTURE(plan.tensor);
+    CAPTURE(plan.context);
+    CHECK(worst_distance(testing::train_model_parallel(c, plan), alone) < 1e-5);
+  }
+}
+
 TEST_CASE("parallel/training: a layer has four all-reduces, or eight halves of them") {
   const auto plain = testing::collectives_of(divisible(true), {.tensor = 2});
   CHECK(plain.all_reduces == 4);

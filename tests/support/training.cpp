@@ -154,7 +154,8 @@ using parallel_model =
 
 parallel_model divided(const llama_config& c, const model_parallel_plan& plan,
                        model_groups& groups) {
-  const parallel::parallel_llama_options options{.sequence = plan.sequence, .zigzag = plan.zigzag};
+  const parallel::parallel_llama_options options{
+      .sequence = plan.sequence, .zigzag = plan.zigzag, .sums_in_pass = plan.zero > 0};
   auto* context = plan.context > 1 ? &groups.context : nullptr;
   const auto whole = training_llama::make(c, plan.seed);
   auto model = plan.from_state
@@ -211,15 +212,18 @@ named_weights train_model_parallel(const llama_config& c, const model_parallel_p
   const chip::thread_limit limit(1);
   model_groups groups(endpoint, plan);
   auto model = divided(c, plan, groups);
-  nn::adamw optimizer(model.part, {.weight_decay = 0.1});
-  const nn::warmup_cosine rate{
-      .peak = plan.peak, .floor = plan.peak / 10, .warmup = 3, .total = plan.steps};
   using ddp_type = parallel::ddp<training_llama::parameter, comm::group<any_endpoint>, comm::ring>;
   std::optional<ddp_type> ddp;
   if (plan.data > 1 && plan.pipeline == 1 && plan.micro_batches == 1) {
-    ddp.emplace(model.part, groups.data,
-                parallel::ddp_options{.first_bucket_bytes = 4096, .bucket_bytes = 4096});
+    ddp.emplace(
+        model.part, groups.data,
+        parallel::ddp_options{.first_bucket_bytes = 4096, .bucket_bytes = 4096, .zero = plan.zero});
   }
+  using optimizer_type = nn::adamw<training_llama::parameter>;
+  auto optimizer = plan.zero > 0 ? optimizer_type(ddp->pieces(), {.weight_decay = 0.1}, ddp->rule())
+                                 : optimizer_type(model.part, {.weight_decay = 0.1});
+  const nn::warmup_cosine rate{
+      .peak = plan.peak, .floor = plan.peak / 10, .warmup = 3, .total = plan.steps};
   const auto schedule = parallel::pipeline::one_f_one_b(plan.pipeline, plan.micro_batches);
   const auto begin = [&](int step, int m) {
     const auto number = static_cast<std::uint64_t>(
@@ -249,6 +253,8 @@ named_weights train_model_parallel(const llama_config& c, const model_parallel_p
     for (const auto& p : nn::parameter_list(model.part)) {
       if (gradient(p.value)) {
         own.push_back(p.value);
+      }
+      if (ddp || gradient(p.value)) {
         trained.insert(p.name);
       }
     }
@@ -260,6 +266,9 @@ named_weights train_model_parallel(const llama_config& c, const model_parallel_p
       model.clip_grad_norm(0.5, &groups.stages);
     }
     optimizer.step(rate(step));
+    if (plan.zero > 0) {
+      ddp->gather();
+    }
     nn::zero_grad(model.part);
   }
   auto whole = training_llama::make(c, plan.seed + 1);

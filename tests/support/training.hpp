@@ -56,6 +56,7 @@ struct model_parallel_plan {
   bool zigzag = true;
   bool from_state = false;  ///< parts are loaded, not cut
   bool clip = false;        ///< by the norm
+  int zero = 0;             ///< of `ddp`
   int steps = 10;
   std::uint64_t seed = 1;
   double peak = 1e-3;

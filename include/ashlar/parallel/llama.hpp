@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -70,14 +71,17 @@ namespace ashlar::parallel {
 struct parallel_llama_options {
   bool sequence = false;  ///< norms and residuals on a part of the tokens of the tensor group each
   bool zigzag = true;     ///< how the context group divides a text: see `context_layout`
+  /// Gradients are summed one by one while the pass runs, not by `finish`: for data parallelism
+  /// whose hooks take them away then, ZeRO-1 to 3.
+  bool sums_in_pass = false;
 };
 
 /// One rank's part of a Llama and of its training step.
 ///
 /// `Model` is `models::llama<Stack>`, or has its members: this room knows no model.
 /// `part` is a Llama of this rank's heads, inner width and vocabulary, with the names of the whole
-/// one: optimizers, `ddp` over a data group and checkpoints take it as any module. With a context
-/// group each rank has a part of each text's tokens.
+/// one: optimizers, `ddp` over a data group (with ZeRO: `sums_in_pass`) and checkpoints take it as
+/// any module. With a context group each rank has a part of each text's tokens.
 /// Requires: groups outlive it; every rank of them calls it alike.
 template <class Model, class Endpoint, class Algorithm = comm::ring>
 class parallel_llama {
@@ -121,7 +125,8 @@ class parallel_llama {
       return {static_cast<std::int64_t>(own.size()), extents_[2]};
     }
     [[nodiscard]] parameter embed() const {
-      return model_->leave(vocabulary_rows(*model_->tensor_, model_->part.model.embed_tokens.weight,
+      return model_->leave(vocabulary_rows(*model_->tensor_,
+                                           model_->entered(model_->part.model.embed_tokens).weight,
                                            model_->whole_.vocab, tokens_));
     }
     /// Layers `first` to `last - 1`.
@@ -131,7 +136,7 @@ class parallel_llama {
       };
       const parallel_llama& m = *model_;
       for (std::size_t i = first; i < last; ++i) {
-        const auto& layer = m.part.model.layers[i];
+        const auto layer = m.entered(m.part.model.layers[i]);
         const parameter in = m.enter(layer.input_layernorm(x), extents_);
         const parameter y = add(x, m.leave(layer.self_attn(in, positions_, m.part.config, attend)));
         x = add(y, m.leave(layer.mlp(m.enter(layer.post_attention_layernorm(y), extents_))));
@@ -141,11 +146,11 @@ class parallel_llama {
     /// The mean cross entropy of the next tokens, the same on every rank.
     [[nodiscard]] parameter loss(const parameter& x) const {
       const parallel_llama& m = *model_;
-      const parameter last =
-          reshape(m.enter(m.part.model.norm(x), extents_), shape{-1, extents_[2]});
+      const parameter last = reshape(m.enter(m.entered(m.part.model.norm, "norm")(x), extents_),
+                                     shape{-1, extents_[2]});
       const parameter logits = m.part.lm_head.weight
-                                   ? m.part.lm_head(last)
-                                   : linear(last, m.part.model.embed_tokens.weight);
+                                   ? m.entered(m.part.lm_head)(last)
+                                   : linear(last, m.entered(m.part.model.embed_tokens).weight);
       const parameter mean = vocabulary_cross_entropy<Algorithm>(
           *m.tensor_, logits, m.whole_.vocab, targets_, {.of_targets = counted_});
       return m.context_ == nullptr ? mean : leave_tensor_parallel<Algorithm>(*m.context_, mean);
@@ -194,6 +199,9 @@ class parallel_llama {
   /// of norms that saw a part of the tokens and of keys that several ranks have, over the tensor
   /// group. One all-reduce each, of the parameters that have a gradient: those of this stage.
   void finish() {
+    if (options_.sums_in_pass) {
+      return;
+    }
     sum_copies<Algorithm>(part, *tensor_, splits());
     if (options_.sequence) {
       std::vector<parameter> norms;
@@ -229,6 +237,28 @@ class parallel_llama {
  private:
   [[nodiscard]] std::vector<tensor_split> splits() const {
     return splits_of(whole_, tensor_->size());
+  }
+  /// The module as a pass uses it: with `sums_in_pass`, what enters the graph here has the
+  /// gradient of all ranks.
+  template <class M>
+  [[nodiscard]] M entered(M module, const std::string& prefix = {}) const {
+    if (options_.sums_in_pass) {
+      const auto all = splits();
+      const auto enter = [&](const std::string& name, parameter& p) {
+        const tensor_split* s = detail::split_of(all, name);
+        if (s != nullptr && s->copies > 1) {
+          p = apply_function(detail::enter_copies<Endpoint, Algorithm>{tensor_, s->copies}, p);
+        }
+        if (options_.sequence && name.ends_with("norm.weight")) {
+          p = enter_tensor_parallel<Algorithm>(*tensor_, p);
+        }
+        if (context_ != nullptr) {
+          p = enter_tensor_parallel<Algorithm>(*context_, p);
+        }
+      };
+      nn::named_parameters(module, enter, prefix);
+    }
+    return module;
   }
   /// What layers that are cut by outputs see.
   [[nodiscard]] parameter enter(const parameter& x, const shape& extents) const {

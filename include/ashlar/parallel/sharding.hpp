@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <span>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/autograd/function.hpp"
 #include "ashlar/comm/collectives.hpp"
 #include "ashlar/nn/clip.hpp"
 #include "ashlar/nn/module.hpp"
@@ -177,6 +179,36 @@ void gather_shards(const M& part, M& whole, Endpoint& group, std::span<const ten
     detail::write(std::span<const T>(all), turned(to));
   });
 }
+
+namespace detail {
+/// A part that several ranks have, as these use it: each one's gradient of it is a summand.
+template <class Endpoint, class Algorithm>
+struct enter_copies {
+  static constexpr std::string_view name = "enter_copies";
+  Endpoint* group;
+  int copies;
+  template <Tensor X>
+  X forward(function_context&, const X& x) const {
+    return x;
+  }
+  template <Tensor X>
+  X backward(const function_context&, const X& g) const {
+    if (grad_enabled()) {
+      throw not_recordable(name, "its gradient has no gradient; do not create a graph");
+    }
+    const auto n = static_cast<std::size_t>(g.size());
+    std::vector<wire_type<typename X::value_type>> all(
+        n * static_cast<std::size_t>(group->size() / copies));
+    const auto own =
+        std::span(all).subspan(n * static_cast<std::size_t>(group->rank() / copies), n);
+    read(g, own);
+    comm::all_reduce<Algorithm>(*group, std::span(all));
+    const X sum = empty<X>(shape(g.shape()));
+    write(std::span<const wire_type<typename X::value_type>>(own), sum);
+    return sum;
+  }
+};
+}  // namespace detail
 
 /// Replaces gradients of parts that several ranks have by their sums over those ranks.
 ///
