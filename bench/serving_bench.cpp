@@ -38,25 +38,34 @@ struct lengths {
   double prompt;
   double output;
   bool spread = true;
+  std::int32_t tenth = 0;  ///< what every tenth output is long, if not as the others
 };
 constexpr lengths sharegpt{"sharegpt", 161.3, 338.0};
 constexpr lengths alpaca{"alpaca", 19.3, 58.5};
 constexpr lengths equal{"equal", 161.3, 338.0, false};
+/// What is served: lengths of ShareGPT's are halved, so that a run takes seconds.
+constexpr lengths served[] = {{"equal", 80.6, 169.0, false},
+                              {"sharegpt", 80.6, 169.0},
+                              {"alpaca", 19.3, 58.5},
+                              {"documents", 750, 30},
+                              {"one_in_ten_thinks", 80.6, 50, true, 512}};
 
 struct job {
   std::int32_t prompt;
   std::int32_t output;
 };
-std::vector<job> draw(const lengths& mix, int count, std::int32_t most) {
+std::vector<job> draw(const lengths& mix, int count, std::int32_t most_prompt,
+                      std::int32_t most_output) {
   std::mt19937 random(5);
-  const auto one = [&](double mean) {
+  const auto one = [&](double mean, std::int32_t most) {
     std::lognormal_distribution<double> some(std::log(mean) - 0.5, 1.0);
     return std::clamp(static_cast<std::int32_t>(mix.spread ? some(random) : mean), 1, most);
   };
   std::vector<job> jobs;
   for (int i = 0; i < count; ++i) {
-    const std::int32_t prompt = one(mix.prompt);
-    jobs.push_back({prompt, one(mix.output)});
+    const std::int32_t prompt = one(mix.prompt, most_prompt);
+    const std::int32_t output = one(mix.output, most_output);
+    jobs.push_back({prompt, mix.tenth != 0 && i % 10 == 3 ? mix.tenth : output});
   }
   return jobs;
 }
@@ -79,7 +88,7 @@ struct counted : serve::scheduled_sequence<Cache> {
 template <class Cache, class Schedule>
 void count_steps(benchmark::State& state, const lengths& mix) {
   using sequence = counted<Cache>;
-  const auto jobs = draw(mix, 1000, 1024);
+  const auto jobs = draw(mix, 1000, 1024, 1024);
   std::int64_t steps = 0;
   std::int64_t tokens = 0;
   double waste = 0;
@@ -146,13 +155,13 @@ serve::request wish(const job& j, int number) {
   return r;
 }
 
-/// 128 requests of ShareGPT's lengths, halved, 16 at once. `padded`: a static batch in which
-/// every sequence is computed until the longest is done, as where a batch is one tensor.
+/// 128 requests, 16 at once. `padded`: a static batch in which every sequence is computed until the
+/// longest is done, as where a batch is one tensor.
 template <class Schedule>
-void serve_all(benchmark::State& state, bool padded) {
+void serve_all(benchmark::State& state, const lengths& mix, bool padded) {
   const stack::session session;
   const al::chip::thread_limit one(1);
-  auto jobs = draw({"", sharegpt.prompt / 2, sharegpt.output / 2}, 128, 512);
+  auto jobs = draw(mix, 128, 1024, 512);
   std::int64_t asked = 0;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     asked += jobs[i].output;
@@ -174,6 +183,7 @@ void serve_all(benchmark::State& state, bool padded) {
     benchmark::DoNotOptimize(e.run());
     const auto s = e.statistics();
     state.counters["steps"] = static_cast<double>(s.steps);
+    state.counters["seconds"] = s.seconds;
     state.counters["tokens/s"] = static_cast<double>(asked) / s.seconds;
     state.counters["waste"] = s.waste_mean;
   }
@@ -232,11 +242,14 @@ void once(const std::string& name, auto run) {
     once(name + "schedule:static/blocks:16",
          [mix](benchmark::State& s) { count_steps<kv::paged<16>, closed<64>>(s, mix); });
   }
-  once("serving/schedule:continuous",
-       [](benchmark::State& s) { serve_all<continuous<16>>(s, false); });
-  once("serving/schedule:static", [](benchmark::State& s) { serve_all<closed<16>>(s, false); });
-  once("serving/schedule:static_padded",
-       [](benchmark::State& s) { serve_all<closed<16>>(s, true); });
+  for (const lengths& mix : served) {
+    const std::string name = std::string("serving/lengths:") + mix.name + "/schedule:";
+    once(name + "continuous",
+         [mix](benchmark::State& s) { serve_all<continuous<16>>(s, mix, false); });
+    once(name + "static", [mix](benchmark::State& s) { serve_all<closed<16>>(s, mix, false); });
+    once(name + "static_padded",
+         [mix](benchmark::State& s) { serve_all<closed<16>>(s, mix, true); });
+  }
   once("serving/prompts:whole", latency<serve::continuous<serve::whole_prefill<2048>>>);
   once("serving/prompts:chunks_of_512", latency<serve::continuous<serve::chunked_prefill<512>>>);
   once("serving/prompts:chunks_of_128", latency<serve::continuous<serve::chunked_prefill<128>>>);

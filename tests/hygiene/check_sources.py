@@ -37,7 +37,8 @@ ARROWS = {
 EVERYWHERE = {"version", "config", "fwd"}  # headers at the top that any room may include
 COMPOSITION = {"stack", "ashlar"}          # headers at the top that may include any room
 NOT_IN_UMBRELLA = {"io"}                   # `ashlar.hpp` is everything but these
-WITHOUT_TENSORS = ["examples/16_scheduler_only.cpp"]  # nor in what they include
+# Nor in what they include.
+WITHOUT_TENSORS = ["examples/16_scheduler_only.cpp", "examples/20_continuous_batching.cpp"]
 ANY_ROOM_MAY_USE = {"trace"}               # except the rooms below it, which would make a circle
 
 SPDX = "SPDX-License-Identifier: Apache-2.0"

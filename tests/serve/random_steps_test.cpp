@@ -44,6 +44,8 @@ TEST_CASE("serve/random_steps: nor sequences that only grow, served by tenant") 
   CHECK(n.hopeless > 10);
   CHECK(n.scheduler.recomputed > 10);
   CHECK(n.scheduler.resumed > 10);
+  // A tenant's account goes down where its second request gives way in a step of its own.
+  CHECK(testing::appends_only(5000, 8, 0).run(7000).ended > 100);
 }
 
 TEST_CASE("serve/random_steps: nor windows") {

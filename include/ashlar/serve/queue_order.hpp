@@ -120,6 +120,13 @@ struct fair_by_tenant {
         last_served_ = a.served;
       }
     }
+    /// The account of `g` went down: it gave way in a step that it had a share of.
+    void refunded(const Group& g) {
+      account& a = *accounts_.at(g.first().tenant);
+      if (!a.waiting.empty()) {
+        active_.set_key(a, a.served);
+      }
+    }
     [[nodiscard]] bool empty() const { return size_ == 0; }
     [[nodiscard]] std::size_t size() const { return size_; }
     [[nodiscard]] Group& top() {

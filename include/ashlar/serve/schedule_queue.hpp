@@ -529,6 +529,9 @@ class schedule_queue {
       }
       rewind(*s);
     }
+    if constexpr (requires { waiting_.refunded(g); }) {
+      waiting_.refunded(g);
+    }
     leave(g);
     ++plan.preempted;
     if constexpr (requires { pool.host; }) {
