@@ -5,8 +5,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "ashlar/chip/host/detail/gemm_kernel.hpp"
 #include "ashlar/chip/host/detail/gemm_paths.hpp"
-#include "ashlar/chip/host/detail/gemm_vector.hpp"
 #include "ashlar/chip/host/gemm_args.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/simd/memory.hpp"
@@ -60,6 +60,10 @@ struct wide_block {
 /// few whole rows at a time as in `gemm_sweep`. Requires: unit strides of B's and C's columns.
 template <class T>
 void widened_sweep(const gemm_args<T, float>& g) {
+  // 125 million float16 on one core of Zen 5: 8.6 ms, reading them alone 8.0. Eight rows at a time
+  // without fetching 11.1, with it 9.2; sixteen 10.6 and 9.5.
+  constexpr int deep = 4;
+  constexpr int ahead = 8;  // rows
   const auto sweep = [&]<int Depth>(std::integral_constant<int, Depth>, std::int64_t k) {
     float a[Depth];
     for (int d = 0; d < Depth; ++d) {
@@ -71,6 +75,7 @@ void widened_sweep(const gemm_args<T, float>& g) {
     for (; j + simd::lanes <= g.n; j += simd::lanes) {
       auto sum = first ? simd::broadcast(0.0F) : simd::load(g.c + j);
       ASHLAR_DETAIL_UNROLL for (int d = 0; d < Depth; ++d) {
+        __builtin_prefetch(b + (d + ahead) * g.b_row + j);
         sum = simd::madd(simd::broadcast(a[d]), simd::load_as<float>(b + d * g.b_row + j), sum);
       }
       simd::store(g.c + j, sum);
@@ -84,8 +89,8 @@ void widened_sweep(const gemm_args<T, float>& g) {
     }
   };
   std::int64_t k = 0;
-  for (; k + gemm_sweep_depth <= g.k; k += gemm_sweep_depth) {
-    sweep(std::integral_constant<int, gemm_sweep_depth>{}, k);
+  for (; k + deep <= g.k; k += deep) {
+    sweep(std::integral_constant<int, deep>{}, k);
   }
   for (; k < g.k; ++k) {
     sweep(std::integral_constant<int, 1>{}, k);
