@@ -4,6 +4,7 @@
 #include "ashlar/serve/beam.hpp"
 #include "ashlar/serve/engine.hpp"
 #include "ashlar/serve/engine_options.hpp"
+#include "ashlar/serve/execution.hpp"
 #include "ashlar/serve/filters.hpp"
 #include "ashlar/serve/generation.hpp"
 #include "ashlar/serve/logprobs.hpp"
