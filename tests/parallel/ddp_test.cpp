@@ -311,6 +311,50 @@ TEST_CASE("parallel/ddp: without synchronisation gradients stay on their rank") 
   });
 }
 
+TEST_CASE("parallel/ddp: what accumulated without synchronisation is reduced when told to") {
+  for (const int zero : {0, 1, 2}) {
+    const auto all = comm::run(2, [&](comm::threads& endpoint) {
+      bits found[2];
+      for (const bool told : {false, true}) {
+        const auto m = make(1);
+        parallel::ddp ddp(m, endpoint, {.bucket_bytes = 200, .micro_batches = 2, .zero = zero});
+        for (std::uint64_t b = 0; b < 2; ++b) {
+          const auto loss = loss_of(m, 2 * static_cast<std::uint64_t>(endpoint.rank()) + b);
+          if (told || b == 0) {
+            const auto quiet = ddp.no_sync();
+            al::backward(loss);
+          } else {
+            al::backward(loss);
+          }
+        }
+        if (told) {
+          ddp.reduce();
+        }
+        if (zero == 0) {
+          found[told] = gradients_of(m);
+        }
+        for (const tensor& piece : ddp.pieces()) {
+          const auto v = al::to_vector(al::gradient(piece));
+          found[told].insert(found[told].end(), v.begin(), v.end());
+        }
+      }
+      CHECK(!found[0].empty());
+      CHECK(found[0] == found[1]);
+      return found[1];
+    });
+    CHECK((all[0] == all[1]) == (zero == 0));
+  }
+  comm::thread_group group(1);
+  auto endpoint = group.endpoint(0);
+  const auto m = make(1);
+  parallel::ddp ddp(m, endpoint);
+  {
+    const auto quiet = ddp.no_sync();
+    al::backward(al::sum(m.layers[0](al::ones<tensor>({1, 5}))));
+  }
+  CHECK_THROWS_AS(ddp.reduce(), parallel::unused_parameters);
+}
+
 TEST_CASE("parallel/ddp: frozen parameters are broadcast but not reduced") {
   comm::run(2, [](comm::threads& endpoint) {
     auto m = make(endpoint.rank() == 0 ? 1 : 2);

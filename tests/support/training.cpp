@@ -107,25 +107,15 @@ training_result train_rank(const llama_config& c, const training_plan& plan,
 
 using parameter = training_llama::parameter;
 
-parameter through_layer(const training_llama& m, std::size_t i, const parameter& x) {
-  return m.model.layers[i](x, arange<integers>(x.extent(1)), m.config,
-                           models::detail::causal_attention);
-}
-parameter loss_behind(const training_llama& m, const parameter& x, const integers& targets) {
-  const auto y = reshape(m.model.norm(x), shape{-1, m.config.dim});
-  return cross_entropy(m.lm_head.weight ? m.lm_head(y) : linear(y, m.model.embed_tokens.weight),
-                       targets);
-}
-
 /// One stage of `stages`: the layers are divided evenly.
 parameter through_stage(const training_llama& m, int stage, int stages, const parameter& input,
                         const std::pair<integers, integers>& texts) {
   const auto layers = static_cast<int>(m.model.layers.size());
-  auto x = stage == 0 ? m.model.embed_tokens(texts.first) : input;
+  auto x = stage == 0 ? m.embed(texts.first) : input;
   for (int i = layers * stage / stages; i < layers * (stage + 1) / stages; ++i) {
-    x = through_layer(m, static_cast<std::size_t>(i), x);
+    x = m.through_layer(static_cast<std::size_t>(i), x);
   }
-  return stage + 1 == stages ? loss_behind(m, x, texts.second) : x;
+  return stage + 1 == stages ? m.loss_behind(x, texts.second) : x;
 }
 
 /// The groups of one rank in a mesh.
@@ -346,13 +336,14 @@ std::vector<sharded_result> train_sharded(const llama_config& c, const training_
       const auto batch = [&](int b) {
         const int number = (step * plan.ranks + endpoint.rank()) * plan.micro_batches + b;
         const auto texts = texts_of(c.vocab, plan.seed, static_cast<std::uint64_t>(number));
-        auto x = fsdp.run(0, model.model.embed_tokens, texts.first);
+        auto x = fsdp.run(
+            0, [&](const integers& in) { return model.embed(in); }, texts.first);
         for (std::size_t i = 0; i < model.model.layers.size(); ++i) {
           x = fsdp.run(
-              i + 1, [&](const parameter& y) { return through_layer(model, i, y); }, x);
+              i + 1, [&](const parameter& y) { return model.through_layer(i, y); }, x);
         }
         backward(fsdp.run(
-            names.size(), [&](const parameter& y) { return loss_behind(model, y, texts.second); },
+            names.size(), [&](const parameter& y) { return model.loss_behind(y, texts.second); },
             x));
       };
       for (int b = 0; b + 1 < plan.micro_batches; ++b) {

@@ -139,6 +139,16 @@ class llama {
   [[nodiscard]] loss_type loss(const integers& tokens, const integers& targets) const
     requires(Stack::template has<kinds::differentiate>);
 
+  // ---- in parts: pipelines, sharded units ----
+
+  /// In front of the layers; through one of them; the loss behind them.
+  ///
+  /// Shapes: `tokens`: (B, T); `x` and results: (B, T, C); `targets`: (B * T).
+  [[nodiscard]] parameter embed(const integers& tokens) const;
+  [[nodiscard]] parameter through_layer(std::size_t layer, const parameter& x) const;
+  [[nodiscard]] loss_type loss_behind(const parameter& x, const integers& targets) const
+    requires(Stack::template has<kinds::differentiate>);
+
   // ---- serving: kv::PagedModel ----
 
   using cache_type = detail::paged_cache<parameter>;
@@ -211,6 +221,24 @@ auto llama<Stack>::loss(const integers& tokens, const integers& targets) const -
   requires(Stack::template has<kinds::differentiate>)
 {
   return cross_entropy((*this)(tokens), targets);
+}
+
+template <class Stack>
+auto llama<Stack>::embed(const integers& tokens) const -> parameter {
+  detail::require_tokens("models::llama", tokens, config.context);
+  return model.embed_tokens(tokens);
+}
+
+template <class Stack>
+auto llama<Stack>::through_layer(std::size_t layer, const parameter& x) const -> parameter {
+  return model.layers[layer](x, arange<integers>(x.extent(1)), config, detail::causal_attention);
+}
+
+template <class Stack>
+auto llama<Stack>::loss_behind(const parameter& x, const integers& targets) const -> loss_type
+  requires(Stack::template has<kinds::differentiate>)
+{
+  return cross_entropy(logits(reshape(model.norm(x), shape{-1, config.dim})), targets);
 }
 
 template <class Stack>

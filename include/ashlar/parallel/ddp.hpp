@@ -92,6 +92,12 @@ class ddp {
   /// Throws:  `unused_parameters`; what the transport throws. The next pass starts anew.
   void finish() { state_->finish(); }
 
+  /// Reduces what has accumulated under `no_sync`, as the last backward pass would have: for
+  /// passes of which nobody knows which is the last, as a pipeline's.
+  ///
+  /// Throws: as `finish`, where a parameter has no gradient.
+  void reduce() { state_->reduce_all(); }
+
   /// Forgets a backward pass that ended with an exception, on every rank alike.
   void reset() { state_->start(); }
 
@@ -259,6 +265,16 @@ class ddp {
       }
       advance();
       complete = false;
+    }
+
+    void reduce_all() {
+      start();
+      for (std::size_t i = parameters.size(); i-- > 0;) {
+        if (gradient(parameters[i].value)) {
+          arrive(i);
+        }
+      }
+      finish();
     }
 
     [[noreturn]] void report_unused() {

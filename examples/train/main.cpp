@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// Trains the demo's model on many ranks, divided as a mesh says.
+#include <CLI/CLI.hpp>
+#include <ashlar/comm/threads.hpp>
+#include <cstdio>
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+#include "train/rank.hpp"
+#ifdef ASHLAR_TRAIN_MPI
+#include <ashlar/comm/mpi.hpp>
+#endif
+
+namespace {
+
+using train::any_endpoint;
+
+void report(const train::outcome& r) {
+  std::printf("loss %.4f, then %.4f; held-out loss %.4f; parameters %016llx\n", r.first_loss,
+              r.last_loss, r.held_out, static_cast<unsigned long long>(r.fingerprint));
+}
+
+int run(const train::options& o) {
+  const auto layout = train::layout_of(o);
+  if (o.transport == "threads") {
+    const auto data = demo::prepare(o.model);
+    const auto all = ashlar::comm::run(layout.size(), [&](ashlar::comm::threads& endpoint) {
+      any_endpoint wires(endpoint);
+      return train::run_rank(wires, o, data);
+    });
+    report(all.front());
+    return 0;
+  }
+#ifdef ASHLAR_TRAIN_MPI
+  if (o.transport == "mpi") {
+    const ashlar::comm::mpi_session session;
+    ashlar::comm::mpi endpoint;
+    if (endpoint.size() != layout.size()) {
+      throw std::runtime_error("--mesh " + o.mesh + " wants " + std::to_string(layout.size()) +
+                               " ranks, MPI has " + std::to_string(endpoint.size()) +
+                               "; start it by mpirun -n " + std::to_string(layout.size()));
+    }
+    any_endpoint wires(endpoint);
+    const auto result = train::run_rank(wires, o, demo::prepare(o.model));
+    if (endpoint.rank() == 0) {
+      report(result);
+    }
+    return 0;
+  }
+#endif
+  throw std::runtime_error(o.transport == "mpi"
+                               ? "--transport mpi: this program was built without MPI"
+                               : "--transport " + o.transport +
+                                     " carries no data between ranks; use threads or mpi");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  train::options o;
+  o.model.kv_heads = 2;
+  o.model.steps = 40;
+  CLI::App app{
+      "Trains a small Llama-architecture language model on real text, on many ranks. The result "
+      "on\n"
+      "stdout is the same to the bit in every layout with as many micro-batches in all.",
+      "ashlar train"};
+  app.add_option("--mesh", o.mesh, "sizes of the dimensions: data=2,pipeline=2");
+  app.add_option("--zero", o.zero,
+                 "what replicas keep in parts: 0 nothing, 1 the optimizer's "
+                 "state, 2 gradients too, 3 parameters too")
+      ->check(CLI::Range(0, 3));
+  app.add_option("--transport", o.transport, "threads, or mpi under mpirun")
+      ->check(CLI::IsMember({"threads", "mpi", "simulated"}));
+  app.add_option("--micro-batches", o.micro_batches, "per step and replica")
+      ->check(CLI::Range(1, 1024));
+  app.add_option("--save", o.save, "folder for a checkpoint at the end");
+  app.add_option("--resume", o.resume, "folder of a checkpoint, of any layout, to go on from");
+  app.add_option("--text", o.model.text, "a text file (default: this library's own text)");
+  app.add_option("--steps", o.model.steps, "up to this step")->check(CLI::Range(1, 1000000));
+  app.add_option("--stop", o.stop, "leave before this step of --steps; 0: go to the end")
+      ->check(CLI::Range(0, 1000000));
+  app.add_option("--batch", o.model.batch, "sequences per step, over all ranks")
+      ->check(CLI::Range(1, 65536));
+  app.add_option("--context", o.model.context, "tokens of a sequence")->check(CLI::Range(2, 4096));
+  app.add_option("--dim", o.model.dim, "width; a multiple of 8")->check(CLI::Range(8, 4096));
+  app.add_option("--layers", o.model.layers)->check(CLI::Range(1, 128));
+  app.add_option("--vocabulary", o.model.vocabulary)->check(CLI::Range(258, 65536));
+  app.add_option("--learning-rate", o.model.learning_rate)->check(CLI::PositiveNumber);
+  app.add_option("--seed", o.model.seed);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e);
+  }
+  try {
+    if (o.model.dim % 8 != 0) {
+      throw std::runtime_error("--dim " + std::to_string(o.model.dim) +
+                               " must be a multiple of 8: four heads of an even size");
+    }
+    return run(o);
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "ashlar train: %s\n", e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include <ashlar/parallel/mesh.hpp>
+#include <cstdint>
+#include <string>
+
+#include "demo/data.hpp"
+#include "train/endpoint.hpp"
+
+namespace train {
+
+namespace al = ashlar;
+
+struct options {
+  demo::options model;  ///< and its text, steps and batch; `ranks` is the mesh's
+  std::string mesh = "data=2";
+  int zero = 0;
+  int micro_batches = 2;  ///< per step and replica
+  std::string transport = "threads";
+  int stop = 0;              ///< before this step; 0: after the last
+  std::string save, resume;  ///< folders of checkpoints; empty: none
+};
+
+/// How the ranks are divided. Throws: `std::runtime_error` for what cannot be trained.
+al::parallel::mesh layout_of(const options& o);
+
+/// What every rank ends with.
+struct outcome {
+  double first_loss = 0, last_loss = 0;  ///< means over the global batch
+  double held_out = 0;
+  std::uint64_t fingerprint = 0;  ///< of all parameters' bits
+};
+
+/// One rank's part of the training; every rank of the mesh calls it.
+///
+/// The bits are a function of the seed, the steps and the sums of gradients: first of a replica's
+/// micro-batches, then of the replicas, in order. Stages and parts change none of them.
+outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& data);
+
+}  // namespace train
