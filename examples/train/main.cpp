@@ -14,7 +14,7 @@
 
 namespace {
 
-using train::any_endpoint;
+using ashlar::comm::any_endpoint;
 
 void report(const train::outcome& r) {
   std::printf("loss %.4f, then %.4f; held-out loss %.4f; parameters %016llx\n", r.first_loss,
@@ -66,7 +66,8 @@ int main(int argc, char** argv) {
       "on\n"
       "stdout is the same to the bit in every layout with as many micro-batches in all.",
       "ashlar train"};
-  app.add_option("--mesh", o.mesh, "sizes of the dimensions: data=2,pipeline=2");
+  app.add_option("--mesh", o.mesh,
+                 "sizes of the dimensions: data=2,tensor=2,pipeline=2; also sequence");
   app.add_option("--zero", o.zero,
                  "what replicas keep in parts: 0 nothing, 1 the optimizer's "
                  "state, 2 gradients too, 3 parameters too")

@@ -4,12 +4,13 @@
 #include <ashlar/chip/host/parallel.hpp>
 #include <ashlar/comm/group.hpp>
 #include <ashlar/parallel/fsdp.hpp>
+#include <ashlar/parallel/llama.hpp>
 #include <ashlar/parallel/pipeline.hpp>
 #include <ashlar/parallel/pipeline/execute.hpp>
 #include <ashlar/parallel/training_state.hpp>
 #include <bit>
 #include <cstdio>
-#include <functional>
+#include <map>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -21,12 +22,14 @@ namespace {
 
 namespace parallel = ashlar::parallel;
 namespace pipeline = ashlar::parallel::pipeline;
+using al::comm::any_endpoint;
 using demo::training_model;
 using parallel::axis;
 using parameter = training_model::parameter;
 using group = al::comm::group<any_endpoint>;
 using ddp = parallel::ddp<parameter, group, al::comm::ordered>;
 using fsdp = parallel::fsdp<parameter, group, al::comm::ordered>;
+using divided = parallel::parallel_llama<training_model, group, al::comm::ordered>;
 
 /// Which of `stages` has a parameter: layers are divided evenly.
 int stage_of(const std::string& name, std::int64_t layers, int stages) {
@@ -38,13 +41,21 @@ int stage_of(const std::string& name, std::int64_t layers, int stages) {
   return name.starts_with("model.embed_tokens") ? 0 : stages - 1;
 }
 
+/// A group of ranks along a dimension of the mesh.
+group along(group& world, const parallel::mesh& layout, axis a) {
+  return world.split(layout.group(world.rank(), a).front());
+}
+
 struct trainer {
   const options& o;
   const demo::prepared& data;
   parallel::mesh layout;
   int stage, stages, replica, replicas;
-  group world, replica_group, stage_group;
-  training_model model;
+  group world, replica_group, stage_group, tensor_group, context_group;
+  al::models::llama_config config;
+  std::map<std::string, al::shape> shapes;  ///< of whole parameters
+  training_model undivided;
+  std::optional<divided> parts;  ///< of matrices or tokens
   std::optional<ddp> whole_layers;
   std::optional<fsdp> sharded;
 
@@ -57,19 +68,41 @@ struct trainer {
         replica(layout.coordinate(wires.rank(), axis::data)),
         replicas(layout.size(axis::data)),
         world(wires),
-        replica_group(world.split(stage)),
-        stage_group(world.split(replica)) {
-    auto config = data.config;
+        replica_group(along(world, layout, axis::data)),
+        stage_group(along(world, layout, axis::pipeline)),
+        tensor_group(along(world, layout, axis::tensor)),
+        context_group(along(world, layout, axis::sequence)),
+        config(d.config) {
     config.tied_embeddings = false;  // what two stages or units had would belong to neither
-    model = training_model::make(config, o.model.seed);
-    al::nn::require_grad(model);
+    undivided = training_model::make(config, o.model.seed);
+    for (const auto& p : al::nn::parameter_list(undivided)) {
+      shapes.emplace(p.name, al::shape(p.value.shape()));
+    }
+    if (tensor_group.size() * context_group.size() > 1) {
+      parts.emplace(undivided, tensor_group, parallel::parallel_llama_options{},
+                    context_group.size() > 1 ? &context_group : nullptr);
+      undivided = {};
+    }
+    al::nn::require_grad(model());
+  }
+
+  /// What this rank has of the model.
+  training_model& model() { return parts ? parts->part : undivided; }
+
+  /// Where this rank's parts of tensors lie in the whole ones.
+  [[nodiscard]] parallel::box_rule boxes() const {
+    return [this](parallel::region& r) {
+      r.whole = shapes.at(r.name);
+      r.start = parallel::start_of(parallel::splits_of(config, tensor_group.size()), r.name,
+                                   r.whole, tensor_group.size(), tensor_group.rank());
+    };
   }
 
   /// This stage's parameters with their names.
-  [[nodiscard]] std::vector<al::nn::named<parameter>> own_parameters() const {
-    auto all = al::nn::parameter_list(model);
-    std::erase_if(
-        all, [&](const auto& p) { return stage_of(p.name, model.config.layers, stages) != stage; });
+  [[nodiscard]] std::vector<al::nn::named<parameter>> own_parameters() {
+    auto all = al::nn::parameter_list(model());
+    std::erase_if(all,
+                  [&](const auto& p) { return stage_of(p.name, config.layers, stages) != stage; });
     return all;
   }
 
@@ -77,10 +110,10 @@ struct trainer {
   parallel::held_parameters<parameter> divide() {
     if (o.zero == 3) {
       std::vector<std::string> units = {"model.embed_tokens"};
-      for (std::int64_t i = 0; i < model.config.layers; ++i) {
+      for (std::int64_t i = 0; i < config.layers; ++i) {
         units.push_back("model.layers." + std::to_string(i));
       }
-      sharded.emplace(model, replica_group, units,
+      sharded.emplace(model(), replica_group, units,
                       parallel::fsdp_options{.micro_batches = o.micro_batches});
       return parallel::held_parameters<parameter>(*sharded);
     }
@@ -116,56 +149,79 @@ struct trainer {
                       number * static_cast<std::uint64_t>(rows), rows);
   }
 
-  /// Gradients of a step's micro-batches. Returns: the sum of their losses, where it is known.
+  /// Gradients of a step's micro-batches, summed over all ranks that are to have them. Returns: the
+  /// sum of their losses, where it is known.
   double gradients(int step) {
     double sum = 0;
-    if (stages > 1) {
+    if (sharded) {
+      for (int m = 0; m < o.micro_batches; ++m) {
+        const parameter loss = through_units(step, m);
+        sum += static_cast<double>(al::item(loss));
+        if (m + 1 < o.micro_batches) {
+          const auto quiet = sharded->no_sync();
+          al::backward(loss);
+        } else {
+          al::backward(loss);
+        }
+      }
+      return sum;
+    }
+    {
       const auto quiet = whole_layers->no_sync();
-      const int rows = o.model.batch / (replicas * o.micro_batches);
       const auto losses = pipeline::execute<parameter>(
-          pipeline::one_f_one_b(stages, o.micro_batches), stage_group,
-          {rows, o.model.context, model.config.dim},
+          pipeline::one_f_one_b(stages, o.micro_batches), stage_group, boundary(step),
           [&](int at, int m, const parameter& input) { return through_stage(at, step, m, input); });
       for (const parameter& loss : losses) {
         sum += static_cast<double>(al::item(loss));
       }
-      return sum;
     }
-    for (int m = 0; m < o.micro_batches; ++m) {
-      const parameter loss = sharded ? through_units(step, m) : through_stage(0, step, m, {});
-      sum += static_cast<double>(al::item(loss));
-      const bool more = m + 1 < o.micro_batches;
-      if (sharded && more) {
-        const auto quiet = sharded->no_sync();
-        al::backward(loss);
-      } else if (more) {
-        const auto quiet = whole_layers->no_sync();
-        al::backward(loss);
-      } else {
-        al::backward(loss);
-      }
+    if (parts) {
+      parts->finish();
     }
+    whole_layers->reduce();
     return sum;
   }
-  parameter through_stage(int at, int step, int m, const parameter& input) const {
+  /// What goes from stage to stage.
+  al::shape boundary(int step) {
+    const demo::batch b = batch_of(step, 0);
+    return parts ? parts->begin(b.inputs, b.targets).boundary()
+                 : al::shape{b.inputs.extent(0), b.inputs.extent(1), config.dim};
+  }
+  parameter through_stage(int at, int step, int m, const parameter& input) {
     const demo::batch b = batch_of(step, m);
-    parameter x = at == 0 ? model.embed(b.inputs) : input;
-    for (std::size_t i = 0; i < model.model.layers.size(); ++i) {
-      if (stage_of("model.layers." + std::to_string(i), model.config.layers, stages) == at) {
-        x = model.through_layer(i, x);
-      }
+    const auto first = [&](int of) {
+      return static_cast<std::size_t>(config.layers * of / stages);
+    };
+    if (parts) {
+      const auto pass = parts->begin(b.inputs, b.targets);
+      const parameter x = pass.through(at == 0 ? pass.embed() : input, first(at), first(at + 1));
+      return at + 1 == stages ? pass.loss(x) : x;
     }
-    return at + 1 == stages ? model.loss_behind(x, b.targets) : x;
+    parameter x = at == 0 ? undivided.embed(b.inputs) : input;
+    for (std::size_t i = first(at); i < first(at + 1); ++i) {
+      x = undivided.through_layer(i, x);
+    }
+    return at + 1 == stages ? undivided.loss_behind(x, b.targets) : x;
   }
   parameter through_units(int step, int m) {
     const demo::batch b = batch_of(step, m);
-    parameter x = sharded->run(0, [&] { return model.embed(b.inputs); });
-    for (std::size_t i = 0; i < model.model.layers.size(); ++i) {
-      x = sharded->run(
-          i + 1, [&](const parameter& y) { return model.through_layer(i, y); }, x);
+    const auto through = [&](const auto& embed, const auto& layer, const auto& loss) {
+      parameter x = sharded->run(0, embed);
+      for (std::size_t i = 0; i < model().model.layers.size(); ++i) {
+        x = sharded->run(
+            i + 1, [&](const parameter& y) { return layer(i, y); }, x);
+      }
+      return sharded->run(sharded->unit(""), loss, x);
+    };
+    if (parts) {
+      const auto pass = parts->begin(b.inputs, b.targets);
+      return through([&] { return pass.embed(); },
+                     [&](std::size_t i, const parameter& x) { return pass.through(x, i, i + 1); },
+                     [&](const parameter& x) { return pass.loss(x); });
     }
-    return sharded->run(
-        sharded->unit(""), [&](const parameter& y) { return model.loss_behind(y, b.targets); }, x);
+    return through([&] { return undivided.embed(b.inputs); },
+                   [&](std::size_t i, const parameter& x) { return undivided.through_layer(i, x); },
+                   [&](const parameter& x) { return undivided.loss_behind(x, b.targets); });
   }
 
   /// The mean of a step's losses, on every rank.
@@ -175,25 +231,32 @@ struct trainer {
     return sum / (replicas * o.micro_batches);
   }
 
-  /// Gives every rank every stage's parameters; judges them. Units are whole already.
+  /// Gives every rank every stage's parameters and makes them whole; judges them. Units are whole
+  /// already.
   void judge(outcome& result) {
     const al::no_grad off;
-    std::uint64_t hash = 0xcbf29ce484222325u;
-    for (const auto& p : al::nn::parameter_list(model)) {
-      auto values = al::to_vector(p.value);
-      if (stages > 1) {
+    if (stages > 1) {
+      for (const auto& p : al::nn::parameter_list(model())) {
+        auto values = al::to_vector(p.value);
         al::comm::broadcast(stage_group, std::span(values),
-                            stage_of(p.name, model.config.layers, stages));
+                            stage_of(p.name, config.layers, stages));
         parameter to = p.value;
         al::copy.in_place(to, al::from_values<parameter>(al::shape(to.shape()), values));
       }
-      for (const float x : values) {
+    }
+    if (parts) {
+      undivided = training_model::make(config, o.model.seed);
+      parts->gather(undivided);
+    }
+    std::uint64_t hash = 0xcbf29ce484222325u;
+    for (const auto& p : al::nn::parameter_list(undivided)) {
+      for (const float x : al::to_vector(p.value)) {
         hash = (hash ^ std::bit_cast<std::uint32_t>(x)) * 0x100000001b3u;
       }
     }
     result.fingerprint = hash;
     result.held_out =
-        world.rank() == 0 ? demo::held_out_loss(model, data.held_out, o.model.context) : 0;
+        world.rank() == 0 ? demo::held_out_loss(undivided, data.held_out, o.model.context) : 0;
   }
 };
 
@@ -202,11 +265,14 @@ struct trainer {
 al::parallel::mesh layout_of(const options& o) {
   const auto m = parallel::mesh::parse(o.mesh);
   const auto refuse = [](const std::string& why) { throw std::runtime_error(why); };
-  for (const axis a : {axis::tensor, axis::sequence, axis::expert}) {
-    if (m.size(a) > 1) {
-      refuse("--mesh: " + std::string(parallel::name_of(a)) +
-             " is not trained by this program yet; divide by data and pipeline");
-    }
+  if (m.size(axis::expert) > 1) {
+    refuse("--mesh: the model has no experts to divide; leave expert out");
+  }
+  if (o.zero == 3 && (m.size(axis::sequence) > 1 || m.size(axis::tensor) > o.model.kv_heads)) {
+    refuse(
+        "--zero 3: what several ranks have of a parameter is summed behind a step, and units are "
+        "in parts by then; use --zero 2, no sequence, and tensor of at most " +
+        std::to_string(o.model.kv_heads));
   }
   const int stages = m.size(axis::pipeline);
   if (stages > 1 && o.zero > 1) {
@@ -241,7 +307,7 @@ outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& da
   if (!o.resume.empty()) {
     const auto saved = parallel::checkpoint::open(o.resume);
     step = std::stoi(saved.metadata().at("step"));
-    parallel::load_training(saved, held, optimizer);
+    parallel::load_training(saved, held, optimizer, t.boxes());
     if (t.whole_layers && o.zero > 0) {
       t.whole_layers->gather();
     }
@@ -251,9 +317,6 @@ outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& da
   const int last = o.stop > 0 ? std::min(o.stop, o.model.steps) : o.model.steps;
   for (; step < last; ++step) {
     const double sum = t.gradients(step);
-    if (t.stages > 1) {
-      t.whole_layers->reduce();
-    }
     optimizer.step(rate(step));
     if (t.sharded) {
       t.sharded->renew();
@@ -261,7 +324,7 @@ outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& da
       if (o.zero > 0) {
         t.whole_layers->gather();
       }
-      al::nn::zero_grad(t.model);
+      al::nn::zero_grad(t.model());
     }
     result.last_loss = t.mean_loss(sum);
     if (step == first) {
@@ -279,7 +342,7 @@ outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& da
     if (o.zero == 0 && t.replica > 0) {  // its replica saves the same
       parallel::save_part(o.save, wires.rank(), wires.size(), {}, note);
     } else {
-      parallel::save_training(o.save, wires.rank(), wires.size(), held, optimizer, note);
+      parallel::save_training(o.save, wires.rank(), wires.size(), held, optimizer, note, t.boxes());
     }
   }
   std::optional<fsdp::whole_scope> whole;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <ashlar/comm/any_endpoint.hpp>
 #include <ashlar/parallel/mesh.hpp>
 #include <cstdint>
 #include <string>
 
 #include "demo/data.hpp"
-#include "train/endpoint.hpp"
 
 namespace train {
 
@@ -35,6 +35,6 @@ struct outcome {
 ///
 /// The bits are a function of the seed, the steps and the sums of gradients: first of a replica's
 /// micro-batches, then of the replicas, in order. Stages and parts change none of them.
-outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& data);
+outcome run_rank(al::comm::any_endpoint& wires, const options& o, const demo::prepared& data);
 
 }  // namespace train

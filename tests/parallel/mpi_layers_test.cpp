@@ -39,7 +39,7 @@ std::vector<float> flat(const testing::named_weights& weights) {
 /// Every rank compares what it gathers with what as many threads in rank 0 give.
 void check(const testing::model_parallel_plan& plan) {
   comm::mpi on;
-  testing::any_endpoint endpoint(on);
+  comm::any_endpoint endpoint(on);
   const auto found = flat(testing::train_model_parallel(config(), plan, endpoint));
   auto expected = found;
   if (on.rank() == 0) {

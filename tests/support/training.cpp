@@ -121,9 +121,9 @@ parameter through_stage(const training_llama& m, int stage, int stages, const pa
 /// The groups of one rank in a mesh.
 struct model_groups {
   parallel::mesh places;
-  comm::group<any_endpoint> world, tensor, context, stages, data;
+  comm::group<comm::any_endpoint> world, tensor, context, stages, data;
 
-  model_groups(any_endpoint& endpoint, const model_parallel_plan& plan)
+  model_groups(comm::any_endpoint& endpoint, const model_parallel_plan& plan)
       : places({{parallel::axis::data, plan.data},
                 {parallel::axis::pipeline, plan.pipeline},
                 {parallel::axis::sequence, plan.context},
@@ -135,12 +135,12 @@ struct model_groups {
         data(along(parallel::axis::data)) {}
 
  private:
-  comm::group<any_endpoint> along(parallel::axis a) {
+  comm::group<comm::any_endpoint> along(parallel::axis a) {
     return world.split(places.group(world.rank(), a).front());
   }
 };
 using parallel_model =
-    parallel::parallel_llama<training_llama, comm::group<any_endpoint>, comm::ring>;
+    parallel::parallel_llama<training_llama, comm::group<comm::any_endpoint>, comm::ring>;
 
 parallel_model divided(const llama_config& c, const model_parallel_plan& plan,
                        model_groups& groups) {
@@ -198,11 +198,12 @@ named_weights named_weights_of(const training_llama& model) {
 }
 
 named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan,
-                                   any_endpoint& endpoint) {
+                                   comm::any_endpoint& endpoint) {
   const chip::thread_limit limit(1);
   model_groups groups(endpoint, plan);
   auto model = divided(c, plan, groups);
-  using ddp_type = parallel::ddp<training_llama::parameter, comm::group<any_endpoint>, comm::ring>;
+  using ddp_type =
+      parallel::ddp<training_llama::parameter, comm::group<comm::any_endpoint>, comm::ring>;
   std::optional<ddp_type> ddp;
   if (plan.data > 1 && plan.pipeline == 1 && plan.micro_batches == 1) {
     ddp.emplace(
@@ -271,7 +272,7 @@ named_weights train_model_parallel(const llama_config& c, const model_parallel_p
 named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan) {
   const auto ranks =
       comm::run(plan.tensor * plan.context * plan.pipeline * plan.data, [&](comm::threads& t) {
-        any_endpoint endpoint(t);
+        comm::any_endpoint endpoint(t);
         return train_model_parallel(c, plan, endpoint);
       });
   std::map<std::string, std::vector<float>> found;
@@ -291,7 +292,7 @@ layer_collectives collectives_of(const llama_config& c, const model_parallel_pla
     sized.layers = layers;
     return count(comm::run(2, [&](comm::threads& t) {
                    comm::logged log(t);
-                   any_endpoint endpoint(log);
+                   comm::any_endpoint endpoint(log);
                    model_groups groups(endpoint, plan);
                    auto model = divided(sized, plan, groups);
                    const auto [in, out] = texts_of(c.vocab, plan.seed, 0);

@@ -6,9 +6,9 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/comm/any_endpoint.hpp"
 #include "ashlar/parallel/memory_model.hpp"
 #include "ashlar/parallel/pipeline/schedule.hpp"
-#include "support/endpoint.hpp"
 #include "support/llama.hpp"
 
 /// Training of small models for tests, compiled once in `training.cpp`.
@@ -68,7 +68,7 @@ using named_weights = std::vector<std::pair<std::string, std::vector<float>>>;
 /// One rank of the plan: trains as `train` on one rank with all micro-batches.
 /// Returns: the whole parameters of this rank's stage.
 named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan,
-                                   any_endpoint& endpoint);
+                                   comm::any_endpoint& endpoint);
 /// All of its ranks as threads; each parameter from the first rank that trains it.
 named_weights train_model_parallel(const llama_config& c, const model_parallel_plan& plan);
 named_weights named_weights_of(const training_llama& model);

@@ -87,6 +87,24 @@ template <class Endpoint, Tensor X>
 
 }  // namespace detail
 
+/// Where a rank's part of the parameter `name` begins in the whole one: for `region::start`.
+///
+/// Throws: as `shard`.
+[[nodiscard]] inline shape start_of(std::span<const tensor_split> splits, std::string_view name,
+                                    const shape& whole, int ranks, int rank) {
+  shape start;
+  for (int axis = 0; axis < whole.rank(); ++axis) {
+    start.push_back(0);
+  }
+  if (const tensor_split* s = detail::split_of(splits, name)) {
+    const int axis = s->how == cut::outputs ? 0 : 1;
+    if (axis < whole.rank()) {
+      start[axis] = static_cast<std::int64_t>(detail::chunk_in(*s, whole[axis], ranks, rank).first);
+    }
+  }
+  return start;
+}
+
 /// This rank's part of a module: copies, under the names of the whole.
 ///
 /// Throws: `argument_error`, on every rank alike, where an axis has fewer units than there are

@@ -8,15 +8,18 @@
 
 #include "ashlar/comm/transport.hpp"
 
-namespace ashlar::testing {
+namespace ashlar::comm {
 
 /// Any transport behind calls that are found at run time, so that what runs over it is compiled
-/// once. Models `comm::Transport`.
-class any_endpoint : public comm::blocking<any_endpoint> {
+/// once. Models `Transport`.
+///
+/// Requires: the transport outlives it.
+/// Cost:     an allocation per message and an indirect call per question.
+class any_endpoint : public blocking<any_endpoint> {
  public:
   using request = std::unique_ptr<void, void (*)(void*)>;
 
-  template <comm::Transport Tr>
+  template <Transport Tr>
   explicit any_endpoint(Tr& t)
       : rank_(t.rank()),
         size_(t.size()),
@@ -49,4 +52,4 @@ class any_endpoint : public comm::blocking<any_endpoint> {
   std::function<void(void*)> wait_;
 };
 
-}  // namespace ashlar::testing
+}  // namespace ashlar::comm
