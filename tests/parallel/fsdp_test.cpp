@@ -122,6 +122,7 @@ struct plan {
   int replicas = 1;
   parallel::fsdp_options options{};
   bool hooks = false;  ///< units run by hooks of the layers
+  bool late = false;   ///< reduced behind all passes
   double clip = 0;
   std::uint64_t other_seed = 99;
 };
@@ -160,7 +161,15 @@ std::vector<outcome> train_sharded(const plan& p) {
         const auto quiet = fsdp.no_sync();
         back(b);
       }
-      back(batches - 1);
+      if (p.late) {
+        {
+          const auto quiet = fsdp.no_sync();
+          back(batches - 1);
+        }
+        fsdp.reduce();
+      } else {
+        back(batches - 1);
+      }
       all.sent = 0;
       for (const auto& message : inner.messages()) {
         all.sent += message.bytes;
@@ -293,6 +302,11 @@ TEST_CASE("parallel/fsdp: two and four ranks have the bits of one rank with thei
   // Whole gradients add up under no_sync.
   CHECK(train_sharded({.ranks = 2, .options = {.micro_batches = 3}})[1].weights ==
         train_replicas(2, 3));
+  for (const prefetch how : {prefetch::none, prefetch::post, prefetch::pre}) {
+    CHECK(train_sharded(
+              {.ranks = 2, .options = {.prefetch = how, .micro_batches = 3}, .late = true})[1]
+              .weights == train_replicas(2, 3));
+  }
   CHECK(train_sharded({.ranks = 1, .options = {.micro_batches = 3}})[0].weights ==
         train_replicas(1, 3));
   CHECK(train_replicas(1, 2) != train_replicas(1, 3));
@@ -403,6 +417,12 @@ TEST_CASE("parallel/fsdp: what cannot be is told, and a pass that failed may be 
     CHECK(e.names == std::vector<std::string>{"layers.3.weight", "layers.3.bias"});
     CHECK(std::string(e.what()).find("fsdp: rank 0") != std::string::npos);
   }
+  fsdp.renew();
+  {
+    const auto quiet = fsdp.no_sync();
+    al::backward(al::sum(run(0, al::randn<tensor>({4, 5}, 1))));
+  }
+  CHECK_THROWS_AS(fsdp.reduce(), parallel::unused_parameters);
   fsdp.renew();
   al::backward(loss_of(0, run));
   bits gradients;

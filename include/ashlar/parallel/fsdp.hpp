@@ -137,6 +137,9 @@ class fsdp {
     return typename ddp<Parameter, Endpoint, Algorithm>::no_sync_scope(state_->quiet);
   }
 
+  /// Reduces what has accumulated under `no_sync`; as `ddp::reduce`.
+  void reduce() { state_->reduce_all(); }
+
   /// All units are whole for as long as it lives: for an evaluation, or to read the parameters.
   class whole_scope {
    public:
@@ -219,7 +222,7 @@ class fsdp {
       std::unordered_map<const tensor_body*, Parameter> made;
       const no_grad off;
       for (unit_type& u : units) {
-        cut(u);
+        u.cut(parameters, shards, replicas, pieces, places);
         u.make_views(parameters, made);
       }
       nn::named_parameters(module, [&](const std::string&, auto& x) {
@@ -238,29 +241,6 @@ class fsdp {
       parameters.clear();  // the module's old tensors
     }
 
-    /// Keeps this rank's part of a unit, of the first rank's elements.
-    void cut(unit_type& u) {
-      std::vector<element> all(u.count);
-      for (std::size_t i = 0; i < u.numbers.size(); ++i) {
-        detail::read(parameters[u.numbers[i]].value, u.part(std::span(all), i));
-      }
-      if (replicas != nullptr && shards.rank() == 0) {
-        comm::broadcast(*replicas, std::span(all), 0);
-      }
-      comm::broadcast(shards, std::span(all), 0);
-      const comm::chunk own = comm::chunk_of(u.count, shards.size(), shards.rank());
-      std::span<const element> from = std::span(all).subspan(own.first);
-      u.first_piece = pieces.size();
-      for (const detail::overlap& part : detail::overlaps(u.sizes, own)) {
-        const auto& p = parameters[u.numbers[part.member]];
-        const Piece piece = zeros<Piece>({static_cast<std::int64_t>(part.count)});
-        detail::write(from.first(part.count), piece);
-        from = from.subspan(part.count);
-        pieces.push_back(requires_grad(p.value) ? require_grad(piece) : piece);
-        places.push_back({p.name, p.value.spec(), part.first, part.count});
-      }
-      u.last_piece = pieces.size();
-    }
     std::span<Piece> pieces_of(const unit_type& u) {
       return std::span(pieces).subspan(u.first_piece, u.last_piece - u.first_piece);
     }
@@ -363,31 +343,49 @@ class fsdp {
       begin_pass();
       progress();
       if (quiet == 0) {
-        const no_grad off;
-        if (!u.gradients) {
-          u.gradients.emplace(u.count);
-          std::ranges::fill(u.gradients->elements(), Wire{});  // for what is frozen
-          count(usage.gradients, u.count * sizeof(Wire));
-        }
-        Parameter& g = gradient(u.members[i]);
-        if (!same_shape(g.spec(), u.members[i].spec())) {
-          throw shape_error("parallel::fsdp", u.members[i].shape(), g.shape(),
-                            "the gradient of '" + u.names[i] + "' must have its parameter's shape");
-        }
-        detail::read(g, u.part(u.gradients->elements(), i));
-        g = {};
+        collect(u, i);
       }
+      count_in(u, i);
+    }
+    void count_in(unit_type& u, std::size_t i) {
       u.arrived[i] = true;
       if (--u.waiting == 0) {
         complete(u);
       }
+    }
+    /// Takes a gradient over into the row that is reduced.
+    void collect(unit_type& u, std::size_t i) {
+      const no_grad off;
+      if (!u.gradients) {
+        u.gradients.emplace(u.count);
+        std::ranges::fill(u.gradients->elements(), Wire{});  // for what is frozen
+        count(usage.gradients, u.count * sizeof(Wire));
+      }
+      Parameter& g = gradient(u.members[i]);
+      if (!same_shape(g.spec(), u.members[i].spec())) {
+        throw shape_error("parallel::fsdp", u.members[i].shape(), g.shape(),
+                          "the gradient of '" + u.names[i] + "' must have its parameter's shape");
+      }
+      detail::read(g, u.part(u.gradients->elements(), i));
+      g = {};
+    }
+    void reduce_all() {
+      for (std::size_t n = units.size(); n-- > 0;) {
+        for (std::size_t i = 0; i < units[n].members.size(); ++i) {
+          if (requires_grad(units[n].members[i]) && gradient(units[n].members[i])) {
+            collect(units[n], i);
+            count_in(units[n], i);
+          }
+        }
+      }
+      end_pass();
     }
     /// The last gradient of a unit has come.
     void complete(unit_type& u) {
       u.reached = true;
       reshard(u);
       finish_reduce();
-      if (options.prefetch == prefetch::post) {
+      if (options.prefetch == prefetch::post && in_pass) {
         ahead(1);
       }
       if (quiet == 0) {

@@ -15,6 +15,7 @@
 #include "ashlar/nn/module.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/parallel/detail/transfer.hpp"
+#include "ashlar/parallel/pieces.hpp"
 
 /// Parameters that are whole or in parts together.
 namespace ashlar::parallel::detail {
@@ -93,6 +94,32 @@ struct unit {
     sizes.push_back(static_cast<std::size_t>(p.value.size()));
     firsts.push_back(count);
     count += sizes.back();
+  }
+
+  /// Keeps this rank's part, of the first rank's elements, at the end of `pieces`.
+  template <class Piece>
+  void cut(const std::vector<nn::named<Parameter>>& parameters, Endpoint& shards,
+           Endpoint* replicas, std::vector<Piece>& pieces, std::vector<piece_place>& places) {
+    std::vector<element> all(count);
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      read(parameters[numbers[i]].value, part(std::span(all), i));
+    }
+    if (replicas != nullptr && shards.rank() == 0) {
+      comm::broadcast(*replicas, std::span(all), 0);
+    }
+    comm::broadcast(shards, std::span(all), 0);
+    const comm::chunk own = comm::chunk_of(count, shards.size(), shards.rank());
+    std::span<const element> from = std::span(all).subspan(own.first);
+    first_piece = pieces.size();
+    for (const overlap& o : overlaps(sizes, own)) {
+      const auto& p = parameters[numbers[o.member]];
+      const Piece piece = zeros<Piece>({static_cast<std::int64_t>(o.count)});
+      write(from.first(o.count), piece);
+      from = from.subspan(o.count);
+      pieces.push_back(requires_grad(p.value) ? require_grad(piece) : piece);
+      places.push_back({p.name, p.value.spec(), o.first, o.count});
+    }
+    last_piece = pieces.size();
   }
 
   /// Makes the tensors that look at places of the row, and notes which old one each stands for.
