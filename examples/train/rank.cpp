@@ -83,6 +83,11 @@ struct trainer {
                     context_group.size() > 1 ? &context_group : nullptr);
       undivided = {};
     }
+    al::nn::named_parameters(model(), [&](const std::string& name, auto& x) {
+      if (stage_of(name, config.layers, stages) != stage) {
+        x = {};  // another stage's
+      }
+    });
     al::nn::require_grad(model());
   }
 
@@ -98,26 +103,28 @@ struct trainer {
     };
   }
 
-  /// This stage's parameters with their names.
-  [[nodiscard]] std::vector<al::nn::named<parameter>> own_parameters() {
-    auto all = al::nn::parameter_list(model());
-    std::erase_if(all,
-                  [&](const auto& p) { return stage_of(p.name, config.layers, stages) != stage; });
-    return all;
+  [[nodiscard]] std::size_t first_layer(int of) const {
+    return static_cast<std::size_t>(config.layers * of / stages);
+  }
+  [[nodiscard]] static std::string layer_name(std::size_t i) {
+    return "model.layers." + std::to_string(i);
   }
 
   /// Divides the parameters; what an optimizer is to step.
   parallel::held_parameters<parameter> divide() {
     if (o.zero == 3) {
-      std::vector<std::string> units = {"model.embed_tokens"};
-      for (std::int64_t i = 0; i < config.layers; ++i) {
-        units.push_back("model.layers." + std::to_string(i));
+      std::vector<std::string> units;
+      if (stage == 0) {
+        units.emplace_back("model.embed_tokens");
+      }
+      for (std::size_t i = first_layer(stage); i < first_layer(stage + 1); ++i) {
+        units.push_back(layer_name(i));
       }
       sharded.emplace(model(), replica_group, units,
                       parallel::fsdp_options{.micro_batches = o.micro_batches});
       return parallel::held_parameters<parameter>(*sharded);
     }
-    const auto own = own_parameters();
+    const auto own = al::nn::parameter_list(model());
     std::vector<parameter> values;
     for (const auto& p : own) {
       values.push_back(p.value);
@@ -153,9 +160,13 @@ struct trainer {
   /// sum of their losses, where it is known.
   double gradients(int step) {
     double sum = 0;
-    if (sharded) {
+    // What several ranks have of one parameter is summed when all passes are over, in whole
+    // gradients, and nobody knows which pass of a pipeline is the last.
+    const bool copies =
+        context_group.size() > 1 || tensor_group.size() > static_cast<int>(config.kv_heads);
+    if (sharded && stages == 1 && !copies) {
       for (int m = 0; m < o.micro_batches; ++m) {
-        const parameter loss = through_units(step, m);
+        const parameter loss = through_stage(0, step, m, {});
         sum += static_cast<double>(al::item(loss));
         if (m + 1 < o.micro_batches) {
           const auto quiet = sharded->no_sync();
@@ -167,7 +178,7 @@ struct trainer {
       return sum;
     }
     {
-      const auto quiet = whole_layers->no_sync();
+      const auto quiet = sharded ? sharded->no_sync() : whole_layers->no_sync();
       const auto losses = pipeline::execute<parameter>(
           pipeline::one_f_one_b(stages, o.micro_batches), stage_group, boundary(step),
           [&](int at, int m, const parameter& input) { return through_stage(at, step, m, input); });
@@ -178,7 +189,7 @@ struct trainer {
     if (parts) {
       parts->finish();
     }
-    whole_layers->reduce();
+    sharded ? sharded->reduce() : whole_layers->reduce();
     return sum;
   }
   /// What goes from stage to stage.
@@ -187,41 +198,39 @@ struct trainer {
     return parts ? parts->begin(b.inputs, b.targets).boundary()
                  : al::shape{b.inputs.extent(0), b.inputs.extent(1), config.dim};
   }
+  /// Runs a part of the model, as a unit where parameters are in parts.
+  template <class F, class... X>
+  parameter run(const std::string& unit, const F& f, const X&... x) {
+    return sharded ? sharded->run(sharded->unit(unit), f, x...) : f(x...);
+  }
   parameter through_stage(int at, int step, int m, const parameter& input) {
     const demo::batch b = batch_of(step, m);
-    const auto first = [&](int of) {
-      return static_cast<std::size_t>(config.layers * of / stages);
-    };
+    std::optional<divided::pass> pass;
     if (parts) {
-      const auto pass = parts->begin(b.inputs, b.targets);
-      const parameter x = pass.through(at == 0 ? pass.embed() : input, first(at), first(at + 1));
-      return at + 1 == stages ? pass.loss(x) : x;
+      pass = parts->begin(b.inputs, b.targets);
     }
-    parameter x = at == 0 ? undivided.embed(b.inputs) : input;
-    for (std::size_t i = first(at); i < first(at + 1); ++i) {
-      x = undivided.through_layer(i, x);
+    parameter x = input;
+    if (at == 0) {
+      x = run("model.embed_tokens",
+              [&] { return pass ? pass->embed() : undivided.embed(b.inputs); });
     }
-    return at + 1 == stages ? undivided.loss_behind(x, b.targets) : x;
-  }
-  parameter through_units(int step, int m) {
-    const demo::batch b = batch_of(step, m);
-    const auto through = [&](const auto& embed, const auto& layer, const auto& loss) {
-      parameter x = sharded->run(0, embed);
-      for (std::size_t i = 0; i < model().model.layers.size(); ++i) {
-        x = sharded->run(
-            i + 1, [&](const parameter& y) { return layer(i, y); }, x);
-      }
-      return sharded->run(sharded->unit(""), loss, x);
-    };
-    if (parts) {
-      const auto pass = parts->begin(b.inputs, b.targets);
-      return through([&] { return pass.embed(); },
-                     [&](std::size_t i, const parameter& x) { return pass.through(x, i, i + 1); },
-                     [&](const parameter& x) { return pass.loss(x); });
+    for (std::size_t i = first_layer(at); i < first_layer(at + 1); ++i) {
+      x = run(
+          layer_name(i),
+          [&](const parameter& y) {
+            return pass ? pass->through(y, i, i + 1) : undivided.through_layer(i, y);
+          },
+          x);
     }
-    return through([&] { return undivided.embed(b.inputs); },
-                   [&](std::size_t i, const parameter& x) { return undivided.through_layer(i, x); },
-                   [&](const parameter& x) { return undivided.loss_behind(x, b.targets); });
+    if (at + 1 < stages) {
+      return x;
+    }
+    return run(
+        "",
+        [&](const parameter& y) {
+          return pass ? pass->loss(y) : undivided.loss_behind(y, b.targets);
+        },
+        x);
   }
 
   /// The mean of a step's losses, on every rank.
@@ -235,15 +244,17 @@ struct trainer {
   /// already.
   void judge(outcome& result) {
     const al::no_grad off;
-    if (stages > 1) {
-      for (const auto& p : al::nn::parameter_list(model())) {
-        auto values = al::to_vector(p.value);
-        al::comm::broadcast(stage_group, std::span(values),
-                            stage_of(p.name, config.layers, stages));
-        parameter to = p.value;
-        al::copy.in_place(to, al::from_values<parameter>(al::shape(to.shape()), values));
-      }
+    const training_model all = training_model::make(
+        parts ? parallel::part_of(config, tensor_group.size(), tensor_group.rank()) : config, 0);
+    const auto own = al::nn::state_dict(model());
+    for (const auto& p : al::nn::parameter_list(all)) {
+      const auto at = own.find(p.name);
+      auto values = al::to_vector(at == own.end() ? p.value : parameter(at->second));
+      al::comm::broadcast(stage_group, std::span(values), stage_of(p.name, config.layers, stages));
+      parameter to = p.value;
+      al::copy.in_place(to, al::from_values<parameter>(al::shape(to.shape()), values));
     }
+    model() = all;
     if (parts) {
       undivided = training_model::make(config, o.model.seed);
       parts->gather(undivided);
@@ -268,17 +279,7 @@ al::parallel::mesh layout_of(const options& o) {
   if (m.size(axis::expert) > 1) {
     refuse("--mesh: the model has no experts to divide; leave expert out");
   }
-  if (o.zero == 3 && (m.size(axis::sequence) > 1 || m.size(axis::tensor) > o.model.kv_heads)) {
-    refuse(
-        "--zero 3: what several ranks have of a parameter is summed behind a step, and units are "
-        "in parts by then; use --zero 2, no sequence, and tensor of at most " +
-        std::to_string(o.model.kv_heads));
-  }
   const int stages = m.size(axis::pipeline);
-  if (stages > 1 && o.zero > 1) {
-    refuse("--zero " + std::to_string(o.zero) +
-           ": a pipeline adds up whole gradients, which ZeRO-2 and 3 do not keep; use --zero 1");
-  }
   if (stages > o.model.layers) {
     refuse("--mesh: " + std::to_string(stages) + " stages for --layers " +
            std::to_string(o.model.layers) + "; there must be a layer for each");
