@@ -13,6 +13,8 @@
 #include "ashlar/comm/collectives.hpp"
 #include "ashlar/core/spec.hpp"
 #include "ashlar/nn/optimizer.hpp"
+#include "ashlar/ops/arithmetic.hpp"
+#include "ashlar/ops/creation.hpp"
 #include "ashlar/parallel/detail/transfer.hpp"
 
 /// What a rank has of parameters that stand one after the other and are divided among ranks.
