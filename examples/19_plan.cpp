@@ -7,7 +7,7 @@
 
 #include "ashlar/parallel/pipeline.hpp"
 #include "ashlar/parallel/planner.hpp"
-#include "ashlar/trace.hpp"
+#include "ashlar/trace/gantt.hpp"
 
 namespace al = ashlar;
 namespace parallel = ashlar::parallel;

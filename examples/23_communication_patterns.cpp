@@ -20,7 +20,7 @@
 #include "ashlar/comm/traced.hpp"
 #include "ashlar/parallel/planner.hpp"
 #include "ashlar/parallel/step_timeline.hpp"
-#include "ashlar/trace.hpp"
+#include "ashlar/trace/gantt.hpp"
 
 namespace comm = ashlar::comm;
 namespace parallel = ashlar::parallel;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <ashlar/ashlar.hpp>
+#include <ashlar/comm.hpp>
+#include <ashlar/parallel.hpp>
 #include <ashlar/serve.hpp>
 
 namespace demo {

@@ -2,7 +2,6 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -117,7 +116,7 @@ class llama {
   [[nodiscard]] static llama make(const llama_config& c, std::uint64_t seed);
 
   /// Reads a file or folder. Defined in `ashlar/models/load.hpp`, which brings the file formats.
-  [[nodiscard]] static llama load(const std::filesystem::path& path);
+  [[nodiscard]] static llama load(const std::string& path);
 
   /// What the output layer gives on this stack.
   using logits_type = call_result<ops::linear, parameter, parameter>;

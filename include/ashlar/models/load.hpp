@@ -124,7 +124,7 @@ void save(const std::filesystem::path& folder, const llama<Stack>& model,
 }
 
 template <class Stack>
-llama<Stack> llama<Stack>::load(const std::filesystem::path& path) {
+llama<Stack> llama<Stack>::load(const std::string& path) {
   return from_file<Stack>(io::open_model(path));
 }
 
