@@ -12,7 +12,11 @@
 #include "ashlar/comm/threads.hpp"
 
 namespace comm = ashlar::comm;
-using doctest::Approx;
+
+namespace {
+/// Within `share` of `x`, however small that is.
+doctest::Approx near(double x, double share) { return doctest::Approx(x).epsilon(share).scale(0); }
+}  // namespace
 
 TEST_CASE("comm/calibrate: what a simulated network costs is found out by measuring it") {
   // A step is overhead + latency + bytes / bandwidth: exact up to the rounding of the sums, which
@@ -26,8 +30,8 @@ TEST_CASE("comm/calibrate: what a simulated network costs is found out by measur
           CAPTURE(bandwidth);
           const auto found = comm::calibrate(comm::network{
               comm::presets::fully_connected(p, latency, bandwidth), 1e-6, 3e-11, contention});
-          CHECK(found.alpha == Approx(latency + 1e-6).epsilon(1e-9));
-          CHECK(found.beta == Approx(1 / bandwidth).epsilon(1e-9));
+          CHECK(found.alpha == near(latency + 1e-6, 1e-9));
+          CHECK(found.beta == near(1 / bandwidth, 1e-9));
           CHECK(found.gamma == 3e-11);
         }
       }
@@ -35,11 +39,11 @@ TEST_CASE("comm/calibrate: what a simulated network costs is found out by measur
   }
   // Neighbours on a ring are one link apart; to a switch there are two, each of which stores.
   const auto ring = comm::calibrate({comm::presets::ring(8, 2e-6, 4e9), 0, 0, true});
-  CHECK(ring.alpha == Approx(2e-6).epsilon(1e-9));
-  CHECK(ring.beta == Approx(1 / 4e9).epsilon(1e-9));
+  CHECK(ring.alpha == near(2e-6, 1e-9));
+  CHECK(ring.beta == near(1 / 4e9, 1e-9));
   const auto star = comm::calibrate({comm::presets::switched(8, 2e-6, 4e9), 0, 0, true});
-  CHECK(star.alpha == Approx(4e-6).epsilon(1e-9));
-  CHECK(star.beta == Approx(2 / 4e9).epsilon(1e-9));
+  CHECK(star.alpha == near(4e-6, 1e-9));
+  CHECK(star.beta == near(2 / 4e9, 1e-9));
 }
 
 TEST_CASE("comm/calibrate: the fit bears noise, and no number is negative") {
@@ -55,8 +59,8 @@ TEST_CASE("comm/calibrate: the fit bears noise, and no number is negative") {
     }
     const auto found = comm::fit(samples);
     // 13 sizes; a handful of them tell each number, each within 5 %.
-    CHECK(found.alpha == Approx(alpha).epsilon(0.1));
-    CHECK(found.beta == Approx(beta).epsilon(0.1));
+    CHECK(found.alpha == near(alpha, 0.1));
+    CHECK(found.beta == near(beta, 0.1));
     CHECK(found == comm::fit(samples));
   }
   const std::vector<comm::sample> falling{{0, 3e-6}, {1000, 2e-6}, {2000, 1e-6}};
