@@ -44,6 +44,11 @@ TEST_CASE("comm/calibrate: what a simulated network costs is found out by measur
   const auto star = comm::calibrate({comm::presets::switched(8, 2e-6, 4e9), 0, 0, true});
   CHECK(star.alpha == near(4e-6, 1e-9));
   CHECK(star.beta == near(2 / 4e9, 1e-9));
+  // Nor does it need a latency: empty messages then take no time.
+  const auto bare = comm::calibrate({comm::presets::fully_connected(4, 0, 4e9), 0, 0, false});
+  CHECK(bare.alpha >= 0);
+  CHECK(bare.alpha < 1e-15);
+  CHECK(bare.beta == near(1 / 4e9, 1e-9));
 }
 
 TEST_CASE("comm/calibrate: the fit bears noise, and no number is negative") {
@@ -69,6 +74,12 @@ TEST_CASE("comm/calibrate: the fit bears noise, and no number is negative") {
   const std::vector<comm::sample> below{{1000, 1e-6}, {2000, 4e-6}};
   CHECK(comm::fit(below).alpha == 0);
   CHECK(comm::fit(below).beta > 0);
+  // Sizes that differ by a few in 10^9; rounding to double moves their times' difference by 2e-7 of
+  // it.
+  for (const double more : {1.0, 2.0, 7.0}) {
+    const std::vector<comm::sample> close{{1e9, 1e-3}, {1e9 + more, 1e-3 + 1e-12 * more}};
+    CHECK(comm::fit(close).beta == near(1e-12, 1e-6));
+  }
   const std::vector<comm::sample> one{{1000, 1e-6}, {1000, 4e-6}};
   CHECK_THROWS_AS(static_cast<void>(comm::fit(one)), ashlar::argument_error);
   CHECK_THROWS_AS(static_cast<void>(comm::fit({})), ashlar::argument_error);

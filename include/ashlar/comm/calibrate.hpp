@@ -58,12 +58,13 @@ inline step_cost fit(std::span<const sample> samples) {
   double wy = 0;
   double wxy = 0;
   const auto [low, high] = std::ranges::minmax_element(samples, {}, &sample::bytes);
+  const auto weight_of = [](const sample& s) { return 1 / (s.seconds * s.seconds); };
   for (const sample& s : samples) {
     if (!(s.seconds > 0)) {
       throw argument_error("ashlar::comm::fit", "a message took " + std::to_string(s.seconds) +
                                                     " s; measure a positive time");
     }
-    const double weight = 1 / (s.seconds * s.seconds);
+    const double weight = weight_of(s);
     w += weight;
     wx += weight * s.bytes;
     wxx += weight * s.bytes * s.bytes;
@@ -73,7 +74,15 @@ inline step_cost fit(std::span<const sample> samples) {
   if (samples.empty() || low->bytes == high->bytes) {
     throw argument_error("ashlar::comm::fit", "measure messages of two sizes or more");
   }
-  const double beta = (w * wxy - wx * wy) / (w * wxx - wx * wx);
+  // From the centre, so that nothing cancels where sizes are close together.
+  double squares = 0;
+  double products = 0;
+  for (const sample& s : samples) {
+    const double from_centre = s.bytes - wx / w;
+    squares += weight_of(s) * from_centre * from_centre;
+    products += weight_of(s) * from_centre * (s.seconds - wy / w);
+  }
+  const double beta = products / squares;
   const double alpha = (wy - beta * wx) / w;
   if (beta < 0) {
     return {wy / w, 0, 0};
@@ -155,7 +164,8 @@ inline step_cost calibrate(const network& net, const calibration& how = {}) {
   for (const std::size_t bytes : how.sizes) {
     const outcome o = simulate(
         net, [&](int rank) { return detail::shift(ranks, rank, bytes); }, 1);
-    samples.push_back({static_cast<double>(bytes), o.seconds});
+    // Without latency a message of no bytes takes no time, relative to which no error is.
+    samples.push_back({static_cast<double>(bytes), std::max(o.seconds, 1e-18)});
   }
   step_cost found = ranks > 1 ? fit(samples) : step_cost{};
   found.gamma = net.reduce_cost;
