@@ -9,9 +9,11 @@
 #include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "ashlar/comm/checked.hpp"
+#include "ashlar/comm/group.hpp"
 #include "ashlar/comm/threads.hpp"
 #include "ashlar/trace/chrome.hpp"
 #include "ashlar/trace/gantt.hpp"
@@ -23,6 +25,7 @@ using traced_threads = comm::traced<comm::threads>;
 
 static_assert(comm::LendingTransport<traced_threads> && comm::RecordingTransport<traced_threads>);
 static_assert(comm::TimedTransport<traced_threads> && !comm::TimedTransport<comm::threads>);
+static_assert(!comm::TimedTransport<comm::group<comm::threads>>);
 static_assert(!comm::LendingTransport<comm::traced<comm::checked<comm::threads>>>);
 
 TEST_CASE("comm/traced: a run on threads becomes a timeline, the same on every rank") {
@@ -78,6 +81,32 @@ TEST_CASE("comm/traced: a run on threads becomes a timeline, the same on every r
   CHECK(json.find("\"rank 1 collectives, channel 2\"") != std::string::npos);
   CHECK(json.find("\"bytes\":\"1200\"") != std::string::npos);
   CHECK(trace::to_svg(t).find("layer 0") != std::string::npos);
+}
+
+TEST_CASE("comm/traced: collectives of groups are noted, each group's in lanes of its own") {
+  comm::run(4, [](comm::threads& inner) {
+    comm::run_record record(inner.rank());
+    traced_threads t(inner, record);
+    comm::group all(t);
+    auto half = all.split(inner.rank() % 2);  // an all-gather
+    std::vector<float> data(100, 1.0F);
+    comm::all_reduce(half, std::span(data), comm::sum, {}, 2);
+    comm::all_reduce(all, std::span(data));
+    CHECK(data[99] == 8.0F);
+    std::vector<std::pair<std::string, int>> seen;
+    for (const trace::event& e : record.timeline().events()) {
+      if (e.category == "collective") {
+        seen.emplace_back(e.name, e.lane);
+      }
+    }
+    CHECK(seen == std::vector<std::pair<std::string, int>>{
+                      {"all_gather(12 int32, tag 32002)", 3},
+                      {"all_reduce(sum, 100 float32, tag 32016)", 3 + 95 + 2},
+                      {"all_reduce(sum, 100 float32, tag 32000)", 3}});
+    CHECK(trace::to_chrome_trace(record.timeline()).find(" collectives, group 1, channel 2\"") !=
+          std::string::npos);
+    CHECK(comm::overlap_of(record.timeline(), inner.rank()).share() == 0.0);
+  });
 }
 
 TEST_CASE("comm/traced: the laws of a transport hold, also without records and loans") {

@@ -32,6 +32,7 @@ namespace ashlar::comm {
 namespace tags {
 inline constexpr int first = 32000;
 inline constexpr int channels = 95;
+inline constexpr int of_each_group = 32768;  // see `group`
 constexpr int of(collective c, int channel) { return first + channel * 8 + static_cast<int>(c); }
 }  // namespace tags
 

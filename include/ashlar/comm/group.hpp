@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "ashlar/comm/collectives.hpp"
+#include "ashlar/comm/execute.hpp"
+#include "ashlar/comm/operation.hpp"
 #include "ashlar/comm/transport.hpp"
 #include "ashlar/core/error.hpp"
 
@@ -59,7 +61,7 @@ class group : public blocking<group<Inner>> {
     for (std::size_t i = 0; i < members_.size(); ++i) {
       *groups_ = std::max(*groups_, all[3 * i + 2]);
     }
-    if (*groups_ >= std::numeric_limits<int>::max() / tags_each) {
+    if (*groups_ >= std::numeric_limits<int>::max() / tags::of_each_group) {
       throw argument_error("ashlar::comm::group", "a rank has been in " + std::to_string(*groups_) +
                                                       " groups; there are no tags for another");
     }
@@ -112,6 +114,19 @@ class group : public blocking<group<Inner>> {
     renumbered([&] { inner_->wait(r); });
   }
 
+  /// See `TimedTransport`: the transport learns by the tag which group's it is.
+  [[nodiscard]] std::int64_t began() const
+    requires TimedTransport<Inner>
+  {
+    return inner_->began();
+  }
+  void ended(operation o, std::int64_t at)
+    requires TimedTransport<Inner>
+  {
+    o.tag = own(o.tag);
+    inner_->ended(o, at);
+  }
+
  private:
   [[nodiscard]] int member(int rank) const {
     if (rank < 0 || rank >= size()) {
@@ -132,9 +147,7 @@ class group : public blocking<group<Inner>> {
       throw timed_out(rank_, rank_of(e.peer), e.tag - own(0), e.sending, e.seconds);
     }
   }
-  [[nodiscard]] int own(int tag) const { return tag + context_ * tags_each; }
-
-  static constexpr int tags_each = 32768;
+  [[nodiscard]] int own(int tag) const { return tag + context_ * tags::of_each_group; }
 
   Inner* inner_;
   int rank_;
