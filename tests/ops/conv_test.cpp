@@ -95,6 +95,10 @@ TEST_CASE("ops/conv: convolutions are sums over windows, in all forms") {
   CHECK_THROWS_AS(al::conv2d(x, numbers<real>({2, 4, 6, 3})), al::argument_error);
   CHECK_THROWS_AS(al::conv2d(al::select(x, 0, 0), numbers<real>({2, 4, 3, 3})), al::argument_error);
   CHECK_THROWS_AS(al::conv2d(x, numbers<real>({2, 4, 3, 3}), numbers<real>({3})), al::shape_error);
+  // Twice as much is -2 where it wraps around.
+  const al::window_options wide{.padding = {std::numeric_limits<std::int64_t>::max(), 0}};
+  CHECK_THROWS_AS(static_cast<void>(al::ops::avg_pool2d::meta(x.spec(), {2, 2}, wide, true)),
+                  al::argument_error);
 }
 
 TEST_CASE("ops/conv: pools are the largest and the mean of windows, in all forms") {

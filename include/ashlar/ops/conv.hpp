@@ -50,8 +50,14 @@ constexpr void require_image(std::string_view op, const tensor_spec& x, const wi
     throw argument_error("ashlar::" + std::string(op),
                          "an image of shape " + to_string(x.shape()) + "; it must be (B, C, H, W)");
   }
-  if (o.padding[0] < 0 || o.padding[1] < 0) {
-    throw argument_error("ashlar::" + std::string(op), "a negative padding; give 0 or more");
+  for (const std::int64_t padding : o.padding) {
+    if (padding < 0) {
+      throw argument_error("ashlar::" + std::string(op), "a negative padding; give 0 or more");
+    }
+    if (padding > std::numeric_limits<std::int64_t>::max() / 4) {  // an extent takes two
+      throw argument_error("ashlar::" + std::string(op),
+                           "a padding of " + std::to_string(padding) + "; no image is as large");
+    }
   }
 }
 /// (B, channels, Ho, Wo) for windows of `size` on an image.
@@ -157,7 +163,7 @@ struct conv2d {
                                     const window_options& o, std::int64_t groups) {
     detail::require_image(name, x, o);
     const bool divides = groups > 0 && x[1] % groups == 0;
-    if (weight.rank != 4 || !divides || weight[0] % groups != 0 || weight[1] * groups != x[1]) {
+    if (weight.rank != 4 || !divides || weight[0] % groups != 0 || weight[1] != x[1] / groups) {
       throw shape_error(name, x.shape(), weight.shape(),
                         "must be (B, C, H, W) and (O, C / groups, kh, kw), with groups that "
                         "divide C and O");
