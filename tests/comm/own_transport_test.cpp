@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A transport from outside the library: examples/own_transport/tcp.hpp.
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -86,6 +88,21 @@ TEST_CASE(
     if (t.rank() == 1) {
       throw std::runtime_error("rank 1 is ill");
     }
+    return true;
+  }));
+  CHECK(own::on_processes(2, [](own::tcp& t) {
+    std::array<std::byte, 4> place{};
+    if (t.rank() == 0) {
+      usleep(20000);
+      auto s = t.isend(1, place, 0);
+      t.wait(s);
+      return true;
+    }
+    std::signal(SIGALRM, [](int) {});
+    ualarm(2000, 2000);  // signals while it waits
+    auto r = t.irecv(0, place, 0);
+    t.wait(r);
+    ualarm(0, 0);
     return true;
   }));
 }
