@@ -85,7 +85,9 @@ struct batch_norm {
       if (wanted[0] || wanted[1]) {
         const auto factor = call<mul>(inverse(), saved(arg<3>));
         std::get<0>(all) = call<mul>(g, detail::beside_channels(factor, g.rank()));
-        std::get<1>(all) = call<neg>(call<sum>(std::get<0>(all), axes, false));
+        if (wanted[1]) {
+          std::get<1>(all) = call<neg>(call<sum>(std::get<0>(all), axes, false));
+        }
       }
       if (wanted[2] || wanted[3]) {
         const auto& x = saved(arg<0>);
