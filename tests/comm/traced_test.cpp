@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/comm/any_endpoint.hpp"
 #include "ashlar/comm/checked.hpp"
 #include "ashlar/comm/group.hpp"
 #include "ashlar/comm/threads.hpp"
@@ -113,7 +114,10 @@ TEST_CASE("comm/traced: the laws of a transport hold, also without records and l
   const auto broken = comm::run(3, [](comm::threads& inner) {
     comm::run_record record(inner.rank());
     traced_threads t(inner, record);
-    return ashlar::laws::broken_transport_law(t);
+    // A request need only be movable.
+    comm::any_endpoint any(inner);
+    comm::traced<comm::any_endpoint> narrow(any, record);
+    return ashlar::laws::broken_transport_law(t) + ashlar::laws::broken_transport_law(narrow);
   });
   CHECK(broken == std::vector<std::string>(3));
   ashlar::laws::post_office office;

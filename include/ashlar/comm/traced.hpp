@@ -70,6 +70,10 @@ class traced : public blocking<traced<Inner>> {
 
    private:
     friend class traced;
+    request(typename Inner::request inner, int peer, bool sends, std::size_t bytes,
+            std::int64_t began)
+        : inner_(std::move(inner)), peer_(peer), sends_(sends), bytes_(bytes), began_(began) {}
+
     typename Inner::request inner_;
     int peer_ = -1;
     bool sends_ = false;
@@ -85,14 +89,12 @@ class traced : public blocking<traced<Inner>> {
   [[nodiscard]] int size() const { return inner_->size(); }
 
   request isend(int to, std::span<const std::byte> out, int tag) {
-    request r = begin(to, out.size(), true);
-    r.inner_ = inner_->isend(to, out, tag);
-    return r;
+    const std::int64_t at = record_->now();
+    return {inner_->isend(to, out, tag), to, true, out.size(), at};
   }
   request irecv(int from, std::span<std::byte> in, int tag) {
-    request r = begin(from, in.size(), false);
-    r.inner_ = inner_->irecv(from, in, tag);
-    return r;
+    const std::int64_t at = record_->now();
+    return {inner_->irecv(from, in, tag), from, false, in.size(), at};
   }
   bool test(request& r) {
     const bool over = inner_->test(r.inner_);
@@ -109,9 +111,8 @@ class traced : public blocking<traced<Inner>> {
   request iborrow(int from, std::size_t bytes, int tag)
     requires LendingTransport<Inner>
   {
-    request r = begin(from, bytes, false);
-    r.inner_ = inner_->iborrow(from, bytes, tag);
-    return r;
+    const std::int64_t at = record_->now();
+    return {inner_->iborrow(from, bytes, tag), from, false, bytes, at};
   }
   [[nodiscard]] std::span<const std::byte> borrowed(const request& r) const
     requires LendingTransport<Inner>
@@ -175,14 +176,6 @@ class traced : public blocking<traced<Inner>> {
   [[nodiscard]] computation compute(std::string name) { return {*record_, std::move(name)}; }
 
  private:
-  request begin(int peer, std::size_t bytes, bool sends) const {
-    request r;
-    r.peer_ = peer;
-    r.sends_ = sends;
-    r.bytes_ = bytes;
-    r.began_ = record_->now();
-    return r;
-  }
   void note(request& r) {
     if (!r.noted_) {
       r.noted_ = true;
