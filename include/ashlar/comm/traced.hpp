@@ -60,7 +60,8 @@ class run_record {
 /// A transport that also notes down when messages and collectives begin and end, and what its rank
 /// computes meanwhile; a transport without it pays nothing. Models what `Inner` models.
 ///
-/// A message ends where somebody learns of its end, by `test` or `wait`.
+/// A message ends where somebody learns of its end, by `test` or `wait`. Collectives are noted of
+/// this transport and of each `group` over it; `logged` and `checked` stand below it.
 template <Transport Inner>
 class traced : public blocking<traced<Inner>> {
  public:
