@@ -309,6 +309,11 @@ TEST_CASE("parallel/checkpoint: whole tensors are a plain file, and what does no
                   parallel::checkpoint_error);
   parallel::save_part(folder / "a", 1, 2, {}, {{"step", "1"}});
 
+  // What a saving that was killed leaves behind, and what only looks like a rank's file.
+  for (const char* other : {"state-00001-of-00002.safetensors.tmp.1.0",
+                            "state-00001-of--0003.safetensors", "state-00001-of-00004.txt"}) {
+    std::filesystem::copy_file(folder / "a/state-00001-of-00002.safetensors", folder / "a" / other);
+  }
   const auto file = al::io::safetensors::open(folder / "a/state-00001-of-00002.safetensors");
   CHECK(file.entries().at("v").extents == al::shape{2, 3});
   const auto saved = parallel::checkpoint::open(folder / "a");

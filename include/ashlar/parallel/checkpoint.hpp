@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -227,12 +228,17 @@ class checkpoint {
     checkpoint c;
     int ranks = 0;
     std::error_code failed;
-    for (const auto& file : std::filesystem::directory_iterator(folder, failed)) {
-      const std::string name = file.path().filename().string();
-      const std::size_t of = name.find("-of-");
+    std::filesystem::directory_iterator at(folder, failed);
+    for (; !failed && at != std::filesystem::directory_iterator(); at.increment(failed)) {
+      const std::string name = at->path().filename().string();
+      const std::string_view first = "state-00001-of-";
       int n = 0;
-      if (name.starts_with("state-00001-of-") &&
-          std::from_chars(name.data() + of + 4, name.data() + name.size(), n).ec == std::errc{}) {
+      if (!name.starts_with(first)) {
+        continue;
+      }
+      std::from_chars(name.data() + first.size(), name.data() + name.size(), n);
+      // Else not ours: also what a saving that was killed left behind.
+      if (n > 0 && at->path().filename() == detail::part_file({}, 0, n)) {
         if (ranks != 0) {
           throw checkpoint_error(folder.string(), "has checkpoints of " + std::to_string(ranks) +
                                                       " and of " + std::to_string(n) +
