@@ -309,6 +309,8 @@ TEST_CASE("parallel/checkpoint: whole tensors are a plain file, and what does no
                   parallel::checkpoint_error);
   parallel::save_part(folder / "a", 1, 2, {}, {{"step", "1"}});
 
+  CHECK_THROWS_AS(parallel::save_part(folder / "a/state-00001-of-00002.safetensors", 0, 1, {}),
+                  al::io::file_error);
   // What a saving that was killed leaves behind, and what only looks like a rank's file.
   for (const char* other : {"state-00001-of-00002.safetensors.tmp.1.0",
                             "state-00001-of--0003.safetensors", "state-00001-of-00004.txt"}) {

@@ -215,7 +215,11 @@ inline void save_part(const std::filesystem::path& folder, int rank, int ranks,
     }
     entries.push_back(std::move(entry));
   }
-  std::filesystem::create_directories(folder);
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  if (failed) {
+    throw io::file_error(folder.string(), "create", failed.value());
+  }
   io::safetensors::write(detail::part_file(folder, rank, ranks), entries, notes);
 }
 
