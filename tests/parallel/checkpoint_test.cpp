@@ -339,6 +339,15 @@ TEST_CASE("parallel/checkpoint: whole tensors are a plain file, and what does no
   CHECK_THROWS_AS(read(other, storage_format::float32), parallel::checkpoint_error);
   CHECK_THROWS_AS(read(right, storage_format::int32), parallel::checkpoint_error);
   CHECK_THROWS_AS(read(right, storage_format::float64), al::argument_error);
+  auto outside = right;
+  outside.extents[0] = 0;
+  CHECK_THROWS_AS(read(outside, storage_format::float32), al::argument_error);
+  outside = right;
+  outside.start[1] = 2;
+  CHECK_THROWS_AS(read(outside, storage_format::float32), al::argument_error);
+  const std::vector<parallel::state_part> wrong = {
+      {outside, storage_format::float32, bytes.first(12)}};
+  CHECK_THROWS_AS(parallel::save_part(folder / "c", 0, 1, wrong), al::argument_error);
   parallel::save_part(folder / "a", 0, 1, parts);
   CHECK_THROWS_AS(static_cast<void>(parallel::checkpoint::open(folder / "a")),
                   parallel::checkpoint_error);
