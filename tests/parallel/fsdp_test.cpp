@@ -165,6 +165,7 @@ std::vector<outcome> train_sharded(const plan& p) {
         {
           const auto quiet = fsdp.no_sync();
           back(batches - 1);
+          fsdp.reduce();  // nothing yet
         }
         fsdp.reduce();
       } else {
@@ -387,7 +388,9 @@ TEST_CASE("parallel/fsdp: what cannot be is told, and a pass that failed may be 
   CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {"layers.9"}), al::argument_error);
   CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {"layer"}), al::argument_error);
   CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {"layers", "layers.1"}), al::argument_error);
+  CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {"layers.0", ""}), al::argument_error);
   CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {}, {.gathers = 0}), al::argument_error);
+  CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {}, {.gathers = 96}), al::argument_error);
   CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {}, {.micro_batches = 0}), al::argument_error);
   const bits before = weights_of(m);  // it has not been taken to pieces
 

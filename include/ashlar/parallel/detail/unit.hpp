@@ -179,7 +179,7 @@ template <class Unit, class Parameter>
     units[static_cast<std::size_t>(at)].add(p, parameters[p]);
   }
   for (const Unit& u : units) {
-    if (u.count == 0 && !u.name.empty()) {
+    if (u.count == 0 && &u != &units.back()) {
       throw argument_error("ashlar::parallel::fsdp",
                            "the unit '" + u.name +
                                "' has no parameter; a unit is named as in the "
