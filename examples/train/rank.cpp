@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/rank.hpp"
 
+#include <algorithm>
 #include <ashlar/chip/host/parallel.hpp>
 #include <ashlar/comm/group.hpp>
 #include <ashlar/parallel/fsdp.hpp>
@@ -8,7 +9,6 @@
 #include <ashlar/parallel/pipeline.hpp>
 #include <ashlar/parallel/pipeline/execute.hpp>
 #include <ashlar/parallel/training_state.hpp>
-#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <cstdio>
