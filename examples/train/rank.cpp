@@ -288,7 +288,7 @@ al::parallel::mesh layout_of(const options& o) {
     refuse("--mesh: " + std::to_string(stages) + " stages for --layers " +
            std::to_string(o.model.layers) + "; there must be a layer for each");
   }
-  const int parts = m.size(axis::data) * o.micro_batches;
+  const std::int64_t parts = std::int64_t{m.size(axis::data)} * o.micro_batches;
   if (o.model.batch % parts != 0) {
     refuse("--batch " + std::to_string(o.model.batch) + " must be a multiple of " +
            std::to_string(parts) + ", the micro-batches of all replicas");
