@@ -381,6 +381,18 @@ TEST_CASE("parallel/fsdp: the norm is that of all parts, the same on every rank"
   CHECK(train_sharded({.ranks = 4})[0].weights != all[0].weights);
 }
 
+TEST_CASE("parallel/fsdp: ranks whose units differ are told") {
+  const auto with = [](const std::vector<std::string>& second) {
+    comm::run(2, [&](comm::threads& endpoint) {
+      auto m = make(1);
+      const parallel::fsdp fsdp(m, endpoint, endpoint.rank() == 0 ? units() : second);
+    });
+  };
+  CHECK_NOTHROW(with(units()));
+  CHECK_THROWS_AS(with({"layers.0", "layers.1", "layers.3", "layers.2"}),
+                  parallel::replica_mismatch);
+}
+
 TEST_CASE("parallel/fsdp: what cannot be is told, and a pass that failed may be forgotten") {
   comm::thread_group group(1);
   auto endpoint = group.endpoint(0);

@@ -217,7 +217,7 @@ class fsdp {
       parameters = nn::parameter_list(module);
       detail::require_same_replica(
           shards, parameters,
-          {static_cast<std::int64_t>(names.size()), options.micro_batches, options.gathers,
+          {detail::fingerprint_of(names), options.micro_batches, options.gathers,
            static_cast<std::int64_t>(options.prefetch) * 4 + (options.forward_prefetch ? 2 : 0) +
                (options.reshard_after_forward ? 1 : 0)});
       units = detail::units_of<unit_type>(parameters, names);

@@ -162,6 +162,15 @@ struct unit {
   }
 };
 
+/// A number that is the same where the units are.
+[[nodiscard]] inline std::int64_t fingerprint_of(const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& name : names) {
+    all += name + '\n';
+  }
+  return fingerprint(all, {});
+}
+
 /// Puts parameters into the units that name them, the others into one without a name.
 template <class Unit, class Parameter>
 [[nodiscard]] std::vector<Unit> units_of(const std::vector<nn::named<Parameter>>& parameters,
