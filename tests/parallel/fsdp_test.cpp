@@ -431,6 +431,7 @@ TEST_CASE("parallel/fsdp: what cannot be is told, and a pass that failed may be 
   } catch (const parallel::unused_parameters& e) {
     CHECK(e.names == std::vector<std::string>{"layers.3.weight", "layers.3.bias"});
     CHECK(std::string(e.what()).find("fsdp: rank 0") != std::string::npos);
+    CHECK(std::string(e.what()).find("unused::zero") == std::string::npos);  // that is ddp's
   }
   fsdp.renew();
   {
