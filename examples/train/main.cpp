@@ -62,9 +62,9 @@ int main(int argc, char** argv) {
   o.model.kv_heads = 2;
   o.model.steps = 40;
   CLI::App app{
-      "Trains a small Llama-architecture language model on real text, on many ranks. The result "
-      "on\n"
-      "stdout is the same to the bit in every layout with as many micro-batches in all.",
+      "Trains a small Llama-architecture language model on real text, on many ranks. Stages, "
+      "parts\n"
+      "and transports change no bit of the result on stdout; divided matrices and tokens round.",
       "ashlar train"};
   app.add_option("--mesh", o.mesh,
                  "sizes of the dimensions: data=2,tensor=2,pipeline=2; also sequence");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/rank.hpp"
 
+#include <algorithm>
 #include <ashlar/chip/host/parallel.hpp>
 #include <ashlar/comm/group.hpp>
 #include <ashlar/parallel/fsdp.hpp>
@@ -9,10 +10,13 @@
 #include <ashlar/parallel/pipeline/execute.hpp>
 #include <ashlar/parallel/training_state.hpp>
 #include <bit>
+#include <charconv>
 #include <cstdio>
 #include <map>
 #include <optional>
 #include <stdexcept>
+#include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -284,13 +288,33 @@ al::parallel::mesh layout_of(const options& o) {
     refuse("--mesh: " + std::to_string(stages) + " stages for --layers " +
            std::to_string(o.model.layers) + "; there must be a layer for each");
   }
-  const int parts = m.size(axis::data) * o.micro_batches;
+  const std::int64_t parts = std::int64_t{m.size(axis::data)} * o.micro_batches;
   if (o.model.batch % parts != 0) {
     refuse("--batch " + std::to_string(o.model.batch) + " must be a multiple of " +
            std::to_string(parts) + ", the micro-batches of all replicas");
   }
   return m;
 }
+
+namespace {
+
+/// The step at which a checkpoint goes on, before `last`.
+int step_of(const parallel::checkpoint& saved, const std::string& folder, int last) {
+  const auto found = saved.metadata().find("step");
+  const std::string text = found == saved.metadata().end() ? "" : found->second;
+  int step = -1;
+  const auto read = std::from_chars(text.data(), text.data() + text.size(), step);
+  if (read.ec != std::errc{} || read.ptr != text.data() + text.size() || step < 0) {
+    throw std::runtime_error("--resume: '" + folder + "' does not say at which step it was saved");
+  }
+  if (step >= last) {
+    throw std::runtime_error("--resume: '" + folder + "' is at step " + text +
+                             "; nothing is left to do before step " + std::to_string(last));
+  }
+  return step;
+}
+
+}  // namespace
 
 outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& data) {
   const demo::training_stack::session session;
@@ -304,10 +328,11 @@ outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& da
                                    .floor = o.model.learning_rate / 10,
                                    .warmup = std::max(1, o.model.steps / 20),
                                    .total = o.model.steps};
+  const int last = o.stop > 0 ? std::min(o.stop, o.model.steps) : o.model.steps;
   int step = 0;
   if (!o.resume.empty()) {
     const auto saved = parallel::checkpoint::open(o.resume);
-    step = std::stoi(saved.metadata().at("step"));
+    step = step_of(saved, o.resume, last);
     parallel::load_training(saved, held, optimizer, t.boxes());
     if (t.whole_layers && o.zero > 0) {
       t.whole_layers->gather();
@@ -315,7 +340,6 @@ outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& da
   }
   outcome result;
   const int first = step;
-  const int last = o.stop > 0 ? std::min(o.stop, o.model.steps) : o.model.steps;
   for (; step < last; ++step) {
     const double sum = t.gradients(step);
     optimizer.step(rate(step));

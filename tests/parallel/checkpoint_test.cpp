@@ -309,6 +309,13 @@ TEST_CASE("parallel/checkpoint: whole tensors are a plain file, and what does no
                   parallel::checkpoint_error);
   parallel::save_part(folder / "a", 1, 2, {}, {{"step", "1"}});
 
+  CHECK_THROWS_AS(parallel::save_part(folder / "a/state-00001-of-00002.safetensors", 0, 1, {}),
+                  al::io::file_error);
+  // What a saving that was killed leaves behind, and what only looks like a rank's file.
+  for (const char* other : {"state-00001-of-00002.safetensors.tmp.1.0",
+                            "state-00001-of--0003.safetensors", "state-00001-of-00004.txt"}) {
+    std::filesystem::copy_file(folder / "a/state-00001-of-00002.safetensors", folder / "a" / other);
+  }
   const auto file = al::io::safetensors::open(folder / "a/state-00001-of-00002.safetensors");
   CHECK(file.entries().at("v").extents == al::shape{2, 3});
   const auto saved = parallel::checkpoint::open(folder / "a");
@@ -332,6 +339,15 @@ TEST_CASE("parallel/checkpoint: whole tensors are a plain file, and what does no
   CHECK_THROWS_AS(read(other, storage_format::float32), parallel::checkpoint_error);
   CHECK_THROWS_AS(read(right, storage_format::int32), parallel::checkpoint_error);
   CHECK_THROWS_AS(read(right, storage_format::float64), al::argument_error);
+  auto outside = right;
+  outside.extents[0] = 0;
+  CHECK_THROWS_AS(read(outside, storage_format::float32), al::argument_error);
+  outside = right;
+  outside.start[1] = 2;
+  CHECK_THROWS_AS(read(outside, storage_format::float32), al::argument_error);
+  const std::vector<parallel::state_part> wrong = {
+      {outside, storage_format::float32, bytes.first(12)}};
+  CHECK_THROWS_AS(parallel::save_part(folder / "c", 0, 1, wrong), al::argument_error);
   parallel::save_part(folder / "a", 0, 1, parts);
   CHECK_THROWS_AS(static_cast<void>(parallel::checkpoint::open(folder / "a")),
                   parallel::checkpoint_error);

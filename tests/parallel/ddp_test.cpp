@@ -348,6 +348,7 @@ TEST_CASE("parallel/ddp: what accumulated without synchronisation is reduced whe
   auto endpoint = group.endpoint(0);
   const auto m = make(1);
   parallel::ddp ddp(m, endpoint);
+  CHECK_THROWS_AS(ddp.reduce(), parallel::unused_parameters);  // no pass at all
   {
     const auto quiet = ddp.no_sync();
     al::backward(al::sum(m.layers[0](al::ones<tensor>({1, 5}))));

@@ -165,6 +165,7 @@ std::vector<outcome> train_sharded(const plan& p) {
         {
           const auto quiet = fsdp.no_sync();
           back(batches - 1);
+          fsdp.reduce();  // nothing yet
         }
         fsdp.reduce();
       } else {
@@ -380,6 +381,18 @@ TEST_CASE("parallel/fsdp: the norm is that of all parts, the same on every rank"
   CHECK(train_sharded({.ranks = 4})[0].weights != all[0].weights);
 }
 
+TEST_CASE("parallel/fsdp: ranks whose units differ are told") {
+  const auto with = [](const std::vector<std::string>& second) {
+    comm::run(2, [&](comm::threads& endpoint) {
+      auto m = make(1);
+      const parallel::fsdp fsdp(m, endpoint, endpoint.rank() == 0 ? units() : second);
+    });
+  };
+  CHECK_NOTHROW(with(units()));
+  CHECK_THROWS_AS(with({"layers.0", "layers.1", "layers.3", "layers.2"}),
+                  parallel::replica_mismatch);
+}
+
 TEST_CASE("parallel/fsdp: what cannot be is told, and a pass that failed may be forgotten") {
   comm::thread_group group(1);
   auto endpoint = group.endpoint(0);
@@ -387,7 +400,9 @@ TEST_CASE("parallel/fsdp: what cannot be is told, and a pass that failed may be 
   CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {"layers.9"}), al::argument_error);
   CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {"layer"}), al::argument_error);
   CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {"layers", "layers.1"}), al::argument_error);
+  CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {"layers.0", ""}), al::argument_error);
   CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {}, {.gathers = 0}), al::argument_error);
+  CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {}, {.gathers = 96}), al::argument_error);
   CHECK_THROWS_AS(parallel::fsdp(m, endpoint, {}, {.micro_batches = 0}), al::argument_error);
   const bits before = weights_of(m);  // it has not been taken to pieces
 
@@ -416,6 +431,7 @@ TEST_CASE("parallel/fsdp: what cannot be is told, and a pass that failed may be 
   } catch (const parallel::unused_parameters& e) {
     CHECK(e.names == std::vector<std::string>{"layers.3.weight", "layers.3.bias"});
     CHECK(std::string(e.what()).find("fsdp: rank 0") != std::string::npos);
+    CHECK(std::string(e.what()).find("unused::zero") == std::string::npos);  // that is ddp's
   }
   fsdp.renew();
   {

@@ -279,9 +279,19 @@ TEST_CASE("parallel/layers: what cannot be cut or loaded is refused") {
     CHECK_THROWS_AS(static_cast<void>(parallel::shard(whole, group, twice)), al::argument_error);
     const parallel::tensor_split heads[] = {{"up", parallel::cut::outputs, 4}};  // of 7
     CHECK_THROWS_AS(static_cast<void>(parallel::shard(whole, group, heads)), al::argument_error);
+    const parallel::tensor_split nothing[] = {{"up", parallel::cut::outputs, 0}};
+    CHECK_THROWS_AS(static_cast<void>(parallel::shard(whole, group, nothing)), al::argument_error);
     const parallel::tensor_split copies[] = {{"up", parallel::cut::outputs, 1, 3}};  // of 2 ranks
     CHECK_THROWS_AS(static_cast<void>(parallel::shard(whole, group, copies)), al::argument_error);
     auto part = parallel::shard(whole, group, network_splits);
+    auto lacks = part;
+    lacks.up.weight = {};
+    auto again = make_network();
+    CHECK_THROWS_AS(parallel::gather_shards(lacks, again, group, network_splits),
+                    al::argument_error);
+    CHECK_THROWS_AS(
+        parallel::gather_shards(lacks, again, group, std::span(network_splits).subspan(1)),
+        al::argument_error);
     auto state = nn::state_dict(whole);
     state.erase("up.weight");
     CHECK_THROWS_AS(parallel::load_shard(part, state, group, network_splits), nn::state_error);

@@ -222,6 +222,8 @@ TEST_CASE("parallel/training: ranks share heads of keys where there are fewer of
   CHECK_THROWS_AS(static_cast<void>(parallel::part_of(c, 16, 0)), parallel::too_few_heads);
   c.hidden = 3;
   CHECK_THROWS_AS(static_cast<void>(parallel::part_of(c, 4, 0)), ashlar::argument_error);
+  c.kv_heads = 0;
+  CHECK_THROWS_AS(static_cast<void>(parallel::part_of(c, 1, 0)), parallel::too_few_heads);
 }
 
 TEST_CASE("parallel/training: data, pipeline, tensor and context parallel steps go together") {

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -46,6 +47,20 @@ struct region {
   }
   [[nodiscard]] bool is_all() const {
     return count == static_cast<std::size_t>(element_count(whole));
+  }
+  /// Whether the box lies in the tensor, and the part in the box.
+  [[nodiscard]] bool fits() const {
+    if (start.rank() != whole.rank() || extents.rank() != whole.rank()) {
+      return false;
+    }
+    for (int axis = 0; axis < whole.rank(); ++axis) {
+      if (start[axis] < 0 || extents[axis] < 0 || start[axis] > whole[axis] ||
+          extents[axis] > whole[axis] - start[axis]) {
+        return false;
+      }
+    }
+    const auto box = static_cast<std::size_t>(element_count(extents));
+    return first <= box && count <= box - first;
   }
 };
 
@@ -161,16 +176,10 @@ inline constexpr std::string_view place_prefix = "ashlar.place.", state_prefix =
     r.whole.push_back(numbers[1 + i]);
     r.start.push_back(numbers[1 + rank + i]);
     r.extents.push_back(numbers[1 + 2 * rank + i]);
-    const int axis = static_cast<int>(i);
-    if (r.start[axis] > r.whole[axis] || r.extents[axis] > r.whole[axis] - r.start[axis]) {
-      wrong();
-    }
   }
   r.first = static_cast<std::size_t>(numbers[0]);
   r.count = static_cast<std::size_t>(entry.size());
-  const auto bytes = io::byte_count(entry.format, r.whole);
-  if (!bytes || r.first > static_cast<std::size_t>(element_count(r.extents)) ||
-      r.count > static_cast<std::size_t>(element_count(r.extents)) - r.first) {
+  if (!io::byte_count(entry.format, r.whole) || !r.fits()) {
     wrong();
   }
   return r;
@@ -185,8 +194,8 @@ using state_metadata = std::map<std::string, std::string>;
 /// Whole tensors lie in it under their names, so that the checkpoint of one rank is a plain
 /// safetensors file. `metadata`, such as the number of the step, is the same on every rank. Every
 /// rank calls this with a folder that they share; the checkpoint is there once all have returned.
-/// Throws: `argument_error` where elements do not fit their place or a part is there twice;
-///         `io::file_error`.
+/// Throws: `argument_error` where elements do not fit their place, that does not lie within the
+///         tensor, or a whole tensor is there twice; `io::file_error`.
 inline void save_part(const std::filesystem::path& folder, int rank, int ranks,
                       std::span<const state_part> parts, const state_metadata& metadata = {}) {
   std::vector<io::tensor_entry> entries;
@@ -196,6 +205,11 @@ inline void save_part(const std::filesystem::path& folder, int rank, int ranks,
   }
   for (const state_part& p : parts) {
     const region& r = p.where;
+    if (!r.fits()) {
+      throw argument_error(
+          "ashlar::parallel::save_part",
+          "the place of '" + r.name + "' is not within " + to_string(r.whole.span()));
+    }
     io::tensor_entry entry;
     entry.name = r.name;
     entry.format = p.format;
@@ -214,7 +228,11 @@ inline void save_part(const std::filesystem::path& folder, int rank, int ranks,
     }
     entries.push_back(std::move(entry));
   }
-  std::filesystem::create_directories(folder);
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  if (failed) {
+    throw io::file_error(folder.string(), "create", failed.value());
+  }
   io::safetensors::write(detail::part_file(folder, rank, ranks), entries, notes);
 }
 
@@ -227,12 +245,17 @@ class checkpoint {
     checkpoint c;
     int ranks = 0;
     std::error_code failed;
-    for (const auto& file : std::filesystem::directory_iterator(folder, failed)) {
-      const std::string name = file.path().filename().string();
-      const std::size_t of = name.find("-of-");
+    std::filesystem::directory_iterator at(folder, failed);
+    for (; !failed && at != std::filesystem::directory_iterator(); at.increment(failed)) {
+      const std::string name = at->path().filename().string();
+      const std::string_view first = "state-00001-of-";
       int n = 0;
-      if (name.starts_with("state-00001-of-") &&
-          std::from_chars(name.data() + of + 4, name.data() + name.size(), n).ec == std::errc{}) {
+      if (!name.starts_with(first)) {
+        continue;
+      }
+      std::from_chars(name.data() + first.size(), name.data() + name.size(), n);
+      // Else not ours: also what a saving that was killed left behind.
+      if (n > 0 && at->path().filename() == detail::part_file({}, 0, n)) {
         if (ranks != 0) {
           throw checkpoint_error(folder.string(), "has checkpoints of " + std::to_string(ranks) +
                                                       " and of " + std::to_string(n) +
@@ -285,8 +308,14 @@ class checkpoint {
   /// Fills `to` with the elements of a region, wherever they lie.
   ///
   /// Throws: `checkpoint_error` where some of them are in no file, or the tensor has another shape
-  ///         or element type; `argument_error` where `to` has another size than the region.
+  ///         or element type; `argument_error` where `to` has another size than the region, or
+  ///         this does not lie within the tensor.
   void read(const region& wanted, io::storage_format format, std::span<std::byte> to) const {
+    if (!wanted.fits()) {
+      throw argument_error(
+          "ashlar::parallel::checkpoint::read",
+          "the place of '" + wanted.name + "' is not within " + to_string(wanted.whole.span()));
+    }
     const auto element = static_cast<std::size_t>(io::layout_of(format).bytes);
     if (to.size() != wanted.count * element) {
       throw argument_error("ashlar::parallel::checkpoint::read",

@@ -95,7 +95,8 @@ class ddp {
   /// Reduces what has accumulated under `no_sync`, as the last backward pass would have: for
   /// passes of which nobody knows which is the last, as a pipeline's.
   ///
-  /// Throws: as `finish`, where a parameter has no gradient.
+  /// Effects: none under `no_sync`.
+  /// Throws:  as `finish`, where a parameter has no gradient.
   void reduce() { state_->reduce_all(); }
 
   /// Forgets a backward pass that ended with an exception, on every rank alike.
@@ -268,7 +269,11 @@ class ddp {
     }
 
     void reduce_all() {
+      if (quiet > 0) {
+        return;
+      }
       start();
+      open = !parameters.empty();
       for (std::size_t i = parameters.size(); i-- > 0;) {
         if (gradient(parameters[i].value)) {
           arrive(i);

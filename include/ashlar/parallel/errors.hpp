@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <source_location>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -27,7 +28,9 @@ struct unused_parameters final : error {
     for (const std::string& name : names) {
       text += " '" + name + "'";
     }
-    return text + "; use them, freeze them, or give ddp unused::zero and call finish()";
+    return text + (who == std::string_view("ddp")
+                       ? "; use them, freeze them, or give ddp unused::zero and call finish()"
+                       : "; use them or freeze them");
   }
 };
 

@@ -193,11 +193,12 @@ class fsdp {
     bool in_pass = false;
 
     state(Endpoint& s, Endpoint* r, const fsdp_options& o) : shards(s), replicas(r), options(o) {
-      if (o.micro_batches < 1 || o.gathers < 1) {
+      if (o.micro_batches < 1 || o.gathers < 1 || o.gathers > comm::tags::channels) {
         throw argument_error("ashlar::parallel::fsdp",
                              "micro_batches is " + std::to_string(o.micro_batches) +
                                  ", gathers is " + std::to_string(o.gathers) +
-                                 "; both must be at least 1");
+                                 "; both must be at least 1, the latter at most " +
+                                 std::to_string(comm::tags::channels));
       }
     }
     state(const state&) = delete;
@@ -216,7 +217,7 @@ class fsdp {
       parameters = nn::parameter_list(module);
       detail::require_same_replica(
           shards, parameters,
-          {static_cast<std::int64_t>(names.size()), options.micro_batches, options.gathers,
+          {detail::fingerprint_of(names), options.micro_batches, options.gathers,
            static_cast<std::int64_t>(options.prefetch) * 4 + (options.forward_prefetch ? 2 : 0) +
                (options.reshard_after_forward ? 1 : 0)});
       units = detail::units_of<unit_type>(parameters, names);
@@ -371,7 +372,7 @@ class fsdp {
       g = {};
     }
     void reduce_all() {
-      for (std::size_t n = units.size(); n-- > 0;) {
+      for (std::size_t n = quiet > 0 ? 0 : units.size(); n-- > 0;) {
         for (std::size_t i = 0; i < units[n].members.size(); ++i) {
           if (requires_grad(units[n].members[i]) && gradient(units[n].members[i])) {
             collect(units[n], i);

@@ -13,7 +13,7 @@ struct fsdp_options {
   bool forward_prefetch = false;      ///< gather the next unit while one computes, as last time
   bool reshard_after_forward = true;  ///< else units stay whole until they have gone back
   /// Units that are whole or on their way at once, the one that computes among them: the rate
-  /// limit. 1 gathers nothing ahead.
+  /// limit. 1 gathers nothing ahead; no more than transports have channels, 95.
   int gathers = 2;
   std::int64_t micro_batches = 1;  ///< per rank and step
 };

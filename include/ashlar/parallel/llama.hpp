@@ -36,7 +36,7 @@ namespace ashlar::parallel {
 /// Throws: `too_few_heads` where these or those cannot be divided.
 [[nodiscard]] inline std::vector<tensor_split> splits_of(const io::model_config& c, int ranks) {
   const bool copies = c.kv_heads < ranks;
-  if (copies && (ranks % c.kv_heads != 0 || c.heads % ranks != 0)) {
+  if (c.kv_heads < 1 || (copies && (ranks % c.kv_heads != 0 || c.heads % ranks != 0))) {
     throw too_few_heads(c.heads, c.kv_heads, ranks);
   }
   const std::int64_t each = copies ? c.heads / ranks : c.heads / c.kv_heads;

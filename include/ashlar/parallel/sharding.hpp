@@ -166,7 +166,14 @@ void gather_shards(const M& part, M& whole, Endpoint& group, std::span<const ten
     const tensor_split* s = detail::split_of(splits, name);
     const auto at = parts.find(name);
     const X own = at == parts.end() ? X{} : X(at->second);
+    const auto require = [&name](bool right) {
+      if (!right) {
+        throw argument_error("ashlar::parallel::gather_shards",
+                             "the part of '" + name + "' has not its share's size");
+      }
+    };
     if (s == nullptr) {
+      require(own && same_shape(own.spec(), to.spec()));
       op_function<ops::copy>{}.in_place(to, own);
       return;
     }
@@ -182,10 +189,7 @@ void gather_shards(const M& part, M& whole, Endpoint& group, std::span<const ten
     }
     const comm::partition places(counts);
     const comm::chunk mine = places.at(group.rank());
-    if (mine.size() > 0 && (!own || static_cast<std::size_t>(own.size()) != mine.size())) {
-      throw argument_error("ashlar::parallel::gather_shards",
-                           "the part of '" + name + "' has not its share's size");
-    }
+    require(mine.size() == 0 || (own && static_cast<std::size_t>(own.size()) == mine.size()));
     // With the divided axis first, ranks' parts follow each other.
     const auto turned = [axis](const X& x) { return axis == 1 ? transpose(x, 0, 1) : x; };
     std::vector<T> all(places.count());

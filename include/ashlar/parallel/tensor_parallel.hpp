@@ -77,7 +77,7 @@ struct leave_group {
 /// Throws: `argument_error`, on every rank alike, where there is not something for each.
 [[nodiscard]] inline comm::chunk chunk_in(std::int64_t extent, int ranks, int rank,
                                           std::int64_t unit = 1) {
-  if (extent % unit != 0 || extent / unit < ranks) {
+  if (unit < 1 || extent % unit != 0 || extent / unit < ranks) {
     throw argument_error("ashlar::parallel", "an axis of " + std::to_string(extent) +
                                                  " in units of " + std::to_string(unit) + " for " +
                                                  std::to_string(ranks) +

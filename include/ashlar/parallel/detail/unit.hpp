@@ -162,6 +162,15 @@ struct unit {
   }
 };
 
+/// A number that is the same where the units are.
+[[nodiscard]] inline std::int64_t fingerprint_of(const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& name : names) {
+    all += name + '\n';
+  }
+  return fingerprint(all, {});
+}
+
 /// Puts parameters into the units that name them, the others into one without a name.
 template <class Unit, class Parameter>
 [[nodiscard]] std::vector<Unit> units_of(const std::vector<nn::named<Parameter>>& parameters,
@@ -179,7 +188,7 @@ template <class Unit, class Parameter>
     units[static_cast<std::size_t>(at)].add(p, parameters[p]);
   }
   for (const Unit& u : units) {
-    if (u.count == 0 && !u.name.empty()) {
+    if (u.count == 0 && &u != &units.back()) {
       throw argument_error("ashlar::parallel::fsdp",
                            "the unit '" + u.name +
                                "' has no parameter; a unit is named as in the "
