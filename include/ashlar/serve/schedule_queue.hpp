@@ -537,8 +537,10 @@ class schedule_queue {
     if constexpr (requires { pool.host; }) {
       const auto tables = detail::tables_of(g);
       const std::int64_t moved = detail::held(g);
+      // Where tables only grow, branches find their beginning again on the chip and nowhere else.
+      constexpr bool grows_only = !requires(const Sequence& s) { s.table.fork(); };
       if (choices::preempting::of(g.branches.size()) == preemption::swap &&
-          moved <= pool.host.host().free()) {
+          !(grows_only && g.rejoins) && moved <= pool.host.host().free()) {
         pool.host.out(tables, plan.copies);
         plan.copied.push_back(g.first().id);
         g.state = request_state::swapped;
