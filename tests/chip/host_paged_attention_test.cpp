@@ -317,6 +317,15 @@ TEST_CASE("chip/host_kept_attention: any number of threads, and what does not ex
   less = both.narrow;
   less.dim = 31;
   CHECK_THROWS_AS(attend(less, 0), ashlar::shape_error);
+  // Half of a head's bytes in twice the blocks: what reads them refuses, on whatever thread.
+  less = both.narrow;
+  less.blocks *= 2;
+  less.head_bytes /= 2;
+  both.narrow = less;
+  for (const int threads : {1, 2, 3}) {
+    const ashlar::chip::thread_limit limit(threads);
+    CHECK_THROWS_AS(static_cast<void>(both.step_is_exact(4, rows)), ashlar::argument_error);
+  }
 }
 
 }  // namespace

@@ -304,6 +304,35 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("serve/engine: where blocks only fill, completions that gave way share full ones again") {
+  // Each needs ten blocks in the end, the three of them 4 + 3 * 6 of the 25; the older one needs 8.
+  for (const bool tells : {false, true}) {
+    CAPTURE(tells);
+    fake_model model;
+    remembering engine(model, {.cache_tokens = 104});
+    engine.submit({.tokens = {3}, .max_tokens = 30});
+    serve::request three{.tokens = std::vector<token>(18, 7),
+                         .max_tokens = 20,
+                         .sampling = {.temperature = 1, .seed = 77}};
+    three.n = 3;
+    if (tells) {
+      three.prompt_logprobs = 0;
+    }
+    engine.submit(three);
+    const auto results = engine.run();
+    REQUIRE(results.size() == 4);
+    for (const auto& r : results) {
+      CHECK(r.reason == finish_reason::length);
+      CHECK(r.prompt_logprobs.size() == (tells && r.id == 1 ? 17 : 0));
+    }
+    CHECK(engine.statistics().preemptions == 1);
+    kv::vllm_v1<4>::pool pool(26);
+    CHECK(serve::replay<serve::continuous<serve::chunked_prefill<11>>, kv::vllm_v1<4>>(
+              engine.scheduler().log(), pool) ==
+          static_cast<std::size_t>(engine.scheduler().statistics().steps));
+  }
+}
+
 TEST_CASE("serve/engine: completions are refused where a schedule has no forks") {
   fake_model model;
   in_turn engine(model);

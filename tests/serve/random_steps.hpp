@@ -269,6 +269,9 @@ using all_by_swap =
                                         serve::by_priority, serve::preempt_by_swap>>;
 using appends_only =
     random_steps<kv::vllm_v1<4>, tested<true, serve::chunked_prefill<11>, serve::fair_by_tenant>>;
+using appends_and_swaps =
+    random_steps<kv::paged<4, kv::append_only, kv::swap_to_host, kv::prefix_cached<>>,
+                 tested<true, serve::chunked_prefill<9>, serve::preempt_by_swap>>;
 using through_a_window =
     random_steps<kv::paged<2, kv::sliding_window<5>>,
                  tested<true, serve::chunked_prefill<7>, serve::shortest_remaining>>;

@@ -11,7 +11,7 @@ namespace testing = ashlar::testing;
 
 TEST_CASE_TEMPLATE("serve/random_steps: a million random steps lose no block and no request", Steps,
                    testing::forks_by_swap, testing::all_by_swap, testing::appends_only,
-                   testing::through_a_window, testing::promised) {
+                   testing::appends_and_swaps, testing::through_a_window, testing::promised) {
   for (std::uint32_t seed = 0; seed < 10; ++seed) {
     CAPTURE(seed);
     const auto blocks = static_cast<kv::block_id>(8 + 5 * seed);

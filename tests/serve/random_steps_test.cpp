@@ -46,6 +46,11 @@ TEST_CASE("serve/random_steps: nor sequences that only grow, served by tenant") 
   CHECK(n.scheduler.resumed > 10);
   // A tenant's account goes down where its second request gives way in a step of its own.
   CHECK(testing::appends_only(5000, 8, 0).run(7000).ended > 100);
+  // Branches that have lost their blocks give way again before they have found their beginning.
+  const auto swapped = testing::appends_and_swaps(5, 6, 3).run(2000);
+  CHECK(swapped.forks > 100);
+  CHECK(swapped.scheduler.recomputed > 10);
+  CHECK(swapped.scheduler.swapped_in > 10);
 }
 
 TEST_CASE("serve/random_steps: nor windows") {

@@ -76,17 +76,10 @@ class narrow_cache {
   [[nodiscard]] std::int64_t context_length() const { return model_->context_length(); }
 
   [[nodiscard]] std::span<const float> forward(const kv::step& input, cache_type& cache) {
-    std::size_t widest = 0;
-    for (const kv::sequence_step& s : input.sequences) {
-      widest = std::max(widest, s.blocks.size());
-    }
-    std::vector<std::int32_t> tables(widest * input.sequences.size(), 0);
+    const std::size_t widest = detail::widest_table(input);
     std::vector<std::int32_t> owner(input.tokens.size());
-    for (std::size_t i = 0; i < input.sequences.size(); ++i) {
-      const kv::sequence_step& s = input.sequences[i];
-      std::ranges::copy(s.blocks, tables.begin() + static_cast<std::ptrdiff_t>(i * widest));
-      std::fill_n(owner.begin() + s.first_row, s.rows, static_cast<std::int32_t>(i));
-    }
+    std::vector<std::int32_t> tables(widest * input.sequences.size(), 0);
+    detail::number_sequences(input, widest, owner, tables);
     const tensor_spec table_spec =
         integer_spec({std::ssize(input.sequences), static_cast<std::int64_t>(widest)});
     const tensor_spec row_spec = integer_spec({std::ssize(input.tokens)});

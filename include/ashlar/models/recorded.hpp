@@ -49,12 +49,7 @@ class recorded_step {
   /// Cost:    no allocation.
   std::span<const float> operator()(const kv::step& now) {
     check(now);
-    for (std::size_t i = 0; i < now.sequences.size(); ++i) {
-      const kv::sequence_step& s = now.sequences[i];
-      std::fill_n(sequences_.begin() + s.first_row, s.rows, static_cast<std::int32_t>(i));
-      const auto row = tables_.begin() + static_cast<std::ptrdiff_t>(i * at(sizes_.table_blocks));
-      std::copy_n(s.blocks.begin(), std::min(s.blocks.size(), at(sizes_.table_blocks)), row);
-    }
+    detail::number_sequences(now, at(sizes_.table_blocks), sequences_, tables_);
     write(0, now.tokens);
     write(1, now.positions);
     write(2, sequences_);

@@ -68,6 +68,8 @@ class schedule_queue {
   using choices = detail::schedule_choices<Policies...>;
   using prefill = typename choices::prefill;
   using order = typename choices::order;
+  /// Branches of such find what they have in common in the prefix cache, and nowhere else.
+  static constexpr bool grows_only = !requires(const Sequence& s) { s.table.fork(); };
 
  public:
   using group = request_group<Sequence>;
@@ -390,7 +392,7 @@ class schedule_queue {
         return;
       }
       if constexpr (requires(Sequence& s) { s.reuse(); }) {
-        if (!g.rejoins) {
+        if (grows_only || !g.rejoins) {  // else the others fork from the first one's own blocks
           g.first().reuse();
         }
       }
@@ -537,8 +539,9 @@ class schedule_queue {
     if constexpr (requires { pool.host; }) {
       const auto tables = detail::tables_of(g);
       const std::int64_t moved = detail::held(g);
+      // Branches that have yet to find their beginning find it on the chip alone.
       if (choices::preempting::of(g.branches.size()) == preemption::swap &&
-          moved <= pool.host.host().free()) {
+          !(grows_only && g.rejoins) && moved <= pool.host.host().free()) {
         pool.host.out(tables, plan.copies);
         plan.copied.push_back(g.first().id);
         g.state = request_state::swapped;

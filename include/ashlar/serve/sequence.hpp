@@ -57,10 +57,10 @@ struct sequence : scheduled_sequence<Cache> {
   }
 
   /// Begins with what the cache still knows of the tokens, where it is one that remembers. Who
-  /// wants log probabilities of the prompt computes all of it.
+  /// wants log probabilities of the prompt computes all of it, until there is output.
   void reuse() {
     if constexpr (remembers) {
-      if (this->table.blocks().empty() && !wish.prompt_logprobs) {
+      if (this->table.blocks().empty() && (!wish.prompt_logprobs || generated() > 0)) {
         this->computed = this->table.adopt(tokens, {.salt = wish.cache_salt});
       }
     }

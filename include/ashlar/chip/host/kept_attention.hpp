@@ -39,7 +39,7 @@ struct kept_cache {
 /// Shapes: as in `paged_attention`, the cache as in `kept_cache`.
 /// Requires: `out` does not overlap an input; `read` may be called by several threads.
 /// Throws: `shape_error`; `argument_error` naming the row, or where the cache has not the bytes
-///         that its sizes ask for; `std::bad_alloc`; what `read` throws where one thread is used.
+///         that its sizes ask for; `std::bad_alloc`; what `read` throws, `out` is unspecified then.
 /// Cost:   O(N H tokens Dh); reads `2 head_bytes` per token and head from memory.
 template <std::floating_point T, std::invocable<std::span<const std::byte>, std::span<float>> Read>
 void kept_attention(view<T> out, std::type_identity_t<view<const T>> q, const kept_cache& cache,

@@ -97,7 +97,7 @@ inline std::int64_t find_runs(paged_run* runs, view<const std::int32_t> tables,
 }
 
 /// Attention of a step's rows; `gather(run, h, panels)` finds keys and values of one head, the
-/// first `panels.seen` tokens of the sequence of `run`.
+/// first `run.seen` tokens of its sequence.
 ///
 /// Throws: as `paged_attention`.
 template <class T, class Gather>
@@ -183,8 +183,8 @@ void attend_in_blocks(view<T> out, view<const T> q, const cache_sizes& cache,
 ///         narrower type than `T`: what is read of them is widened first.
 /// Requires: `out` does not overlap an input.
 /// Throws: `shape_error`, `argument_error` naming the row; `std::bad_alloc`.
-/// Cost:   O(N H tokens Dh); nothing is copied where `block_tokens` is a multiple of 16 and the
-///         last axes of the caches are dense.
+/// Cost:   O(N H tokens Dh); nothing is copied where the caches are of `T`, `block_tokens` is a
+///         multiple of 16 and their last axes are dense.
 /// Source: PagedAttention (Kwon et al., 2023).
 template <std::floating_point T, class Kept = T>
 void paged_attention(view<T> out, std::type_identity_t<view<const T>> q,

@@ -123,6 +123,27 @@ auto attend_paged(const paged_cache<X>& cache, std::size_t layer, const auto& q,
                          positions, attention_scale(q.extent(-1)));
 }
 
+/// How many blocks the longest table of a step has.
+inline std::size_t widest_table(const kv::step& input) {
+  std::size_t widest = 0;
+  for (const kv::sequence_step& s : input.sequences) {
+    widest = std::max(widest, s.blocks.size());
+  }
+  return widest;
+}
+
+/// Writes to `owner` (rows) which sequence a row is of, and to `tables` (sequences, width) their
+/// block tables, cut at `width`; what is behind a shorter one stays.
+inline void number_sequences(const kv::step& input, std::size_t width,
+                             std::vector<std::int32_t>& owner, std::vector<std::int32_t>& tables) {
+  for (std::size_t i = 0; i < input.sequences.size(); ++i) {
+    const kv::sequence_step& s = input.sequences[i];
+    std::fill_n(owner.begin() + s.first_row, s.rows, static_cast<std::int32_t>(i));
+    std::copy_n(s.blocks.begin(), std::min(s.blocks.size(), width),
+                tables.begin() + static_cast<std::ptrdiff_t>(i * width));
+  }
+}
+
 /// A step's numbers as tensors.
 template <class Stack>
 struct step_tensors {
@@ -139,18 +160,10 @@ struct step_tensors {
     const auto tensor_of = [](const std::vector<std::int32_t>& values) {
       return from_values<integers>({std::ssize(values)}, values);
     };
-    std::size_t widest = 0;
-    for (const auto& s : input.sequences) {
-      widest = std::max(widest, s.blocks.size());
-    }
+    const std::size_t widest = widest_table(input);
     std::vector<std::int32_t> owner(input.tokens.size());
     std::vector<std::int32_t> tables(widest * input.sequences.size(), 0);
-    for (std::size_t i = 0; i < input.sequences.size(); ++i) {
-      const auto& s = input.sequences[i];
-      std::fill_n(owner.begin() + s.first_row, s.rows, static_cast<std::int32_t>(i));
-      std::copy(s.blocks.begin(), s.blocks.end(),
-                tables.begin() + static_cast<std::ptrdiff_t>(i * widest));
-    }
+    number_sequences(input, widest, owner, tables);
     tokens = tensor_of(input.tokens);
     positions = tensor_of(input.positions);
     sequences = tensor_of(owner);
