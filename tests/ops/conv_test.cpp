@@ -5,9 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "ashlar/ops/batch_norm.hpp"
 #include "ashlar/ops/dropout.hpp"
+#include "ops/gradients.hpp"
 #include "ops/twins.hpp"
 
 using namespace twins;
@@ -143,36 +145,83 @@ TEST_CASE("ops/conv: pools are the largest and the mean of windows, in all forms
   }
 }
 
-TEST_CASE("ops/conv: gradients equal differences; the first of equal ones is the largest") {
+/// Calls `f` for the samples whose gradients are checked.
+template <class F>
+void each_small_sample(const F& f) {
   for (const sample& s : samples) {
-    if (s.image[0] == 0 || s.image[2] > 9) {
-      continue;
+    if (s.image[0] > 0 && s.image[2] <= 9) {
+      f(s);
     }
-    check_gradient([&](const auto& x, const auto& w,
-                       const auto& b) { return al::conv2d(x, w, b, s.options, s.groups); },
-                   numbers<leaf>(s.image, 1), numbers<leaf>(filters(s), 2),
-                   numbers<leaf>({s.outputs}, 3));
-    check_gradient([&](const auto& x) { return al::max_pool2d(x, s.size, s.options); },
-                   numbers<leaf>(s.image, 1));
-    check_gradient([&](const auto& x) { return al::avg_pool2d(x, s.size, s.options, false); },
-                   scattered(numbers<leaf>(s.image, 1)));
   }
-  check_second_gradient(
-      [](const auto& x, const auto& w) {
-        return al::conv2d(x, w, al::window_options{.stride = {2, 1}, .padding = {1, 1}});
-      },
-      numbers<leaf>({1, 2, 4, 3}, 1), numbers<leaf>({2, 2, 3, 3}, 2));
-  constexpr al::window_options edges{.stride = {2, 1}, .padding = {1, 1}};
-  check_second_gradient(
-      [=](const auto& v) {
-        return al::max_pool2d(v, {2, 3}, edges);
-      },
-      numbers<leaf>({1, 2, 4, 3}, 1));
-  check_second_gradient(
-      [=](const auto& v) {
-        return al::avg_pool2d(v, {2, 3}, edges, false);
-      },
-      numbers<leaf>({1, 2, 4, 3}, 1));
+}
+
+struct checks {
+  static constexpr al::window_options edges{.stride = {2, 1}, .padding = {1, 1}};
+
+  static void of(std::type_identity<ops::conv2d>) {
+    each_small_sample([](const sample& s) {
+      check_gradient([&](const auto& x, const auto& w,
+                         const auto& b) { return al::conv2d(x, w, b, s.options, s.groups); },
+                     numbers<leaf>(s.image, 1), numbers<leaf>(filters(s), 2),
+                     numbers<leaf>({s.outputs}, 3));
+    });
+    check_second_gradient([](const auto& x, const auto& w) { return al::conv2d(x, w, edges); },
+                          numbers<leaf>({1, 2, 4, 3}, 1), numbers<leaf>({2, 2, 3, 3}, 2));
+  }
+  static void of(std::type_identity<ops::max_pool2d>) {
+    each_small_sample([](const sample& s) {
+      check_gradient([&](const auto& x) { return al::max_pool2d(x, s.size, s.options); },
+                     numbers<leaf>(s.image, 1));
+    });
+    check_second_gradient(
+        [](const auto& x) {
+          return al::max_pool2d(x, {2, 3}, edges);
+        },
+        numbers<leaf>({1, 2, 4, 3}, 1));
+  }
+  static void of(std::type_identity<ops::avg_pool2d>) {
+    each_small_sample([](const sample& s) {
+      check_gradient([&](const auto& x) { return al::avg_pool2d(x, s.size, s.options, false); },
+                     scattered(numbers<leaf>(s.image, 1)));
+    });
+    check_second_gradient(
+        [](const auto& x) {
+          return al::avg_pool2d(x, {2, 3}, edges, false);
+        },
+        numbers<leaf>({1, 2, 4, 3}, 1));
+  }
+  static void of(std::type_identity<ops::batch_norm>) {
+    check_second_gradient(
+        [](const auto& x, const auto& m, const auto& s, const auto& w, const auto& b) {
+          return al::batch_norm(x, m, al::square(s), w, b, 0.5);
+        },
+        numbers<leaf>({2, 3, 2}, 1), numbers<leaf>({3}, 2), numbers<leaf>({3}, 3),
+        numbers<leaf>({3}, 4), numbers<leaf>({3}, 5));
+  }
+  static void of(std::type_identity<ops::batch_norm_train>) {
+    const auto f = [](const auto& x, const auto& w, const auto& b) {
+      return std::get<0>(al::batch_norm_train(x, w, b, 0.5));
+    };
+    for (const al::shape& s : {al::shape{4, 3}, {2, 3, 5}, {2, 3, 4, 5}, {1, 3, 1, 1}}) {
+      check_gradient(f, numbers<leaf>(s, 1), numbers<leaf>({3}, 2), numbers<leaf>({3}, 3));
+    }
+    check_second_gradient(f, numbers<leaf>({2, 3, 2}, 1), numbers<leaf>({3}, 2),
+                          numbers<leaf>({3}, 3));
+  }
+  static void of(std::type_identity<ops::dropout>) {
+    for (const double p : {0.0, 0.1, 0.5, 0.9}) {
+      check_gradient([&](const auto& x) { return al::dropout(x, p, 7); }, numbers<leaf>({3, 5}, 1));
+    }
+    check_second_gradient([](const auto& x) { return al::dropout(x, 0.5, 7); },
+                          numbers<leaf>({3, 5}, 1));
+  }
+};
+
+TEST_CASE("ops/conv: gradients of windows, channels and dropout, and theirs, equal differences") {
+  check_family<checks>(family::windows{});
+}
+
+TEST_CASE("ops/conv: the first of equal ones is the largest") {
   const leaf x = al::require_grad(al::zeros<leaf>({1, 1, 2, 4}));
   al::backward(al::sum(al::max_pool2d(x, {2, 2})));
   check_elements(al::gradient(x), [](std::int64_t i) { return i == 0 || i == 2 ? 1.0 : 0.0; });
@@ -213,23 +262,7 @@ TEST_CASE("ops/batch_norm: channels have the statistics that are given, or their
     const auto expected = al::batch_norm(x, std::get<1>(all), std::get<2>(all), weight, bias, 0.5);
     check_elements(
         std::get<0>(all), [&](std::int64_t i) { return at(expected, i); }, 1e-12, 1e-12);
-    check_gradient([](const auto& v, const auto& w,
-                      const auto& b) { return std::get<0>(al::batch_norm_train(v, w, b, 0.5)); },
-                   numbers<leaf>(s, 1), numbers<leaf>({3}, 2), numbers<leaf>({3}, 3));
   }
-  const auto x = numbers<leaf>({2, 3, 2}, 1);
-  const auto c = numbers<leaf>({3}, 2);
-  const auto d = numbers<leaf>({3}, 3);
-  check_second_gradient(
-      [](const auto& v, const auto& m, const auto& s, const auto& w, const auto& b) {
-        return al::batch_norm(v, m, al::square(s), w, b, 0.5);
-      },
-      x, c, d, numbers<leaf>({3}, 4), numbers<leaf>({3}, 5));
-  check_second_gradient(
-      [](const auto& v, const auto& w, const auto& b) {
-        return std::get<0>(al::batch_norm_train(v, w, b, 0.5));
-      },
-      x, c, d);
   CHECK_THROWS_AS(
       al::batch_norm_train(numbers<real>({2, 4}), numbers<real>({3}), numbers<real>({3})),
       al::shape_error);
@@ -250,10 +283,7 @@ TEST_CASE("ops/dropout: a share of the places is zero, the same ones again for o
     check_forms(al::dropout, numbers<real>({2, 3, 5}, 1), p, 7, 3);
     const auto offset = al::random_blocks<double>(x.size());
     CHECK((p == 0) == (al::to_vector(al::dropout(x, p, 7, offset)) == al::to_vector(y)));
-    check_gradient([&](const auto& v) { return al::dropout(v, p, 7); }, numbers<leaf>({3, 5}, 1));
   }
-  check_second_gradient([](const auto& v) { return al::dropout(v, 0.5, 7); },
-                        numbers<leaf>({3, 5}, 1));
   check_elements(al::dropout(x, 1.0, 7), [](std::int64_t) { return 0.0; });
   const auto infinite =
       al::dropout(al::full<real>({100}, std::numeric_limits<double>::infinity()), 0.5, 7);

@@ -49,6 +49,8 @@ using matmul = ops::operators<ops::matmul, ops::linear, ops::linear_bias>;
 using layers = ops::operators<ops::rms_norm, ops::layer_norm, ops::embedding,
                               ops::embedding_backward, ops::rope>;
 using attention = ops::operators<ops::scaled_dot_product_attention>;
+using windows = ops::operators<ops::conv2d, ops::max_pool2d, ops::avg_pool2d, ops::batch_norm,
+                               ops::batch_norm_train, ops::dropout>;  // in conv_test.cpp
 }  // namespace family
 
 template <class Op, class... In>
@@ -61,7 +63,7 @@ consteval bool each_in_one_family(ops::operators<Op...>) {
                times_in<Op>(family::activation{}) + times_in<Op>(family::shapes{}) +
                times_in<Op>(family::indexing{}) + times_in<Op>(family::softmax{}) +
                times_in<Op>(family::matmul{}) + times_in<Op>(family::layers{}) +
-               times_in<Op>(family::attention{}) ==
+               times_in<Op>(family::attention{}) + times_in<Op>(family::windows{}) ==
            int{al::Differentiable<Op>}) &&
           ...);
 }
