@@ -132,7 +132,7 @@ inline void check_complete(const std::set<std::string>& names,
     text << file.rdbuf();
     const std::string code = text.str();
     const std::regex line("static constexpr auto name = ([^;]*);");
-    const std::regex quoted("\"([a-z_]+)\"");
+    const std::regex quoted("\"([a-z0-9_]+)\"");
     int found = 0;
     for (std::sregex_iterator at(code.begin(), code.end(), line), end; at != end; ++at) {
       const std::string value = (*at)[1];
