@@ -105,6 +105,18 @@ consteval bool takes_type() {
 template <class Op>
 using attributes_of = decltype(samples<Op>::attributes(std::declval<const settings&>()));
 
+template <class Op, class Chip, class... A>
+consteval bool supports(types<A...>);
+
+/// Whether a chip can call all parts of `Op` with tensors of `T`. The attributes are there for
+/// compilers that look for `parts` where they are not asked for, once nothing is left to depend on.
+template <class Op, class Chip, class T, class... Attributes>
+consteval bool supports_parts() {
+  return []<class... Part>(ops::operators<Part...>) {
+    return (supports<Part, Chip>(typename samples<Part>::template arguments<T>{}) && ...);
+  }(typename samples<Op>::parts{});
+}
+
 /// Whether a chip can call `Op` with tensors of `A`.
 template <class Op, class Chip, class... A>
 consteval bool supports(types<A...>) {
@@ -119,10 +131,7 @@ consteval bool supports(types<A...>) {
       if constexpr (how == found::composite ||
                     (Composite<Op> &&
                      !ashlar::detail::kernel_takes<Op, set, tensor<A, set>..., S...>())) {
-        using T = std::tuple_element_t<0, std::tuple<A...>>;
-        return []<class... Part>(ops::operators<Part...>) {
-          return (supports<Part, Chip>(typename samples<Part>::template arguments<T>{}) && ...);
-        }(typename samples<Op>::parts{});
+        return supports_parts<Op, Chip, std::tuple_element_t<0, std::tuple<A...>>, S...>();
       } else if constexpr (how == found::fallback) {
         if constexpr (requires { typename Chip::falls_back_to; }) {
           return supports<Op, typename Chip::falls_back_to>(types<A...>{});
