@@ -20,6 +20,7 @@
 #include "ashlar/ops.hpp"
 #include "ashlar/parallel/tensor_parallel.hpp"
 #include "ashlar/stack.hpp"
+#include "parallel/weights.hpp"
 
 namespace al = ashlar;
 namespace nn = ashlar::nn;
@@ -65,14 +66,6 @@ tensor loss_of(const model& m, std::uint64_t batch) {
 
 using bits = std::vector<float>;
 
-bits weights_of(const model& m) {
-  bits all;
-  for (const auto& p : nn::parameters(m)) {
-    const auto v = al::to_vector(p);
-    all.insert(all.end(), v.begin(), v.end());
-  }
-  return all;
-}
 bits gradients_of(const model& m) {
   bits all;
   for (const auto& p : nn::parameters(m)) {

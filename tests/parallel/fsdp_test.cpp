@@ -20,6 +20,7 @@
 #include "ashlar/ops/host_fallback.hpp"
 #include "ashlar/parallel/ddp.hpp"
 #include "ashlar/stack.hpp"
+#include "parallel/weights.hpp"
 
 namespace al = ashlar;
 namespace nn = ashlar::nn;
@@ -67,15 +68,6 @@ tensor loss_of(std::uint64_t batch, const Run& run) {
 }
 
 using bits = std::vector<float>;
-
-bits weights_of(const model& m) {
-  bits all;
-  for (const auto& p : nn::parameters(m)) {
-    const auto v = al::to_vector(p);
-    all.insert(all.end(), v.begin(), v.end());
-  }
-  return all;
-}
 
 constexpr int steps = 10;
 

@@ -3,7 +3,7 @@
 #include <string_view>
 
 /// What every emitted source file begins with: memory blocks, integers that wrap, casts, and
-/// functions with the bits of `ashlar::simd`.
+/// functions with the bits of `ashlar::simd`. One text, as the compiler of such a file reads it.
 namespace ashlar::chip::source {
 
 /// Flags that the source is made for: without the first one bits differ, without the others it is
