@@ -52,10 +52,22 @@ TEST_CASE("chip/operators: elements by number are the same on every chip") {
         },
         x);
     for (const std::int64_t axis : {0, 1}) {
+      check<ops::topk>(
+          exact, [&](const auto& v) { return al::topk(v, 2, axis, down); }, x);
+      check<ops::sort>(
+          exact, [&](const auto& v) { return al::sort(v, axis, down); }, x);
       check<ops::cumsum>(
           {68, 2 * 68}, [&](const auto& v) { return al::cumsum(v, axis, down); }, x);
     }
   }
+  const auto ids = picks({5}, 3);
+  for (const std::int64_t axis : {0, 1, 2}) {
+    check<ops::index_select>(
+        exact, [&](const auto& v, const auto& i) { return al::index_select(v, axis, i); },
+        twins::numbers<plain<float>>({3, 3, 67}, 1), ids);
+  }
+  check<ops::one_hot<float>>(
+      exact, [](const auto& i) { return al::call<ops::one_hot<float>>(i, std::int64_t{67}); }, ids);
   check<ops::unfold_backward>(
       {3, 6},
       [](const auto& g) {
@@ -64,7 +76,8 @@ TEST_CASE("chip/operators: elements by number are the same on every chip") {
       },
       twins::numbers<plain<float>>({2, 4, 3}, 1));
   replay::check_on_every_chip();
-  replay::check_seen<ops::gather, ops::scatter, ops::argsort, ops::cumsum, ops::unfold_backward>();
+  replay::check_seen<ops::gather, ops::scatter, ops::argsort, ops::topk, ops::sort, ops::cumsum,
+                     ops::index_select, ops::one_hot<float>, ops::unfold_backward>();
 }
 
 namespace {

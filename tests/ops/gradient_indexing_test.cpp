@@ -43,10 +43,18 @@ struct checks {
     const auto index = picks({2, 4}, 3);
     check([&](const auto& x) { return al::gather(x, 1, index); }, {2, 3});
     check([&](const auto& x) { return al::gather(x, 0, picks({4, 2}, 3)); }, {3, 5});
-    const auto ids = al::reshape(picks({1, 3}, 5), al::shape{3});
+  }
+  static void of(std::type_identity<ops::index_select>) {
+    const auto ids = picks({3}, 5);
     check([&](const auto& x) { return al::index_select(x, -1, ids); }, {2, 3, 5});
-    check([](const auto& x) { return al::topk(x, 2).first; }, {2, 5});
-    check([](const auto& x) { return al::sort(x, 0).first; }, {5, 2});
+    check([&](const auto& x) { return al::index_select(x, 0, ids); }, {5, 2});
+  }
+  static void of(std::type_identity<ops::topk>) {
+    check([](const auto& x) { return std::get<0>(al::topk(x, 2)); }, {2, 5});
+  }
+  static void of(std::type_identity<ops::sort>) {
+    check([](const auto& x) { return std::get<0>(al::sort(x, 0)); }, {5, 2});
+    check([](const auto& x) { return std::get<0>(al::sort(x)); }, {});
   }
   static void of(std::type_identity<ops::scatter>) {
     const auto once = picks({2, 4}, 5);   // 0 3 1 4, 2 0 3 1

@@ -41,8 +41,8 @@ using shapes =
     ops::operators<ops::slice, ops::narrow, ops::select, ops::transpose, ops::permute, ops::expand,
                    ops::squeeze, ops::unsqueeze, ops::view_as, ops::slice_backward, ops::cat,
                    ops::sum, ops::mean, ops::max, ops::min, ops::sum_to, ops::sum_squares>;
-using indexing =
-    ops::operators<ops::unfold, ops::unfold_backward, ops::cumsum, ops::gather, ops::scatter>;
+using indexing = ops::operators<ops::unfold, ops::unfold_backward, ops::cumsum, ops::topk,
+                                ops::sort, ops::gather, ops::scatter, ops::index_select>;
 using softmax = ops::operators<ops::softmax, ops::softmax_backward, ops::log_softmax,
                                ops::log_softmax_backward, ops::cross_entropy>;
 using matmul = ops::operators<ops::matmul, ops::linear, ops::linear_bias>;

@@ -140,6 +140,13 @@ TEST_CASE("ops/gather: index_select copies places, one_hot marks them") {
   al::one_hot<real>.out(strided, ids, 3);
   check_same(strided, y);
   CHECK_THROWS_AS(al::one_hot<real>.out(given, ids, 4), al::output_error);
+  for (const std::int64_t wrong : {std::int64_t{-1}, std::int64_t{3}}) {
+    CHECK_THROWS_AS(al::one_hot<real>(al::full<number_of_place>({2}, double(wrong)), 3),
+                    al::argument_error);
+    CHECK_THROWS_AS(al::index_select(y, 1, al::full<number_of_place>({2}, double(wrong))),
+                    al::argument_error);
+  }
+  CHECK_THROWS_AS(al::one_hot<real>(ids, -1), al::argument_error);
   // More classes than the ids can name: none of them comes back as another one.
   const auto narrow = al::from_values<plain<std::uint8_t>>({1}, {3});
   CHECK(al::item(al::sum(al::one_hot<real>(narrow, 300))) == 1.0F);
@@ -187,18 +194,20 @@ TEST_CASE("ops/sort: topk is the beginning of a sort, with its values") {
     const auto all = check_output(al::sort, x, -1, largest);
     for (const std::int64_t k : {0, 1, 5, 17}) {
       const auto top = check_output(al::topk, x, k, -1, largest);
-      check_same(top.first, al::clone(al::narrow(all.first, 1, 0, k)));
-      check_same(top.second, al::clone(al::narrow(all.second, 1, 0, k)));
-      check_same(top.first, al::gather(x, 1, top.second));
+      check_same(std::get<0>(top), al::clone(al::narrow(std::get<0>(all), 1, 0, k)));
+      check_same(std::get<1>(top), al::clone(al::narrow(std::get<1>(all), 1, 0, k)));
+      check_same(std::get<0>(top), al::gather(x, 1, std::get<1>(top)));
     }
   }
   CHECK_THROWS_AS(static_cast<void>(al::topk(x, 18)), al::argument_error);
   // A wrong place for one result: neither is written.
-  auto kept = std::pair(al::zeros<real>({3, 2}), al::zeros<plain<std::int64_t>>({3, 3}));
+  auto kept = std::tuple(al::zeros<real>({3, 2}), al::zeros<plain<std::int64_t>>({3, 3}));
   CHECK_THROWS_AS(al::topk.out(kept, x, 2), al::output_error);
-  CHECK(al::item(al::sum(al::abs(kept.first))) == 0);
-  const auto one = al::topk(numbers<plain<std::int32_t>>({5}), 2, 0, false);
-  CHECK(at(one.first, 0) <= at(one.first, 1));
+  CHECK(al::item(al::sum(al::abs(std::get<0>(kept)))) == 0);
+  const auto least = std::get<0>(al::topk(numbers<plain<std::int32_t>>({5}), 2, 0, false));
+  CHECK(at(least, 0) <= at(least, 1));
+  const auto alone = check_output(al::topk, numbers<real>({}), 1);
+  CHECK(at(std::get<1>(alone), 0) == 0);
 }
 
 TEST_CASE("ops/cumsum: sums run along the axis in turn, from either end, in all forms") {

@@ -150,7 +150,11 @@ TEST_CASE("ops/meta_execution: elementwise operators, views and reductions ask f
   run<ops::sum_to>(x, al::shape{1, rows});
   run<ops::cumsum>(x, one, false);
   run<ops::argsort>(x, one, true, one + 8);
+  run<ops::topk>(x, one + 8, one, true);
+  run<ops::sort>(x, one, true);
   run<ops::gather>(x, integers({rows, 3}), one);
+  run<ops::index_select>(x, integers({rows}), one);
+  run<ops::one_hot<float>>(integers({rows, 3}), rows);
   run<ops::scatter>(x, integers({rows, 3}), make({rows, 3}), one, true);
   run<ops::softmax>(x, one);
   run<ops::softmax_backward>(x, x, one);

@@ -2,6 +2,7 @@
 // Which operators a chip has that only runs tile programs: all but views, which need no kernel.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -62,10 +63,10 @@ TEST_CASE("ops/tile_coverage: gradients on a chip with nothing but tile programs
 
 namespace {
 
-/// Every operator over windows, channels and random numbers; gradients of the loss, and those of
-/// their squares.
+/// Every operator over windows, channels, orders and random numbers; gradients of the loss, and
+/// those of their squares.
 template <class Chip>
-auto twice_through_windows() {
+auto twice_through_composites() {
   using X = al::tensor<float, al::make_key_set<al::keys::autograd, al::keys::backend<Chip>>>;
   const auto leaf = [](const al::shape& s, int salt) {
     const auto values = al::to_vector(twins::numbers<twins::plain<float>>(s, salt));
@@ -84,7 +85,18 @@ auto twice_through_windows() {
   const auto all = al::batch_norm_train(y, c, d, 0.5);
   const X scaled = al::batch_norm(std::get<0>(all), std::get<1>(all), std::get<2>(all), d, c, 0.5);
   const X pooled = al::avg_pool2d(al::max_pool2d(scaled, {2, 2}, pads), {2, 2}, pads, false);
-  const X loss = al::sum(al::square(al::dropout(pooled, 0.25, 7)));
+  using numbers = al::tensor<std::int64_t, typename X::keys>;
+  const X some = al::index_select(x, 1, al::from_values<numbers>({3}, {2, 0, 2}));
+  const X rows = al::index_select(x, 0, al::from_values<numbers>({3}, {1, 0, 1}));
+  for (const X& each : {some, rows}) {
+    CHECK((al::autograd::node_of(each, "test").name == "index_select") == is_one_call);
+  }
+  const auto [top, places] = al::topk(some, 2, 2);
+  X ordered = std::get<0>(al::sort(rows));
+  al::scale.in_place(ordered, 2.0, 0.0);  // the places alone are kept
+  const X loss = al::add(al::sum(al::square(al::dropout(pooled, 0.25, 7))),
+                         al::add(al::sum(al::mul(al::square(top), top)),
+                                 al::sum(al::mul(al::square(ordered), al::select(x, 0, 0)))));
   const auto first = al::grad(loss, al::ones<X>({}), {.create_graph = true}, x, w, bias, c, d);
   X sum = al::zeros<X>({});
   std::apply([&](const auto&... g) { ((sum = al::add(sum, al::sum(al::square(g)))), ...); }, first);
@@ -105,8 +117,8 @@ auto twice_through_windows() {
 }  // namespace
 
 TEST_CASE("ops/tile_coverage: gradients of composites with programs, and theirs, are the host's") {
-  const std::vector<float> here = twice_through_windows<al::chip::host>();
-  const std::vector<float> there = twice_through_windows<tile_chip>();
+  const std::vector<float> here = twice_through_composites<al::chip::host>();
+  const std::vector<float> there = twice_through_composites<tile_chip>();
   REQUIRE(here.size() == there.size());
   float largest = 0;
   for (const float v : here) {

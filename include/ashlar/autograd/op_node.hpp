@@ -114,6 +114,17 @@ template <class X>
   }
 }
 
+/// Whether result number `K` of several is kept where results are needed.
+template <class Op>
+consteval bool keeps_output(std::size_t k) {
+  if constexpr (requires { Op::derivative::kept; }) {
+    constexpr auto& kept = Op::derivative::kept;
+    return std::find(kept.begin(), kept.end(), static_cast<int>(k)) != kept.end();
+  } else {
+    return ever_needed<Op, result_tag::bit>;
+  }
+}
+
 /// What is saved of a result: of each output where there are several.
 template <class Op, class Result>
 struct result_slot {
@@ -121,8 +132,10 @@ struct result_slot {
 };
 template <class Op, class... Out>
 struct result_slot<Op, std::tuple<Out...>> {
-  using type = std::conditional_t<ever_needed<Op, result_tag::bit>,
-                                  std::tuple<saved_tensor<Out>...>, unsaved>;
+  using type = typename decltype([]<std::size_t... K>(std::index_sequence<K...>) {
+    return std::type_identity<
+        std::tuple<std::conditional_t<keeps_output<Op>(K), saved_tensor<Out>, unsaved>...>>{};
+  }(std::index_sequence_for<Out...>{}))::type;
 };
 
 template <class Result>
@@ -180,8 +193,13 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final
   /// Requires: `x` wants no gradient, else the node would own itself.
   void keep_result(const Result& x) {
     if constexpr (several && detail::ever_needed<Op, result_tag::bit>) {
+      const auto keep_one = [&]<std::size_t K>(std::integral_constant<std::size_t, K>) {
+        if constexpr (detail::keeps_output<Op>(K)) {
+          save(tensors + K, std::get<K>(result_), std::get<K>(x));
+        }
+      };
       [&]<std::size_t... K>(std::index_sequence<K...>) {
-        (save(tensors + K, std::get<K>(result_), std::get<K>(x)), ...);
+        (keep_one(std::integral_constant<std::size_t, K>{}), ...);
       }(std::make_index_sequence<std::tuple_size_v<Result>>{});
     } else if constexpr (detail::ever_needed<Op, result_tag::bit>) {
       save(tensors, result_, x);
@@ -230,7 +248,7 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final
       return std::get<at>(saved_);
     }
   }
-  /// Of an operator with several results: a tuple.
+  /// Of an operator with several results: a tuple, with empty handles of those that are not kept.
   [[nodiscard]] Result operator()(result_tag) const {
     const ref<node> self = ref<node>::share(const_cast<op_node*>(this));
     if constexpr (several) {
@@ -292,8 +310,14 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final
     };
     (argument_at(std::integral_constant<std::size_t, I>{}), ...);
     if constexpr (several && detail::ever_needed<Op, result_tag::bit>) {
-      std::size_t place = tensors;
-      std::apply([&](auto&... each) { (f(place++, each, ref<node>{}), ...); }, result_);
+      const auto output_at = [&]<std::size_t K>(std::integral_constant<std::size_t, K>) {
+        if constexpr (detail::keeps_output<Op>(K)) {
+          f(tensors + K, std::get<K>(result_), ref<node>{});
+        }
+      };
+      [&]<std::size_t... K>(std::index_sequence<K...>) {
+        (output_at(std::integral_constant<std::size_t, K>{}), ...);
+      }(std::make_index_sequence<std::tuple_size_v<Result>>{});
     } else if constexpr (detail::ever_needed<Op, result_tag::bit>) {
       f(tensors, result_, ref<node>{});
     }
@@ -311,14 +335,18 @@ class op_node<Op, Result, std::index_sequence<I...>, A...> final
   template <std::size_t K>
   auto output(const ref<node>& self) const {
     using out = std::tuple_element_t<K, Result>;
-    const out& x = std::get<K>(result_).checked(Op::name, "result");
-    if constexpr (FloatingTensor<out>) {
-      if (grad_enabled()) {
-        return detail::with_gradient(
-            x, make_node<port_node<out>>(x.spec(), self, K, std::tuple_size_v<Result>));
+    if constexpr (!detail::keeps_output<Op>(K)) {
+      return out{};
+    } else {
+      const out& x = std::get<K>(result_).checked(Op::name, "result");
+      if constexpr (FloatingTensor<out>) {
+        if (grad_enabled()) {
+          return detail::with_gradient(
+              x, make_node<port_node<out>>(x.spec(), self, K, std::tuple_size_v<Result>));
+        }
       }
+      return x;
     }
-    return x;
   }
   /// The cotangents of several outputs, zeros where none came; empty handles of integers.
   [[nodiscard]] auto cotangents(sender& to) const {

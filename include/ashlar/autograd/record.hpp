@@ -65,7 +65,7 @@ template <class Op, class Out, class... A>
         using one = std::tuple_element_t<J, Out>;
         if constexpr (FloatingTensor<one>) {
           auto& x = std::get<J>(out);
-          if (keeps) {
+          if (keeps && keeps_output<Op>(J)) {
             give_alias(x);
           }
           set_gradient(x, make_node<port_node<one>>(x.spec(), whole, J, outputs));

@@ -5,6 +5,7 @@
 #include "ashlar/conformance/samples/elementwise.hpp"
 #include "ashlar/conformance/samples/indexing.hpp"
 #include "ashlar/conformance/samples/layers.hpp"
+#include "ashlar/conformance/samples/orders.hpp"
 #include "ashlar/conformance/samples/reductions.hpp"
 #include "ashlar/conformance/samples/shapes.hpp"
 #include "ashlar/conformance/samples/windows.hpp"

@@ -40,10 +40,25 @@ consteval bool kernel_takes() {
   }
   return true;
 }
+/// Whether argument `A` in place `I` has elements that the schema allows.
+template <class Op, std::size_t I, class A>
+consteval bool may_be() {
+  if constexpr (Structured<Op> && Tensor<A>) {
+    return I >= Op::arguments.size() || !Op::arguments[I].whole || is_integral(element_type<A>);
+  } else {
+    return true;
+  }
+}
 /// Whether a call can be; a composite has its parts where its kernel is not for these types.
 template <class Op, class Set, class... A>
 consteval bool takes() {
-  return Composite<Op> || kernel_takes<Op, Set, A...>();
+  if constexpr (Composite<Op>) {
+    return []<std::size_t... I>(std::index_sequence<I...>) {
+      return (may_be<Op, I, A>() && ...);
+    }(std::index_sequence_for<A...>{});
+  } else {
+    return kernel_takes<Op, Set, A...>();
+  }
 }
 
 /// Whether argument `A` in place `I` has to be cast for a call in element type `D`.

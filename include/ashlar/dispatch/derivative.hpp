@@ -8,6 +8,7 @@
 /// - `vjp<I>(g, saved)`: the gradient of tensor argument I from the gradient of the result; or
 ///   `vjp_all(g, saved, wanted)`: those of all of them as a tuple (a handle may be empty where
 ///   `wanted[I]` is false), where they share work.
+/// - `kept`, where several results are and not all are needed: `std::array{1}` keeps the second.
 /// `saved(arg<J>)` and `saved(result)` give back what was saved; attributes are always saved.
 /// `saved.shape(arg<J>)` is the shape of a tensor argument that was saved or whose gradient is
 /// wanted (for `vjp<I>`, always its own).

@@ -24,6 +24,7 @@ inline constexpr bool exists = !std::is_base_of_v<missing, K>;
 struct argument {
   std::string_view name;
   bool fixed = false;  ///< the element type is the argument's own (indices, masks): no promotion
+  bool whole = false;  ///< integers alone, where no kernel's signature says so
 };
 
 /// The kernels that a chip brings: `using kernels = ashlar::kernels<my_softmax, my_matmul>;` in the

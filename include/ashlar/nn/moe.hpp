@@ -66,9 +66,9 @@ struct moe {
       const auto none = static_cast<std::size_t>(gate.weight.extent(0));
       return reshape(run(clone(tokens), std::vector<std::int64_t>(none)), shape(x.shape()));
     }
-    const auto taken = topk(softmax(gate(tokens)), top_k);
-    const auto weights = div(taken.first, sum(taken.first, -1, true));
-    const numbers expert_of = reshape(taken.second, shape{rows * top_k});
+    const auto [taken, places] = topk(softmax(gate(tokens)), top_k);
+    const auto weights = div(taken, sum(taken, -1, true));
+    const numbers expert_of = reshape(places, shape{rows * top_k});
     const numbers order = argsort(expert_of);
     const numbers token_of = order / top_k;
     const X sorted = index_select(tokens, 0, token_of);

@@ -280,12 +280,6 @@ X places_counted(const X& like, const shape& image, const shape& size, const win
   return windows_added(one, size, o);
 }
 
-/// `y` with the strides of `meta`, where those of extents of 1 are still a slice's.
-template <class X>
-X with_strides_of(const tensor_spec& meta, const X& y) {
-  return y.spec() == meta ? y : X(call<view_as>(y, shape(meta.shape())));
-}
-
 /// The larger of two, of equal ones the first: the gradient goes there alone. NaN is the largest.
 template <class X>
 X first_largest(const X& a, const X& b) {

@@ -82,8 +82,13 @@ struct sum_to;
 struct sum_squares;
 struct cumsum;
 struct argsort;
+struct topk;
+struct sort;
 struct gather;
 struct scatter;
+struct index_select;
+template <class T>
+struct one_hot;
 struct softmax;
 struct softmax_backward;
 struct log_softmax;
@@ -124,8 +129,8 @@ struct sgd_step;
 template <class... Op>
 struct operators {};
 
-/// Every operator, once, in the order above; `cast` and `dense` stand there with one of their
-/// types.
+/// Every operator, once, in the order above; `cast`, `one_hot` and `dense` stand there with one of
+/// their types.
 using all = operators<
     add, sub, mul, div, neg, abs, sign, square, maximum, minimum, scale, pow, exp, log, sqrt, rsqrt,
     tanh, erf, sigmoid, relu, gelu, gelu_tanh, silu, swiglu, tanh_backward, sigmoid_backward,
@@ -133,12 +138,13 @@ using all = operators<
     logical_not, where, slice, narrow, select, transpose, permute, expand, squeeze, unsqueeze,
     view_as, unfold, reshape, slice_backward, unfold_backward, cast<float>, copy, clone, contiguous,
     cat, fill, arange, uniform, normal, sum, mean, max, min, argmax, sum_to, sum_squares, cumsum,
-    argsort, gather, scatter, softmax, softmax_backward, log_softmax, log_softmax_backward,
-    cross_entropy, cross_entropy_backward, matmul, linear, linear_bias, dense<void>, conv2d,
-    max_pool2d, avg_pool2d, batch_norm, batch_norm_train, dropout, embedding, embedding_backward,
-    rms_norm, rms_norm_backward_x, rms_norm_backward_weight, layer_norm, layer_norm_backward_x,
-    layer_norm_backward_weight, rope, scaled_dot_product_attention,
-    scaled_dot_product_attention_backward, paged_attention, cache_write, adamw_step, sgd_step>;
+    argsort, topk, sort, gather, scatter, index_select, one_hot<float>, softmax, softmax_backward,
+    log_softmax, log_softmax_backward, cross_entropy, cross_entropy_backward, matmul, linear,
+    linear_bias, dense<void>, conv2d, max_pool2d, avg_pool2d, batch_norm, batch_norm_train, dropout,
+    embedding, embedding_backward, rms_norm, rms_norm_backward_x, rms_norm_backward_weight,
+    layer_norm, layer_norm_backward_x, layer_norm_backward_weight, rope,
+    scaled_dot_product_attention, scaled_dot_product_attention_backward, paged_attention,
+    cache_write, adamw_step, sgd_step>;
 
 /// The core set: every operator that is not in it is a composite or has a `decomposition` into it,
 /// so a chip with kernels for these has all. Views need none on any chip.

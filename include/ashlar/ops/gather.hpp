@@ -3,6 +3,7 @@
 #include <array>
 #include <concepts>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "ashlar/chip/host/gather.hpp"
@@ -42,6 +43,29 @@ constexpr int require_index(std::string_view op, const tensor_spec& self, const 
 /// Zeros of a shape that take no room.
 auto spread_zeros(const auto& like, const shape& to) {
   return call<expand>(scalar_like(like, 0.0), to);
+}
+
+/// `y` with the strides of `meta`, where those of extents of 1 are still a view's.
+template <class X>
+X with_strides_of(const tensor_spec& meta, const X& y) {
+  return y.spec() == meta ? y : X(call<view_as>(y, shape(meta.shape())));
+}
+
+/// `ids`, (N), as the index of a `gather` along `axis` whose result has the shape `to`: a view.
+auto along_axis(const auto& ids, const shape& to, int axis) {
+  shape apart;
+  for (int i = 0; i < to.rank(); ++i) {
+    apart.push_back(i == axis ? ids.extent(0) : 1);
+  }
+  return call<expand>(call<reshape>(ids, apart), to);
+}
+/// A tensor of this shape as a matrix whose rows are numbered along its first axis.
+inline shape rows_and_columns(const shape& s) {
+  shape matrix{s[0], 1};
+  for (int i = 1; i < s.rank(); ++i) {
+    matrix[1] *= s[i];
+  }
+  return matrix;
 }
 
 }  // namespace detail
@@ -117,6 +141,89 @@ struct scatter {
   };
 };
 
+/// The places `ids` of an axis, in their order.
+///
+/// Shapes: `ids`: (N); the result: that of `self` with N places along the axis.
+/// Throws: `shape_error`; `argument_error` for an id that does not exist.
+/// Cost:   along the first axis a copy of each row, else of each element.
+struct index_select {
+  static constexpr std::string_view name = "index_select";
+  static constexpr std::array arguments{argument{"self"}, argument{"ids", true, true}};
+  static constexpr bool captured_in_parts = true;
+  static constexpr tensor_spec meta(const tensor_spec& self, const tensor_spec& ids,
+                                    std::int64_t axis) {
+    const int a = wrap_axis(name, axis, self.rank);
+    if (ids.rank != 1) {
+      throw shape_error(name, self.shape(), ids.shape(), "the ids must be (N)");
+    }
+    shape to(self.shape());
+    to[a] = ids[0];
+    return contiguous_spec(self.type, to.span());
+  }
+  struct composite {
+    auto operator()(const auto& x, const auto& ids, std::int64_t axis) const {
+      detail::require_defined(name, x, ids);
+      const shape to(meta(x.spec(), ids.spec(), axis).shape());
+      const int a = wrap_axis(name, axis, x.rank());
+      if (a != 0) {
+        return call<gather>(x, detail::along_axis(ids, to, a), std::int64_t{a});
+      }
+      const auto table = call<reshape>(x, detail::rows_and_columns(shape(x.shape())));
+      return call<reshape>(call<embedding>(table, ids), to);
+    }
+  };
+  struct derivative {
+    static constexpr std::array needs{arg<1>.bit, 0u};
+    template <int I>
+    static auto vjp(const auto& g, const auto& saved) {
+      const shape to = saved.shape(arg<0>);
+      const int a = wrap_axis(name, saved(arg<2>), to.rank());
+      const auto& ids = saved(arg<1>);
+      if (a != 0) {
+        return call<scatter>(detail::spread_zeros(g, to),
+                             detail::along_axis(ids, shape(g.shape()), a), g, std::int64_t{a},
+                             true);
+      }
+      const auto rows = call<reshape>(g, detail::rows_and_columns(shape(g.shape())));
+      return call<reshape>(call<embedding_backward>(rows, ids, to[0]), to);
+    }
+  };
+};
+
+/// 1 at place `ids[...]` of a new last axis, else 0, as `T`.
+///
+/// Shapes: `ids`: (...), integers; the result: (..., classes).
+/// Throws: `argument_error` for an id that is no class, and for a negative number of classes.
+template <class T>
+struct one_hot {
+  static constexpr std::string_view name = "one_hot";
+  static constexpr std::array arguments{argument{"ids", true, true}};
+  static constexpr bool captured_in_parts = true;
+  static constexpr tensor_spec meta(const tensor_spec& ids, std::int64_t classes) {
+    if (classes < 0) {
+      throw argument_error("ashlar::one_hot",
+                           std::to_string(classes) + " classes; give a number from 0 on");
+    }
+    shape to(ids.shape());
+    to.push_back(classes);
+    return contiguous_spec(dtype_of<T>, to.span());
+  }
+  struct composite {
+    auto operator()(const auto& ids, std::int64_t classes) const {
+      detail::require_defined(name, ids);
+      const tensor_spec spec = meta(ids.spec(), classes);
+      const shape to(spec.shape());
+      const auto place = call<unsqueeze>(ids, std::int64_t{-1});
+      const auto spread = [&](double value, const shape& over) {
+        return call<expand>(detail::in_type<T>(detail::scalar_like(ids, value)), over);
+      };
+      const auto y = call<scatter>(spread(0.0, to), place, spread(1.0, shape(place.shape())),
+                                   std::int64_t{-1}, false);
+      return detail::with_strides_of(spec, y);
+    }
+  };
+};
+
 }  // namespace ops
 
 template <>
@@ -155,41 +262,19 @@ struct scatter_function : spelled_function<scatter_function<Accumulate>> {
 inline constexpr scatter_function<false> scatter;
 inline constexpr scatter_function<true> scatter_add;
 
-/// `index_select(x, axis, ids)`: the places `ids` of an axis, in their order.
-///
-/// Shapes: `ids`: (N); the result: that of `x` with N places along the axis.
-/// Throws: `shape_error`; `argument_error` for an id that does not exist.
-/// Cost:   along the first axis one copy of each row; else a copy of `x` more.
+/// `index_select(x, axis, ids)`.
 inline constexpr struct index_select_function : spelled_function<index_select_function> {
   static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis,
                               const Tensor auto& ids) {
-    ops::detail::require_defined("index_select", x, ids);
-    if (ids.rank() != 1) {
-      throw shape_error("index_select", x.shape(), ids.shape(), "the ids must be (N)");
-    }
-    const std::int64_t a = wrap_axis("index_select", axis, x.rank());
-    const auto turned = transpose(x, 0, a);
-    shape extents(turned.shape());
-    const std::int64_t rows = extents[0];
-    std::int64_t columns = 1;
-    for (int i = 1; i < extents.rank(); ++i) {
-      columns *= extents[i];
-    }
-    const auto picked = embedding(reshape(turned, shape{rows, columns}), ids);
-    extents[0] = ids.extent(0);
-    return to.value("index_select", transpose(reshape(picked, extents), 0, a));
+    return to(op_function<ops::index_select>{}, x, ids, axis);
   }
 } index_select;
 
-/// `one_hot<X>(ids, classes)`: 1 at place `ids[...]` of a new last axis, else 0; all 0 for an id
-/// that is no class.
+/// `one_hot<X>(ids, classes)`: see `ops::one_hot`.
 template <Tensor X>
 struct one_hot_function : spelled_function<one_hot_function<X>> {
   static constexpr auto spell(auto to, const Tensor auto& ids, std::int64_t classes) {
-    return to.value(
-        "one_hot",
-        X(cast<typename X::value_type>(eq(unsqueeze(ops::detail::in_type<std::int64_t>(ids), -1),
-                                          ops::detail::places(ids, classes)))));
+    return to.value("one_hot", X(call<ops::one_hot<typename X::value_type>>(ids, classes)));
   }
 };
 template <Tensor X>

@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 #include "ashlar/chip/host/gather.hpp"
 #include "ashlar/chip/host/host.hpp"
 #include "ashlar/dispatch.hpp"
+#include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/fwd.hpp"
 #include "ashlar/ops/gather.hpp"
 #include "ashlar/ops/meta_kernels.hpp"
@@ -50,6 +52,74 @@ struct argsort {
   }
 };
 
+namespace detail {
+/// The gradient of what takes elements in an order, as values and places: it goes where they stood.
+template <int Axis>
+struct back_to_places {
+  static constexpr std::array needs{result.bit};
+  static constexpr std::array kept{1};  ///< the places alone
+  template <int I>
+  static auto vjp(const auto& g, const auto& saved) {
+    const auto& values = std::get<0>(g);
+    return values.rank() == 0
+               ? values
+               : call<scatter>(spread_zeros(values, saved.shape(arg<0>)),
+                               std::get<1>(saved(result)), values, saved(arg<Axis>), true);
+  }
+};
+}  // namespace detail
+
+/// The `k` largest elements along an axis, largest first, or the smallest, smallest first: values
+/// and places; equal ones by place.
+///
+/// NaN counts as the largest. A tensor without dimensions is a row of one element.
+/// Throws: `argument_error` for a `k` that the axis does not have.
+struct topk {
+  static constexpr std::string_view name = "topk";
+  static constexpr std::array arguments{argument{"self"}};
+  static constexpr bool captured_in_parts = true;
+  static constexpr std::array<tensor_spec, 2> meta(const tensor_spec& self, std::int64_t k,
+                                                   std::int64_t axis, bool largest) {
+    const tensor_spec places = argsort::meta(self, axis, largest, k);
+    return {contiguous_spec(self.type, places.shape()), places};
+  }
+  struct composite {
+    template <class X>
+    auto operator()(const X& x, std::int64_t k, std::int64_t axis, bool largest) const {
+      detail::require_defined(name, x);
+      auto places = call<argsort>(x, axis, largest, k);
+      X values = x.rank() == 0 ? X(call<clone>(x)) : X(call<gather>(x, places, axis));
+      return std::tuple(std::move(values), std::move(places));
+    }
+  };
+  using derivative = detail::back_to_places<2>;
+};
+
+/// All elements in order along an axis: values and places; equal ones by place.
+///
+/// NaN counts as the largest. A tensor without dimensions is a row of one element.
+struct sort {
+  static constexpr std::string_view name = "sort";
+  static constexpr std::array arguments{argument{"self"}};
+  static constexpr bool captured_in_parts = true;
+  /// How many places there are.
+  static constexpr std::int64_t places_along(const tensor_spec& self, std::int64_t axis) {
+    const int a = row_axis(name, axis, self.rank);
+    return self.rank == 0 ? 1 : self[a];
+  }
+  static constexpr std::array<tensor_spec, 2> meta(const tensor_spec& self, std::int64_t axis,
+                                                   bool descending) {
+    return topk::meta(self, places_along(self, axis), axis, descending);
+  }
+  struct composite {
+    auto operator()(const auto& x, std::int64_t axis, bool descending) const {
+      detail::require_defined(name, x);
+      return call<topk>(x, places_along(x.spec(), axis), axis, descending);
+    }
+  };
+  using derivative = detail::back_to_places<1>;
+};
+
 }  // namespace ops
 
 template <>
@@ -72,34 +142,19 @@ inline constexpr struct argsort_function : spelled_function<argsort_function> {
   }
 } argsort;
 
-/// `topk(x, k, axis = -1, largest = true)`: the `k` largest along an axis, largest first, or the
-/// smallest: a pair of values and places.
-///
-/// The gradient goes to the elements that were taken.
+/// `topk(x, k, axis = -1, largest = true)` -> values, places.
 inline constexpr struct topk_function : spelled_function<topk_function> {
   static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t k, std::int64_t axis = -1,
                               bool largest = true) {
-    return to.value("topk", taken("topk", x, k, axis, largest));
-  }
-
-  static auto taken(std::string_view name, const auto& x, std::int64_t k, std::int64_t axis,
-                    bool largest) {
-    ops::detail::require_defined(name, x);
-    auto places = call<ops::argsort>(x, axis, largest, k);
-    auto values = call<ops::gather>(x, places, axis);
-    return std::pair(std::move(values), std::move(places));
+    return to(op_function<ops::topk>{}, x, k, axis, largest);
   }
 } topk;
 
-/// `sort(x, axis = -1, descending = false)`: all elements in order along an axis, as values and
-/// places; equal ones in the order of their places.
+/// `sort(x, axis = -1, descending = false)` -> values, places.
 inline constexpr struct sort_function : spelled_function<sort_function> {
   static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis = -1,
                               bool descending = false) {
-    ops::detail::require_defined("sort", x);
-    return to.value(
-        "sort", topk_function::taken("sort", x, x.extent(wrap_axis("sort", axis, x.rank())), axis,
-                                     descending));
+    return to(op_function<ops::sort>{}, x, axis, descending);
   }
 } sort;
 

@@ -1,21 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <tuple>
 #include <vector>
 
 #include "ashlar/conformance/samples/reductions.hpp"
 #include "ashlar/ops/cumsum.hpp"
 #include "ashlar/ops/gather.hpp"
-#include "ashlar/ops/sort.hpp"
 #include "ashlar/ops/unfold.hpp"
 
-/// Samples of windows along an axis, running sums, orders, and elements by number.
+/// Samples of windows along an axis, running sums, and elements by number.
 namespace ashlar::conformance {
 
 namespace detail {
@@ -131,7 +128,7 @@ struct samples<ops::unfold_backward> : detail::one_tensor {
   }
 };
 
-// Running sums and orders -------------------------------------------------------------------------
+// Running sums ------------------------------------------------------------------------------------
 
 template <>
 struct samples<ops::cumsum> : detail::one_tensor {
@@ -170,65 +167,6 @@ struct samples<ops::cumsum> : detail::one_tensor {
       const std::int64_t before = i + (q.with.flag[0] ? r.stride : -r.stride);
       const std::int64_t at = i / r.stride % r.places;
       y[i] += at == (q.with.flag[0] ? r.places - 1 : 0) ? 0.0 : y[before];
-    }
-    return {y};
-  }
-};
-
-/// The settings' integers are axis and count.
-template <>
-struct samples<ops::argsort> : detail::one_tensor {
-  static std::tuple<std::int64_t, bool, std::int64_t> attributes(const settings& s) {
-    return {s.integer[0], s.flag[0], s.integer[1]};
-  }
-  static void list(sample_list& all) {
-    struct one {
-      given x;
-      std::int64_t axis, count;
-    };
-    for (const bool descending : {false, true}) {
-      for (const one& o :
-           {one{{{}}, -1, 1}, one{{{0}}, 0, 0}, one{{{3, 0}}, 1, 0}, one{{{0, 3}}, 1, 2},
-            one{{{1}}, 0, 1}, one{{{5}}, 0, 0}, one{{{2, 3, 5}}, 1, 3}, one{{{2, 7, 3}}, 1, 2},
-            one{{{2, 1, 2, 5, 2}}, 3, 5}, one{{{129, 2}}, 0, 129}, one{{{3, 130}}, -1, 17},
-            one{{{67}, values::ties}, 0, 67}, one{{{2, 31}, values::special}, 1, 31},
-            one{{{2, 31}, values::edges}, 1, 30}}) {
-        all.add({.in = {o.x}, .with = {.integer = {o.axis, o.count}, .flag = {descending}}});
-      }
-    }
-    all.add({.in = {{{5}}}, .with = {.integer = {0, 6}}, .refused = true});
-    all.add({.in = {{{5}}}, .with = {.integer = {0, -1}}, .refused = true});
-    all.add({.in = {{{5}}}, .with = {.integer = {1, 1}}, .refused = true});
-    all.add({.in = {{{}}}, .with = {.integer = {0, 0}}, .refused = true});
-  }
-  static std::vector<numbers> twin(const question& q) {
-    const numbers& x = q.in[0];
-    const detail::row r = detail::row_of(x.extents, q.with.integer[0]);
-    const std::int64_t count = q.with.integer[1];
-    shape to = x.extents;
-    if (to.rank() > 0) {
-      to[static_cast<int>(detail::wrapped(q.with.integer[0], to.rank()))] = count;
-    }
-    numbers y(to);
-    const auto above = [](double a, double b) {
-      return a > b || (std::isnan(a) && !std::isnan(b));
-    };
-    for (std::int64_t first = 0; first < x.size(); ++first) {
-      if (first / r.stride % r.places != 0) {
-        continue;
-      }
-      std::vector<std::int64_t> places(static_cast<std::size_t>(r.places));
-      std::iota(places.begin(), places.end(), 0);
-      std::stable_sort(places.begin(), places.end(), [&](std::int64_t a, std::int64_t b) {
-        const double u = x[first + a * r.stride];
-        const double v = x[first + b * r.stride];
-        return q.with.flag[0] ? above(u, v) : above(v, u);
-      });
-      const std::int64_t begin =
-          first / (r.stride * r.places) * r.stride * count + first % r.stride;
-      for (std::int64_t i = 0; i < count; ++i) {
-        y[begin + i * r.stride] = static_cast<double>(places[static_cast<std::size_t>(i)]);
-      }
     }
     return {y};
   }
@@ -352,6 +290,93 @@ struct samples<ops::scatter> {
     for (std::int64_t i = 0; i < q.in[1].size(); ++i) {
       double& to = y[detail::place_by_number(i, q.in[1], y, q.with.integer[0])];
       to = q.with.flag[0] ? to + q.in[2][i] : q.in[2][i];
+    }
+    return {y};
+  }
+};
+
+template <>
+struct samples<ops::index_select> {
+  template <class T>
+  using arguments = types<T, std::int64_t>;
+  template <class T>
+  using second = variant<ops::index_select, types<T, std::int32_t>>;
+  template <class T>
+  static constexpr bool takes = true;
+  using parts = ops::operators<ops::gather, ops::embedding, ops::reshape, ops::expand>;
+  static std::tuple<std::int64_t> attributes(const settings& s) { return {s.integer[0]}; }
+  static void list(sample_list& all) {
+    struct one {
+      shape extents;
+      std::int64_t count, axis;
+    };
+    for (const one& o : {one{{1}, 1, 0}, one{{7}, 11, 0}, one{{7}, 0, -1}, one{{5, 3}, 4, 0},
+                         one{{5, 3}, 4, -1}, one{{2, 3, 5}, 7, 1}, one{{0, 3}, 2, 1},
+                         one{{3, 0}, 2, 0}, one{{3, 0}, 0, 1}, one{{2, 1, 3, 2, 3}, 4, 2},
+                         one{{3, 129}, 130, 1}, one{{129, 2}, 67, 0}, one{{2, 3, 131}, 5, 1}}) {
+      const given ids{{o.count}, values::index, detail::row_of(o.extents, o.axis).places};
+      sample s{.in = {{o.extents}, ids},
+               .with = {.integer = {o.axis}},
+               .gradient = detail::is_small(o.extents)};
+      all.add(s);
+      s.second = true;
+      all.add_once(s);
+    }
+    for (const values v : {values::special, values::edges}) {
+      all.add_once({.in = {{{19, 2}, v}, {{37}, values::index, 19}}});
+    }
+    all.add({.in = {{{2, 3}}, {{2}, values::index, 2}}, .with = {.integer = {2}}, .refused = true});
+    all.add({.in = {{{2, 3}}, {{2, 1}, values::index, 2}}, .refused = true});
+    all.add({.in = {{{2, 3}}, {{}, values::index, 2}}, .refused = true});
+    all.add({.in = {{{}}, {{1}, values::index, 1}}, .refused = true});
+  }
+  static std::vector<numbers> twin(const question& q) {
+    const numbers& x = q.in[0];
+    shape to = x.extents;
+    const auto a = static_cast<int>(detail::wrapped(q.with.integer[0], to.rank()));
+    to[a] = q.in[1].size();
+    return {detail::picked(x, to, [&](shape at) {
+      at[a] = static_cast<std::int64_t>(q.in[1][at[a]]);
+      return at;
+    })};
+  }
+};
+
+/// As `To`, which is float32 in the list of operators, and as the row's type.
+template <class To>
+struct samples<ops::one_hot<To>> {
+  template <class T>
+  using arguments = types<std::int64_t>;
+  template <class T>
+  using second = variant<ops::one_hot<T>, types<std::int32_t>>;
+  template <class T>
+  static constexpr bool takes = true;
+  using parts = ops::operators<ops::scatter, ops::fill, ops::cast<To>, ops::unsqueeze, ops::expand>;
+  static std::tuple<std::int64_t> attributes(const settings& s) { return {s.integer[0]}; }
+  static void list(sample_list& all) {
+    struct one {
+      shape ids;
+      std::int64_t classes;
+    };
+    for (const one& o :
+         {one{{}, 3}, one{{1}, 1}, one{{7}, 1}, one{{4}, 3}, one{{2, 3}, 5}, one{{0}, 3},
+          one{{0}, 0}, one{{3, 0}, 2}, one{{2, 1, 2, 2}, 131}, one{{129}, 2}}) {
+      sample s{.in = {{o.ids, values::index, o.classes}}, .with = {.integer = {o.classes}}};
+      all.add(s);
+      s.second = true;
+      all.add_once(s);
+    }
+    all.add({.in = {{{3}, values::index, 2}}, .with = {.integer = {-1}}, .refused = true});
+    all.add({.in = {{{1, 1, 1, 1, 1, 1, 1, 1}, values::index, 2}},
+             .with = {.integer = {2}},
+             .refused = true});
+  }
+  static std::vector<numbers> twin(const question& q) {
+    shape to = q.in[0].extents;
+    to.push_back(q.with.integer[0]);
+    numbers y(to);
+    for (std::int64_t i = 0; i < q.in[0].size(); ++i) {
+      y[i * q.with.integer[0] + static_cast<std::int64_t>(q.in[0][i])] = 1;
     }
     return {y};
   }

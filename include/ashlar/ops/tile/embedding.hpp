@@ -13,18 +13,19 @@ namespace ashlar {
 
 namespace ops::programs {
 
-/// One program for a block of columns of one id.
+/// One program for a block of columns of one id in one of several tables.
 template <Scalar T, std::integral I, int B = detail::tile_block>
 struct embedding {
   static constexpr auto name = "embedding";
 
-  constexpr void operator()(tile::scope& k, tile::out<T, 2> y, tile::in<T, 2> weight,
+  constexpr void operator()(tile::scope& k, tile::out<T, 3> y, tile::in<T, 3> weight,
                             tile::in<I, 1> ids) const {
+    const auto table = k.program_id(2);
     const auto i = k.program_id(1);
     const auto c = k.program_id(0) * B;
     const auto row = tile::cast<std::int64_t>(tile::load(ids, i));
-    k.require(0, (row >= 0) & (row < weight.extent(0)));
-    tile::store(y, tile::load<B>(weight, row, c), i, c);
+    k.require(0, (row >= 0) & (row < weight.extent(1)));
+    tile::store(y, tile::load<B>(weight, table, row, c), table, i, c);
   }
 };
 
@@ -52,16 +53,25 @@ struct embedding_backward {
 
 }  // namespace ops::programs
 
+namespace ops::detail {
+/// (tables, rows, columns) -> (tables, ids, columns)
+template <class T, std::integral I, RunsTiles C>
+void run_embedding(context<C>& on, view<T> out, view<const T> weight, view<const I> ids) {
+  constexpr int block = row_block<C, T>;
+  run_tiles<programs::embedding<T, I, block>>(
+      on, {ceil_div(out.extent(2), block), ids.size(), out.extent(0)}, out, weight, ids);
+}
+}  // namespace ops::detail
+
 template <RunsTiles C>
 struct tile_kernel<ops::embedding, C> {
   template <class T, std::integral I>
   static void impl(context<C>& on, view<T> out, view<const T> weight, view<const I> ids) {
     using namespace ops::detail;
-    constexpr int block = row_block<C, T>;
     const reshaped<I, C> flat(on, ids, {ids.size()});
-    into_shape(on, out, {ids.size(), out.extent(-1)}, [&](const view<T>& to) {
-      run_tiles<ops::programs::embedding<T, I, block>>(
-          on, {ceil_div(out.extent(-1), block), ids.size(), 1}, to, weight, flat.get());
+    const tensor_spec table = geometry::unsqueeze(*weight.spec, 0);
+    into_shape(on, out, {1, ids.size(), out.extent(-1)}, [&](const view<T>& to) {
+      run_embedding(on, to, view<const T>{weight.data, &table}, flat.get());
     });
   }
 };
