@@ -261,6 +261,35 @@ TEST_CASE("dispatch/any: several results") {
   CHECK(std::get<1>(dx).carries<outer>());
 }
 
+namespace {
+struct with_places {
+  using chips = al::chip_list<host>;
+  using element_types = al::element_list<float, std::int32_t, std::int64_t>;
+  using keys = al::make_key_set<al::keys::backend<host>>;
+};
+}  // namespace
+
+TEST_CASE("dispatch/any: composites are there for the element types that they are for") {
+  using numbers = al::any_tensor<with_places>;
+  const std::int64_t zero = 0;
+  const numbers x = al::from_values<typed<float>>({4}, {3, 1, 4, 1});
+  const numbers ids = al::from_values<typed<std::int32_t>>({3}, {2, 0, 2});
+  const auto reals_of = [](const numbers& y) { return al::to_vector(y.as<typed<float>>()); };
+  const auto top = al::call<al::ops::topk>(x, zero + 3, zero, true);
+  CHECK(reals_of(std::get<0>(top)) == std::vector<float>{4, 3, 1});
+  CHECK(al::to_vector(std::get<1>(top).as<typed<std::int64_t>>()) ==
+        std::vector<std::int64_t>{2, 0, 1});
+  CHECK(reals_of(al::call<al::ops::index_select>(x, ids, zero)) == std::vector<float>{4, 3, 4});
+  CHECK_THROWS_AS(al::call<al::ops::index_select>(x, x, zero), al::unsupported_elements);
+  CHECK(reals_of(al::call<al::ops::one_hot<float>>(ids, zero + 3)) ==
+        std::vector<float>{0, 0, 1, 1, 0, 0, 0, 0, 1});
+  CHECK_THROWS_AS(al::call<al::ops::one_hot<float>>(x, zero + 3), al::unsupported_elements);
+  const numbers row = al::call<al::ops::unsqueeze>(x, zero);
+  CHECK(al::call<al::ops::batch_norm>(row, x, x, x, x, 1e-5).rank() == 2);
+  CHECK_THROWS_AS(al::call<al::ops::dropout>(ids, 0.5, std::uint64_t{1}, std::uint64_t{0}),
+                  al::unsupported_elements);
+}
+
 TEST_CASE("dispatch/any: a chip's own kernel, and its fallback for the rest") {
   const any x = al::to<card>(reals({1, 2}).as<typed<float>>());
   CHECK(x.where() == al::device{"card", 0});

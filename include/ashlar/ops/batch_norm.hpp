@@ -46,6 +46,7 @@ inline shape axes_but_channels(int rank) {
 /// `(x - mean) / sqrt(variance + eps) * weight + bias`, with statistics that are given.
 struct batch_norm {
   static constexpr std::string_view name = "batch_norm";
+  static constexpr bool floating = true;
   static constexpr std::array arguments{argument{"self"}, argument{"mean"}, argument{"variance"},
                                         argument{"weight"}, argument{"bias"}};
   static constexpr bool captured_in_parts = true;
@@ -114,6 +115,7 @@ struct batch_norm {
 /// The variance divides by the number of elements of a channel.
 struct batch_norm_train {
   static constexpr std::string_view name = "batch_norm_train";
+  static constexpr bool floating = true;
   static constexpr std::array arguments{argument{"self"}, argument{"weight"}, argument{"bias"}};
   static constexpr bool captured_in_parts = true;
   static constexpr std::array<tensor_spec, 3> meta(const tensor_spec& x, const tensor_spec& weight,

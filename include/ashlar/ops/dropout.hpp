@@ -25,6 +25,7 @@ namespace ops {
 /// Throws: `argument_error` for a `p` outside of [0, 1].
 struct dropout {
   static constexpr std::string_view name = "dropout";
+  static constexpr bool floating = true;
   static constexpr std::array arguments{argument{"self"}};
   static constexpr bool elementwise = true;
   static constexpr bool captured_in_parts = true;
