@@ -88,27 +88,26 @@ class tcp {
   /// The only owner: where it is destroyed, a receive leaves its place alone, a send goes on.
   using request = std::shared_ptr<ticket>;
 
-  tcp(int rank, const std::vector<door>& doors) : rank_(rank), lines_(doors.size()) {
+  /// Throws: `timed_out` where a process does not come within `patience_ms`.
+  tcp(int rank, const std::vector<door>& doors, int patience_ms = 30000)
+      : rank_(rank), lines_(doors.size()) {
     for (std::size_t peer = 0; peer < doors.size(); ++peer) {
       const auto* const at = reinterpret_cast<const sockaddr*>(&doors[peer].at);
       lines_[peer].out = sure(socket(AF_INET, SOCK_STREAM, 0), "socket");
       sure(connect(lines_[peer].out, at, sizeof doors[peer].at), "connect");
       sure(send(lines_[peer].out, &rank, sizeof rank, MSG_NOSIGNAL), "send");
     }
+    const int own = doors[static_cast<std::size_t>(rank)].fd;
     for (std::size_t i = 0; i < doors.size(); ++i) {
-      const int fd =
-          sure(accept(doors[static_cast<std::size_t>(rank)].fd, nullptr, nullptr), "accept");
+      await(own, patience_ms);
+      const int fd = sure(accept(own, nullptr, nullptr), "accept");
+      await(fd, patience_ms);
       int peer = -1;
       sure(recv(fd, &peer, sizeof peer, MSG_WAITALL), "recv");
       of(peer).in = fd;
     }
   }
-  ~tcp() {
-    for (const line& l : lines_) {
-      close(l.in);
-      close(l.out);
-    }
-  }
+  ~tcp() { close_all(); }
   tcp(const tcp&) = delete;
   tcp& operator=(const tcp&) = delete;
 
@@ -149,6 +148,23 @@ class tcp {
       throw ashlar::argument_error("own::tcp", "there is no rank " + std::to_string(rank));
     }
     return lines_[static_cast<std::size_t>(rank)];
+  }
+
+  void close_all() {
+    for (const line& l : lines_) {
+      close(l.in);
+      close(l.out);
+    }
+  }
+  /// Waits for somebody to come, or to say who has come.
+  void await(int fd, int patience_ms) {
+    pollfd door{fd, POLLIN, 0};
+    if (sure(poll(&door, 1, patience_ms), "poll") == 0) {
+      const auto missing = std::ranges::find(lines_, -1, &line::in) - lines_.begin();
+      close_all();  // nobody destroys what is not made
+      throw ashlar::comm::timed_out(rank_, static_cast<int>(missing), 0, false,
+                                    patience_ms / 1000.0);
+    }
   }
 
   bool ended(ticket& t, int patience) {

@@ -106,3 +106,21 @@ TEST_CASE(
     return true;
   }));
 }
+
+TEST_CASE("comm/own_transport: a process that never comes is named in time") {
+  std::vector<own::door> doors;
+  for (int i = 0; i < 3; ++i) {
+    doors.emplace_back(3);
+  }
+  try {
+    const own::tcp alone(0, doors, /*patience_ms=*/20);
+    FAIL("nobody else came");
+  } catch (const comm::timed_out& e) {
+    CHECK(e.rank == 0);
+    CHECK(e.peer == 1);
+    CHECK(!e.sending);
+  }
+  for (const own::door& d : doors) {
+    close(d.fd);
+  }
+}

@@ -196,22 +196,92 @@ TEST_CASE("comm/simulate: random collectives with random faults end, and say why
   }
 }
 
-TEST_CASE("comm/select: with contention on a ring, long messages go around it, short ones do not") {
-  for (const int p : {8, 16, 64}) {
-    CAPTURE(p);
-    const comm::by_cost choice({comm::presets::ring(p, 1e-6, 25e9), 1e-6, 0, true});
-    CHECK(choice.pick(std::size_t{16} << 20, 4) == "ring");
-    CHECK(choice.pick(256, 4) != "ring");
+TEST_CASE(
+    "comm/simulate: packets cut through links that are free and wait for those that are not") {
+  constexpr double overhead = 1e-6;
+  const auto net = [](int ranks, double packet) {
+    return comm::network{comm::presets::ring(ranks, latency, bandwidth), overhead, 0, true, packet};
+  };
+  // One message over several links: its first packet at each hop, then the rest.
+  const auto alone = [&](int hops, std::size_t bytes, double packet) {
+    return comm::simulate(
+               net(64, packet),
+               [&](int r) {
+                 return rounds_of(r == 0      ? std::vector<comm::round_steps>{{sends(hops, bytes)}}
+                                  : r == hops ? std::vector<comm::round_steps>{{receives(0, bytes)}}
+                                              : std::vector<comm::round_steps>{{}});
+               },
+               1)
+        .seconds;
+  };
+  for (const int hops : {1, 2, 7, 32}) {
+    for (const std::size_t bytes : {1u, 64u, 1000u, 4096u}) {
+      const auto n = static_cast<double>(bytes);
+      for (const double packet : {64.0, 256.0}) {
+        const double first = std::min(n, packet);
+        CHECK(alone(hops, bytes, packet) ==
+              doctest::Approx(overhead + hops * (latency + first / bandwidth) +
+                              (n - first) / bandwidth)
+                  .epsilon(1e-12));
+      }
+      // Whole messages are stored, as they are where a packet is larger than they.
+      CHECK(alone(hops, bytes, 0) ==
+            doctest::Approx(overhead + hops * (latency + n / bandwidth)).epsilon(1e-12));
+      CHECK(alone(hops, bytes, 0) == alone(hops, bytes, 1e9));
+    }
   }
-  // Of what moves whole messages over a tree or around the ring, the tree is picked.
-  const std::vector<comm::candidate> two{comm::make_candidate("ring", comm::ring{}),
-                                         comm::make_candidate("double_tree", comm::double_tree{})};
-  CHECK(comm::by_cost({comm::presets::ring(1024, 1e-7, 25e9), 1e-6, 0, true}, two).pick(256, 4) ==
-        "double_tree");
-  const auto ranked = comm::rank_candidates({comm::presets::ring(1024, 1e-7, 25e9), 1e-6, 0, true},
-                                            comm::all_candidates(), 256, 4);
-  CHECK(ranked.front().exact);
-  // Exchanges at doubling distances make half the hops of a tree's way up and down.
+  // Exchanges at distance d put d messages on the link in the middle, whose bytes take d times as
+  // long, however small packets are; a link's rate bounds all of them.
+  for (const int d : {1, 2, 4, 8}) {
+    CAPTURE(d);
+    constexpr std::size_t bytes = 4096;
+    const double took =
+        comm::simulate(
+            net(64, 64),
+            [&](int r) {
+              const int peer = r ^ d;
+              return rounds_of({{sends(peer, bytes), receives(peer, bytes, bytes)}});
+            },
+            1)
+            .seconds;
+    CHECK(took >= overhead + d * bytes / bandwidth);
+    CHECK(took <= overhead + d * (latency + (bytes + 64) / bandwidth));
+  }
+}
+
+TEST_CASE("comm/select: with contention on a ring, long messages go around it, short ones do not") {
+  // 10 Gbit/s Ethernet around a ring of switches that pass on what they have of a message; with
+  // 1 us per message.
+  const auto ethernet = [](int ranks) {
+    return comm::network{comm::presets::ring(ranks, 3e-7, 1.25e9), 1e-6, 0, true, 64};
+  };
+  // One way around a Blue Gene/P's torus, 425 MB/s and 0.1 us a hop.
+  const auto torus = [](int ranks) {
+    return comm::network{comm::presets::ring(ranks, 1e-7, 0.425e9), 1e-6, 0, true, 32};
+  };
+  // Links of an NVLink-like node that store messages at each hop.
+  const auto stored = [](int ranks, double latency) {
+    return comm::network{comm::presets::ring(ranks, latency, 25e9), 1e-6, 0, true};
+  };
+  for (const int p : {8, 16, 32, 64}) {
+    CAPTURE(p);
+    for (const auto& net : {ethernet(p), stored(p, 1e-6)}) {
+      const comm::by_cost choice(net);
+      CHECK(choice.pick(std::size_t{16} << 20, 4) == "ring");
+      CHECK(choice.pick(256, 4) != "ring");
+    }
+  }
+  CHECK(comm::by_cost(ethernet(32)).pick(std::size_t{64} << 20, 4) == "ring");
+  // Where a kibibyte takes a link longer than twice a hop, exchanges at distance d wait for d - 1
+  // others, a tree's messages for none.
+  for (const auto& net : {torus(1024), torus(1500), torus(2048), ethernet(1024)}) {
+    CAPTURE(net.wires.ranks());
+    const auto ranked = comm::rank_candidates(net, comm::all_candidates(), 256, 4);
+    CHECK(ranked[0].name == "double_tree");
+    CHECK(ranked[0].exact);
+  }
+  // Where hops take longer than bytes, exchanges make half the hops of a tree's way up and down.
+  const auto ranked = comm::rank_candidates(stored(1024, 1e-7), comm::all_candidates(), 256, 4);
   CHECK(ranked[0].name == "recursive_doubling");
   CHECK(ranked[1].name == "double_tree");
   // The cost model is the simulation: what it picks is the fastest of all.

@@ -348,7 +348,13 @@ TEST_CASE("parallel/checkpoint: whole tensors are a plain file, and what does no
   const std::vector<parallel::state_part> wrong = {
       {outside, storage_format::float32, bytes.first(12)}};
   CHECK_THROWS_AS(parallel::save_part(folder / "c", 0, 1, wrong), al::argument_error);
-  parallel::save_part(folder / "a", 0, 1, parts);
+  // Another number of ranks would leave two halves of checkpoints: the first one stays.
+  CHECK_THROWS_AS(parallel::save_part(folder / "a", 0, 1, parts), parallel::checkpoint_error);
+  CHECK_THROWS_AS(parallel::save_part(folder / "a", 2, 3, parts), parallel::checkpoint_error);
+  CHECK(parallel::checkpoint::open(folder / "a").tensors().size() == 2);
+  parallel::save_part(folder / "a", 1, 2, {}, {{"step", "1"}});
+  std::filesystem::copy_file(folder / "a/state-00001-of-00002.safetensors",
+                             folder / "a/state-00001-of-00003.safetensors");
   CHECK_THROWS_AS(static_cast<void>(parallel::checkpoint::open(folder / "a")),
                   parallel::checkpoint_error);
 

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -385,6 +386,25 @@ TEST_CASE("parallel/fsdp: ranks whose units differ are told") {
                   parallel::replica_mismatch);
 }
 
+TEST_CASE("parallel/fsdp: units that others left before all were gathered are in parts again") {
+  std::size_t left = 1;
+  const auto body = [&left](comm::threads& t) {
+    auto m = make(1);
+    parallel::fsdp fsdp(m, t, units());
+    if (t.rank() == 1) {
+      throw std::runtime_error("gone");
+    }
+    try {
+      const auto whole = fsdp.whole();
+    } catch (const comm::peer_failed&) {
+      left = fsdp.usage().parameters;
+      throw;
+    }
+  };
+  CHECK_THROWS_AS(comm::run(2, body), std::runtime_error);
+  CHECK(left == 0);
+}
+
 TEST_CASE("parallel/fsdp: what cannot be is told, and a pass that failed may be forgotten") {
   comm::thread_group group(1);
   auto endpoint = group.endpoint(0);
@@ -402,6 +422,8 @@ TEST_CASE("parallel/fsdp: what cannot be is told, and a pass that failed may be 
   CHECK(fsdp.unit("layers.0") == 1);
   CHECK(fsdp.unit("") == 2);  // layers 1 and 3
   CHECK_THROWS_AS(static_cast<void>(fsdp.unit("layers.1")), al::argument_error);
+  CHECK_THROWS_AS(static_cast<void>(fsdp.run(3, m.layers[0], al::randn<tensor>({4, 5}, 1))),
+                  al::argument_error);
   const std::vector<std::size_t> unit_of = {1, 2, 0, 2};
   const auto run = [&](std::size_t i, const tensor& x) {
     return fsdp.run(unit_of[i], m.layers[i], x);

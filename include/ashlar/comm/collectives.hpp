@@ -24,18 +24,6 @@
 
 namespace ashlar::comm {
 
-/// Tags of the collectives' messages; a program's own messages use 0 to 31999.
-///
-/// Collectives of one kind on different channels may be under way at once. No more than 32767, the
-/// least that MPI promises. Every collective throws `argument_error` where there is no such
-/// channel.
-namespace tags {
-inline constexpr int first = 32000;
-inline constexpr int channels = 95;
-inline constexpr int of_each_group = 32768;  // see `group`
-constexpr int of(collective c, int channel) { return first + channel * 8 + static_cast<int>(c); }
-}  // namespace tags
-
 namespace detail {
 
 template <class T>

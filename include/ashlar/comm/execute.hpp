@@ -37,6 +37,17 @@ concept TimedTransport = Transport<T> && requires(T& t, const operation& o, std:
   t.ended(o, at);
 };
 
+/// A transport that is told of collectives when its rank begins and waits for them: see `recorded`.
+///
+/// `plans` gives a number, for `awaits`.
+template <class T>
+concept PlanningTransport =
+    Transport<T> && requires(T& t, const operation& o, const schedule& plan,
+                             std::size_t element_bytes, std::size_t number) {
+      { t.plans(o, plan, element_bytes) } -> std::same_as<std::size_t>;
+      t.awaits(number);
+    };
+
 /// The memory that a schedule works on, of elements whose type only `reduce` knows.
 struct memory_of {
   const std::byte* input = nullptr;
@@ -123,6 +134,9 @@ class running {
     if constexpr (TimedTransport<Tr>) {
       began_ = t.began();
     }
+    if constexpr (PlanningTransport<Tr>) {
+      planned_ = t.plans(what_, plan_, memory_.element_bytes);
+    }
     begin();
     conclude();
   }
@@ -138,6 +152,9 @@ class running {
   }
 
   void wait() {
+    if constexpr (PlanningTransport<Tr>) {
+      transport_->awaits(planned_);
+    }
     advance([this](message& m) {
       wait(m);
       return true;
@@ -322,8 +339,9 @@ class running {
   operation what_;
   std::unique_ptr<std::byte[]> scratch_;
   detail::resolver at_;
-  std::size_t number_ = 0;  // of the operation, in the transport's records
-  std::int64_t began_ = 0;  // by the transport's clock
+  std::size_t number_ = 0;   // of the operation, in the transport's records
+  std::int64_t began_ = 0;   // by the transport's clock
+  std::size_t planned_ = 0;  // of the schedule, in the transport's program
   bool compared_ = false;
   int round_ = 0;
   round_steps steps_;

@@ -13,6 +13,7 @@
 #include "ashlar/comm/collectives.hpp"
 #include "ashlar/comm/execute.hpp"
 #include "ashlar/comm/operation.hpp"
+#include "ashlar/comm/schedule.hpp"
 #include "ashlar/comm/transport.hpp"
 #include "ashlar/core/error.hpp"
 
@@ -125,6 +126,27 @@ class group : public blocking<group<Inner>> {
   {
     o.tag = own(o.tag);
     inner_->ended(o, at);
+  }
+  /// See `PlanningTransport`: the transport gets the schedule with its own ranks.
+  std::size_t plans(operation o, const schedule& plan, std::size_t element_bytes)
+    requires PlanningTransport<Inner>
+  {
+    o.tag = own(o.tag);
+    return inner_->plans(
+        o,
+        {plan.rounds(), plan.scratch(),
+         [plan, all = members_](int i, round_steps& out) {
+           plan.round(i, out);
+           for (step& s : out) {
+             s.peer = s.sends() || s.receives() ? all[static_cast<std::size_t>(s.peer)] : s.peer;
+           }
+         }},
+        element_bytes);
+  }
+  void awaits(std::size_t number)
+    requires PlanningTransport<Inner>
+  {
+    inner_->awaits(number);
   }
 
  private:

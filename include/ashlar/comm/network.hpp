@@ -139,9 +139,13 @@ struct network {
   topology wires;
   double overhead = 0;     ///< [s] per message, before its first link
   double reduce_cost = 0;  ///< [s/byte] of what is reduced
-  /// Messages wait for links and are stored at every hop; where false they cut through, and do not
-  /// meet each other: `overhead + latencies + bytes / least bandwidth`.
+  /// Messages wait for links; a link carries one at a time. Where false they cut through, and do
+  /// not meet each other: `overhead + latencies + bytes / least bandwidth`.
   bool contention = true;
+  /// With contention, how much of a message a node must have before it passes it on: 0 stores
+  /// whole messages at every hop, a network's packet lets them cut through where links are free.
+  /// Source: virtual cut-through (Kermani and Kleinrock, 1979).
+  double packet_bytes = 0;
 };
 
 namespace presets {

@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "ashlar/comm/operation.hpp"
 #include "ashlar/comm/schedule.hpp"
 #include "ashlar/trace/timeline.hpp"
 
@@ -18,6 +20,16 @@ namespace lanes {
 inline constexpr const char* compute = "compute";  ///< a category, and lane 0
 inline constexpr const char* collective = "collective";
 inline constexpr int first_channel = 3;  ///< behind computation, sends and receives
+
+/// The lane of a collective with this tag, and what it is called.
+inline std::pair<int, std::string> of_collective(int tag) {
+  const int group = tag / tags::of_each_group;
+  const int own = tag % tags::of_each_group;
+  const int channel = own >= tags::first ? (own - tags::first) / 8 : 0;
+  return {first_channel + group * tags::channels + channel,
+          "collectives, " + (group == 0 ? "" : "group " + std::to_string(group) + ", ") +
+              "channel " + std::to_string(channel)};
+}
 }  // namespace lanes
 
 /// How much of a rank's communication lies behind its computation.

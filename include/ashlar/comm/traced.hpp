@@ -150,14 +150,9 @@ class traced : public blocking<traced<Inner>> {
   /// See `TimedTransport`.
   [[nodiscard]] std::int64_t began() const { return record_->now(); }
   void ended(operation o, std::int64_t at) {
-    const int group = o.tag / tags::of_each_group;
+    const auto [lane, name] = lanes::of_collective(o.tag);
     o.tag %= tags::of_each_group;
-    const int channel = o.tag >= tags::first ? (o.tag - tags::first) / 8 : 0;
-    record_->add(describe(o), lanes::collective,
-                 lanes::first_channel + group * tags::channels + channel,
-                 "collectives, " + (group == 0 ? "" : "group " + std::to_string(group) + ", ") +
-                     "channel " + std::to_string(channel),
-                 at, o.count * size_of(o.type));
+    record_->add(describe(o), lanes::collective, lane, name, at, o.count * size_of(o.type));
   }
 
   /// Computation, until what it returns is destroyed.

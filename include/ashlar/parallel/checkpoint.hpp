@@ -157,6 +157,27 @@ inline constexpr std::string_view place_prefix = "ashlar.place.", state_prefix =
   return folder / ("state-" + five(rank + 1) + "-of-" + five(ranks) + ".safetensors");
 }
 
+/// For how many ranks a folder has the first one's file, in ascending order. What only looks like
+/// such a file, as what a saving that was killed leaves behind, does not count.
+[[nodiscard]] inline std::vector<int> savings_in(const std::filesystem::path& folder) {
+  std::vector<int> found;
+  std::error_code failed;
+  std::filesystem::directory_iterator at(folder, failed);
+  for (; !failed && at != std::filesystem::directory_iterator(); at.increment(failed)) {
+    const std::string name = at->path().filename().string();
+    const std::string_view first = "state-00001-of-";
+    int n = 0;
+    if (name.starts_with(first)) {
+      std::from_chars(name.data() + first.size(), name.data() + name.size(), n);
+    }
+    if (n > 0 && at->path().filename() == part_file({}, 0, n)) {
+      found.push_back(n);
+    }
+  }
+  std::ranges::sort(found);
+  return found;
+}
+
 /// The place of a part, from what `save_part` wrote down.
 [[nodiscard]] inline region read_place(std::string_view text, const io::tensor_entry& entry,
                                        const std::string& field) {
@@ -195,9 +216,18 @@ using state_metadata = std::map<std::string, std::string>;
 /// safetensors file. `metadata`, such as the number of the step, is the same on every rank. Every
 /// rank calls this with a folder that they share; the checkpoint is there once all have returned.
 /// Throws: `argument_error` where elements do not fit their place, that does not lie within the
-///         tensor, or a whole tensor is there twice; `io::file_error`.
+///         tensor, or a whole tensor is there twice; `checkpoint_error` where the folder has a
+///         checkpoint of another number of ranks, which stays as it is; `io::file_error`.
 inline void save_part(const std::filesystem::path& folder, int rank, int ranks,
                       std::span<const state_part> parts, const state_metadata& metadata = {}) {
+  for (const int n : detail::savings_in(folder)) {
+    if (n != ranks) {
+      throw checkpoint_error(
+          folder.string(), "has a checkpoint of " + std::to_string(n) + " ranks, which files of " +
+                               std::to_string(ranks) +
+                               " would spoil; give another folder, or remove it");
+    }
+  }
   std::vector<io::tensor_entry> entries;
   io::safetensors::metadata_map notes;
   for (const auto& [key, value] : metadata) {
@@ -243,30 +273,16 @@ class checkpoint {
   ///         files are not of one saving.
   [[nodiscard]] static checkpoint open(const std::filesystem::path& folder) {
     checkpoint c;
-    int ranks = 0;
-    std::error_code failed;
-    std::filesystem::directory_iterator at(folder, failed);
-    for (; !failed && at != std::filesystem::directory_iterator(); at.increment(failed)) {
-      const std::string name = at->path().filename().string();
-      const std::string_view first = "state-00001-of-";
-      int n = 0;
-      if (!name.starts_with(first)) {
-        continue;
-      }
-      std::from_chars(name.data() + first.size(), name.data() + name.size(), n);
-      // Else not ours: also what a saving that was killed left behind.
-      if (n > 0 && at->path().filename() == detail::part_file({}, 0, n)) {
-        if (ranks != 0) {
-          throw checkpoint_error(folder.string(), "has checkpoints of " + std::to_string(ranks) +
-                                                      " and of " + std::to_string(n) +
-                                                      " ranks; remove one of them");
-        }
-        ranks = n;
-      }
-    }
-    if (ranks == 0) {
+    const std::vector<int> savings = detail::savings_in(folder);
+    if (savings.empty()) {
       throw checkpoint_error(folder.string(), "is no folder with a checkpoint");
     }
+    if (savings.size() > 1) {
+      throw checkpoint_error(folder.string(), "has checkpoints of " + std::to_string(savings[0]) +
+                                                  " and of " + std::to_string(savings[1]) +
+                                                  " ranks; remove one of them");
+    }
+    const int ranks = savings.front();
     for (int rank = 0; rank < ranks; ++rank) {
       c.files_.push_back(io::safetensors::open(detail::part_file(folder, rank, ranks)));
     }

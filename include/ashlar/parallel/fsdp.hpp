@@ -93,7 +93,7 @@ class fsdp {
     throw argument_error("ashlar::parallel::fsdp", "no unit '" + std::string(name) + "'");
   }
 
-  /// Runs `f(inputs...)`, which uses the parameters of a unit and gives a tensor.
+  /// Runs `f(inputs...)`, which uses a unit's parameters and gives a tensor. Throws: as `unit`.
   template <class F, class... X>
   [[nodiscard]] auto run(std::size_t unit, F&& f, const X&... inputs) {
     state_->before(unit);
@@ -101,9 +101,10 @@ class fsdp {
     state_->after(unit, result);
     return result;
   }
-  /// A module with hooks runs as a unit from now on.
+  /// A module with hooks runs as a unit from now on. Throws: `argument_error` where there is none.
   template <class M>
   void watch(M& module, std::size_t unit) {
+    detail::require_unit(state_->units.size(), unit);
     state_->watched.push_back(module.register_forward_pre_hook(
         [s = state_.get(), unit](const auto&...) { s->before(unit); }));
     state_->watched.push_back(
@@ -145,22 +146,23 @@ class fsdp {
   class whole_scope {
    public:
     explicit whole_scope(fsdp& of) : of_(&of) {
-      for (auto& u : of.state_->units) {
-        of.state_->finish_gather(u);
+      try {
+        for (auto& u : of.state_->units) {
+          of.state_->finish_gather(u);
+        }
+      } catch (...) {
+        of.state_->reshard_all();
+        throw;
       }
     }
-    ~whole_scope() {
-      for (auto& u : of_->state_->units) {
-        of_->state_->reshard(u);
-      }
-    }
+    ~whole_scope() { of_->state_->reshard_all(); }
     whole_scope(const whole_scope&) = delete;
     whole_scope& operator=(const whole_scope&) = delete;
 
    private:
     fsdp* of_;
   };
-  /// Requires: no unit runs meanwhile through `run` or hooks. Throws: what the transport throws.
+  /// Requires: no unit runs meanwhile. Throws: what the transport throws; no unit is whole then.
   [[nodiscard]] whole_scope whole() { return whole_scope(*this); }
 
   /// Forgets a pass that ended with an exception, on every rank alike.
@@ -286,7 +288,13 @@ class fsdp {
       }
     }
 
+    void reshard_all() {
+      for (unit_type& u : units) {
+        reshard(u);
+      }
+    }
     void before(std::size_t number) {
+      detail::require_unit(units.size(), number);
       progress();
       if (std::exchange(going_back, false)) {
         previous = std::move(order);
@@ -454,8 +462,8 @@ class fsdp {
     }
 
     void renew() {
+      reshard_all();
       for (unit_type& u : units) {
-        reshard(u);
         for (const Parameter& p : u.members) {
           if (requires_grad(p)) {
             gradient(p) = {};
@@ -473,10 +481,10 @@ class fsdp {
       in_pass = false;
       going_back = true;  // the next unit that runs forward is the first
       reducing = nullptr;
+      reshard_all();
       for (unit_type& u : units) {
         u.leaving.reset();
         drop_gradients(u);
-        reshard(u);
         u.start();
       }
     }
@@ -485,16 +493,8 @@ class fsdp {
   std::unique_ptr<state> state_;
 };
 
-template <class M, class Endpoint>
-fsdp(M&, Endpoint&, std::vector<std::string>) -> fsdp<nn::parameter_type_of<M>, Endpoint>;
-template <class M, class Endpoint>
-fsdp(M&, Endpoint&, std::vector<std::string>, fsdp_options)
-    -> fsdp<nn::parameter_type_of<M>, Endpoint>;
-template <class M, class Endpoint, class Algorithm>
-fsdp(M&, Endpoint&, std::vector<std::string>, fsdp_options, Algorithm)
-    -> fsdp<nn::parameter_type_of<M>, Endpoint, Algorithm>;
-template <class M, class Endpoint, class Algorithm>
-fsdp(M&, Endpoint&, std::vector<std::string>, fsdp_options, Algorithm, Endpoint*)
-    -> fsdp<nn::parameter_type_of<M>, Endpoint, Algorithm>;
+template <class M, class Endpoint, class Algorithm = comm::ring>
+fsdp(M&, Endpoint&, std::vector<std::string>, fsdp_options = {}, Algorithm = {},
+     Endpoint* = nullptr) -> fsdp<nn::parameter_type_of<M>, Endpoint, Algorithm>;
 
 }  // namespace ashlar::parallel

@@ -345,7 +345,8 @@ struct ring_attention_function {
 ///
 /// Shapes: `q`, the result: (B, H, this rank's tokens, Dh); `k`, `v`: (B, Hkv, this rank's tokens,
 ///         Dh), H a multiple of Hkv; in the order of `layout.positions(rank)`.
-/// Throws: `shape_error`; what the transport throws.
+/// Throws: `shape_error`; what the transport throws; `not_recordable` in a backward pass that is to
+///         have gradients itself.
 /// Cost:   p - 1 messages of a rank's keys and values forward, under way while the ones before are
 ///         used; backward p more with their gradients. Scores of one run of queries and one of
 ///         keys are in memory at a time; they are computed again backward.

@@ -171,6 +171,15 @@ struct unit {
   return fingerprint(all, {});
 }
 
+/// Throws: `argument_error` where there is no unit of this number.
+inline void require_unit(std::size_t units, std::size_t number) {
+  if (number >= units) {
+    throw argument_error("ashlar::parallel::fsdp", "there is no unit " + std::to_string(number) +
+                                                       " of " + std::to_string(units) +
+                                                       "; ask `unit` for its number");
+  }
+}
+
 /// Puts parameters into the units that name them, the others into one without a name.
 template <class Unit, class Parameter>
 [[nodiscard]] std::vector<Unit> units_of(const std::vector<nn::named<Parameter>>& parameters,
