@@ -80,7 +80,7 @@ struct card {
   using kernels = al::kernels<card_add, card_mul, card_relu, card_linear, card_linear_bias>;
   using falls_back_to = al::chip::host;
 };
-constexpr auto covered = al::coverage<card>();
+constexpr auto covered = al::dispatch::coverage<card>();
 static_assert(covered["linear_bias"].how == al::found::direct);
 static_assert(covered["softmax"].where == "host");
 static_assert(covered.count(al::found::missing) == 0);

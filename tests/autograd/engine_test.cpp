@@ -2,6 +2,7 @@
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <concepts>
 #include <memory>
 #include <stdexcept>
 #include <thread>
@@ -29,6 +30,32 @@ struct butterfly {
     }
   };
 };
+
+/// `a` and the sum of seven numbers.
+struct long_list {
+  static constexpr std::string_view name = "long_list";
+  static constexpr std::array arguments{al::argument{"a"}};
+  static constexpr bool elementwise = true;
+  static constexpr al::tensor_spec meta(const al::tensor_spec& a, double, double, double, double,
+                                        double, double, double) {
+    return al::contiguous_like(a, a.type);
+  }
+  struct derivative {
+    static constexpr std::array needs{0u};
+    template <int I>
+    static auto vjp(const auto& g, const auto&) {
+      return g;
+    }
+  };
+};
+constexpr al::op_function<long_list> many;
+/// The last of the numbers is 0.
+constexpr struct spelled_list : al::spelled_function<spelled_list> {
+  static constexpr auto spell(auto to, const al::Tensor auto& x, double a, double b, double c,
+                              double d, double e, double f) {
+    return to(many, x, a, b, c, d, e, f, 0.0);
+  }
+} spelled_many;
 
 /// Its derivative computes in another element type.
 struct narrowed {
@@ -67,6 +94,15 @@ struct nested {
 
 }  // namespace
 
+template <>
+struct al::kernel<long_list, al::keys::backend<al::chip::host>> {
+  static void impl(al::context<al::chip::host>&, al::view<double> out, al::view<const double> a,
+                   std::same_as<double> auto... numbers) {
+    for (std::int64_t i = 0; i < out.size(); ++i) {
+      out.at(i) = a.at(i) + (numbers + ...);
+    }
+  }
+};
 template <>
 struct al::kernel<butterfly, al::keys::backend<al::chip::host>> {
   template <class T>
@@ -361,6 +397,14 @@ TEST_CASE("autograd/anomaly: a gradient that is no number is found at the operat
   CHECK(place_of(of_six) == __LINE__ - 1);
   const real by_schema = al::op_function<al::ops::batch_norm>{}(pixels, none, one, one, none, 0.5);
   CHECK(place_of(by_schema) == __LINE__ - 1);
+  const real of_eight = many(x, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0);
+  CHECK(place_of(of_eight) == __LINE__ - 1);
+  CHECK(values(of_eight) == std::vector<double>{28, 29});
+  const real of_seven = spelled_many(x, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0);
+  CHECK(place_of(of_seven) == __LINE__ - 1);
+  real over = al::mul(x, x);
+  many.in_place(over, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0);
+  CHECK(place_of(over) == __LINE__ - 1);
   const real opposite = -x;
   CHECK(place_of(opposite) == __LINE__ - 1);
   const auto narrow = al::from_values<single>({2}, {1, 2});

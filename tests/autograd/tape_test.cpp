@@ -55,6 +55,15 @@ TEST_CASE("autograd/backward: broadcasting is summed, promotion is cast back") {
   const auto f = leaf({7});
   al::backward(al::mul(d, f), d);
   CHECK(at(al::gradient(f)) == 25);
+  // In place the result is cast to what it is written to, and gradients come back through it.
+  const auto x = leaf({3});
+  auto y = al::mul(x, x);
+  al::mul.in_place(y, d);
+  static_assert(std::is_same_v<decltype(y)::value_type, float>);
+  CHECK(at(y) == 45);
+  al::backward(y, of({1}));
+  CHECK(at(al::gradient(x)) == 30);
+  CHECK_THROWS_AS(al::mul.out(y, x, d), al::not_recordable);
 }
 
 TEST_CASE("autograd/backward: a pass that is recorded gives gradients of gradients") {

@@ -216,6 +216,7 @@ TEST_CASE("dispatch/any: arguments meet in one listed type") {
   CHECK(values<std::int32_t>(al::mul(i, i)) == std::vector<std::int32_t>{100, 400});
   CHECK(values(al::add(i, x)) == std::vector<float>{11.5, 22.5});
   CHECK(al::lt(i, x).type() == al::dtype::boolean);
+  CHECK(values(al::call<al::ops::sqrt>(al::mul(i, i))) == std::vector<float>{10, 20});
 }
 
 TEST_CASE("dispatch/any: arguments of a type of their own keep it") {
@@ -245,8 +246,14 @@ TEST_CASE("dispatch/any: out= and in place write where they should, and refuse w
   CHECK_THROWS_AS(al::add.in_place(whole, x), al::any_type_error);
   CHECK_THROWS_AS(al::add.out(whole, x, x), al::any_type_error);
   any longer = reals({1, 2, 3});
-  CHECK_THROWS_AS(al::add.out(longer, x, x), al::output_error);
+  CHECK_THROWS_AS(
+      al::add.out(longer, longer, any(al::from_values<typed<float>>({2, 3}, {1, 2, 3, 1, 2, 3}))),
+      al::output_error);
   CHECK(values(longer) == std::vector<float>{1, 2, 3});
+  const auto hear = al::on_resize.exchange(nullptr);
+  al::add.out(longer, x, x);
+  CHECK(values(longer) == std::vector<float>{2, 4});
+  al::on_resize = hear;
   CHECK(values<std::int32_t>(whole) == std::vector<std::int32_t>{10, 20});
 }
 
@@ -315,10 +322,10 @@ TEST_CASE("dispatch/any: errors name what they are about") {
   CHECK_THROWS_AS(al::add(any{}, x), al::undefined_tensor);
   const any i = al::from_values<typed<std::int32_t>>({2}, {1, 2});
   try {
-    al::call<al::ops::exp>(i);
+    al::call<al::ops::sum_squares>(i);
     FAIL("must throw");
   } catch (const al::unsupported_elements& e) {
-    CHECK(e.op == "exp");
+    CHECK(e.op == "sum_squares");
     CHECK(e.types == "int32");
   }
   CHECK_THROWS_AS(static_cast<void>(i.as<typed<float>>()), al::any_type_error);
@@ -378,11 +385,39 @@ TEST_CASE("dispatch/any: a missing kernel is an exception with the compile error
   }
 }
 
-TEST_CASE("dispatch/any: an empty output is replaced, also where it is an argument") {
+TEST_CASE("dispatch/any: an empty output is replaced, but not where it is an argument") {
   al::any_tensor<with_bare> x = al::empty<typed<float>>({0});
-  al::op_function<al::ops::sum>{}.out(x, x, al::shape{0}, false);
-  CHECK(x.rank() == 0);
-  CHECK(x.as<typed<float>>().data()[0] == 0.0f);
+  al::any_tensor<with_bare> y = al::empty<typed<float>>({0});
+  const al::op_function<al::ops::sum> f;
+  f.out(y, x, al::shape{0}, false);
+  CHECK(y.rank() == 0);
+  CHECK(y.as<typed<float>>().data()[0] == 0.0f);
+  CHECK_THROWS_AS(f.out(x, x, al::shape{0}, false), al::output_error);
+  CHECK(x.size() == 0);
+}
+
+TEST_CASE("dispatch/any: a result is cast to an output of no narrower category") {
+  const any x = reals({1.5, 2.5});
+  const any i = al::from_values<typed<std::int32_t>>({2}, {10, 20});
+  any y = reals({0, 0});
+  const std::byte* const place = y.bytes();
+  al::mul.out(y, i, i);
+  CHECK(y.bytes() == place);
+  CHECK(values(y) == std::vector<float>{100, 400});
+  al::lt.in_place(y, i.with<inner>());
+  CHECK(values(y) == std::vector<float>{0, 0});
+  CHECK(y.carries<inner>());
+  any longer = reals({1, 2, 3});
+  CHECK_THROWS_AS(
+      al::lt.in_place(longer, any(al::from_values<typed<float>>({2, 3}, {1, 2, 3, 1, 2, 3}))),
+      al::output_error);
+  const auto hear = al::on_resize.exchange(nullptr);
+  al::mul.out(longer, i, i);
+  CHECK(values(longer) == std::vector<float>{100, 400});
+  al::on_resize = hear;
+  CHECK(values(i / 4) == std::vector<float>{2.5, 5});
+  CHECK(values(i - x) == std::vector<float>{8.5, 17.5});
+  CHECK(values<std::int32_t>(2 * i) == std::vector<std::int32_t>{20, 40});
 }
 
 TEST_CASE("dispatch/any: types that meet outside of the list are refused") {

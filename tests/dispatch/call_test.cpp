@@ -132,14 +132,14 @@ TEST_CASE("dispatch/call: functional, out= and in-place forms agree") {
   CHECK(self.body()->version == 1);
 }
 
-TEST_CASE("dispatch/call: an output of another shape or with shared elements is refused by name") {
+TEST_CASE("dispatch/call: what is written to with a wrong shape or shared elements is refused") {
   const auto a = of<real>({4}, {1, 2, 3, 4});
-  auto wrong = al::empty<real>({3});
+  auto wrong = of<real>({3}, {1, 2, 3});
   try {
-    al::add.out(wrong, a, a);
+    al::add.in_place(wrong, of<real>({4, 1}, {1, 2, 3, 4}));
     FAIL("must throw");
   } catch (const al::output_error& e) {
-    CHECK(e.needed == al::shape{4});
+    CHECK(e.needed == al::shape{4, 3});
     CHECK(e.given == al::shape{3});
     CHECK(std::string(e.what()).find("add") != std::string::npos);
   }
@@ -237,7 +237,7 @@ TEST_CASE("dispatch/call: out= of a composite with several results writes all or
   CHECK(kept.data()[0] == 3.0f);
   CHECK(std::get<0>(both).body() != x.body());
 
-  std::get<1>(both) = of<real>({3}, {7, 7, 7});
+  std::get<1>(both) = x;
   std::get<0>(both) = kept;
   CHECK_THROWS_AS(f.out(both, x), al::output_error);
   std::get<1>(both) = kept;

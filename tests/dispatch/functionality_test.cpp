@@ -297,24 +297,27 @@ TEST_CASE("ops/coverage: by key, each rule is the one that a call takes") {
   using stack = al::stack<al::on<al::chip::host>, al::differentiate<al::autograd::tape<>>,
                           al::through<al::keys::autocast<half>, al::keys::profile, choosy>>;
   using few = al::ops::operators<al::ops::add, al::ops::exp, al::ops::argmax, al::ops::transpose>;
-  constexpr auto tables = al::coverage_by_key<stack, few>();
+  static constexpr auto covered = al::dispatch::coverage<stack, few>();
+  constexpr auto& tables = covered.tables;
   static_assert(tables.size() == 5);
   static_assert(tables[0].chip == "profile" && tables[0].count(al::found::fallback) == 4);
   static_assert(tables[1].chip == "choosy" && tables[1]["add"].how == al::found::direct);
   static_assert(tables[1]["exp"].how == al::found::missing && tables[1]["exp"].where.empty());
   static_assert(tables[2].count(al::found::fallthrough) == 4);
-  static_assert(tables[3].chip == "autograd" && tables[3]["exp"].how == al::found::direct);
-  static_assert(tables[3]["argmax"].how == al::found::fallback);
-  static_assert(tables[4].chip == "host" && tables[4]["transpose"].how == al::found::view);
+  static_assert(covered["autograd"]["exp"].how == al::found::direct);
+  static_assert(covered["autograd"]["argmax"].how == al::found::fallback);
+  static_assert(tables[4].chip == "host" && covered["host"]["transpose"].how == al::found::view);
   CHECK(tables[1].text() ==
         "choosy: 4 operators\n"
         "1 own kernel          add\n"
         "3 missing             exp argmax transpose\n");
-  CHECK(tables[3].text() ==
+  CHECK(covered["autograd"].text() ==
         "autograd: 4 operators\n"
         "3 own kernel          add exp transpose\n"
         "1 fallback            argmax\n");
   CHECK(tables[2].text().find("4 passes by           add exp") != std::string::npos);
+  CHECK(covered.text().starts_with(tables[0].text() + tables[1].text()));
+  CHECK(covered.text().ends_with(tables[3].text() + tables[4].text()));
   using add_alone = al::ops::operators<al::ops::add>;
   static_assert(al::complete<stack, add_alone>);
   static_assert(al::complete<plain>);

@@ -33,9 +33,9 @@ struct helped : lone {
   using falls_back_to = al::chip::host;
 };
 
-constexpr auto on_host = al::coverage<al::chip::host>();
-constexpr auto on_lone = al::coverage<lone>();
-constexpr auto on_helped = al::coverage<al::stack<al::on<helped>>>();
+constexpr auto on_host = al::dispatch::coverage<al::chip::host>();
+constexpr auto on_lone = al::dispatch::coverage<lone>();
+constexpr auto on_helped = al::dispatch::coverage<helped>();
 
 static_assert(on_host.count(found::missing) == 0);
 static_assert(on_host["matmul"].how == found::direct);
@@ -65,14 +65,14 @@ struct lost : far {
   static constexpr al::chip_description description{.name = "lost"};
   using falls_back_to = lone;
 };
-constexpr auto on_far = al::coverage<far>();
+constexpr auto on_far = al::dispatch::coverage<far>();
 static_assert(on_far["mul"].how == found::fallback && on_far["mul"].where == "helped");
 static_assert(on_far["exp"].how == found::fallback && on_far["exp"].where == "host");
-constexpr auto on_lost = al::coverage<lost>();
+constexpr auto on_lost = al::dispatch::coverage<lost>();
 static_assert(on_lost["mul"].how == found::fallback && on_lost["mul"].where == "lone");
 static_assert(on_lost["exp"].how == found::missing && on_lost["exp"].where.empty());
 
-static_assert(al::coverage<al::chip::meta>().count(found::missing) == 0);
+static_assert(al::dispatch::coverage<al::chip::meta>().count(found::missing) == 0);
 
 }  // namespace
 
@@ -98,15 +98,15 @@ TEST_CASE("ops/coverage: the list of operators has each that is declared, once")
 
 TEST_CASE("ops/coverage: as text, a line says how many operators a rule answers and which") {
   constexpr auto table =
-      al::coverage<helped, al::ops::operators<al::ops::mul, al::ops::linear_bias,
-                                              al::ops::transpose, al::ops::exp>>();
+      al::dispatch::coverage<helped, al::ops::operators<al::ops::mul, al::ops::linear_bias,
+                                                        al::ops::transpose, al::ops::exp>>();
   CHECK(table.text() ==
         "helped: 4 operators\n"
         "1 own kernel          mul\n"
         "1 view                transpose\n"
         "2 fallback to host    linear_bias exp\n");
   constexpr auto chain =
-      al::coverage<far, al::ops::operators<al::ops::exp, al::ops::mul, al::ops::log>>();
+      al::dispatch::coverage<far, al::ops::operators<al::ops::exp, al::ops::mul, al::ops::log>>();
   CHECK(chain.text() ==
         "far: 3 operators\n"
         "2 fallback to host    exp log\n"

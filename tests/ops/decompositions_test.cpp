@@ -24,7 +24,7 @@ namespace ops = ashlar::ops;
 namespace {
 
 using core_only::core_chip;
-constexpr auto covered = al::coverage<core_chip>();
+constexpr auto covered = al::dispatch::coverage<core_chip>();
 static_assert(covered.count(al::found::missing) == 0);
 static_assert(covered["gelu"].how == al::found::decomposition);
 static_assert(covered["exp"].how == al::found::direct);

@@ -81,11 +81,11 @@ TEST_CASE("ops/forms: outputs of views that do not fit, or share elements, are r
   const auto x = numbers<real>({3, 3}, 1);
   real wrong = al::zeros<real>({2, 3});
   try {
-    al::reshape.out(wrong, x, {9});
+    al::reshape.in_place(wrong, {6});
     FAIL("must throw");
   } catch (const al::output_error& e) {
     CHECK(e.op == "reshape");
-    CHECK(e.needed == al::shape{9});
+    CHECK(e.needed == al::shape{6});
     CHECK(e.given == al::shape{2, 3});
   }
   real same = x;
@@ -127,11 +127,15 @@ TEST_CASE("ops/forms: on another chip outputs are refused and untouched, too") {
   std::get<0>(both) = al::full<there>({3}, 7.0);
   std::get<1>(both) = std::get<0>(both);
   CHECK_THROWS_AS(f.out(both, x, x, 1e-5), al::overlap_error);
-  std::get<1>(both) = al::zeros<there>({4});
+  std::get<1>(both) = x;
   CHECK_THROWS_AS(f.out(both, x, x, 1e-5), al::output_error);
   check_elements(std::get<0>(both), [](std::int64_t) { return 7.0; });
   there none = al::zeros<there>({0, 3});
   CHECK_THROWS_AS(al::cat.in_place(none, x, 0), al::output_error);
+  const auto hear = al::on_resize.exchange(nullptr);
+  none = al::zeros<there>({5});
+  check_same(al::abs.out(none, x), al::abs(x));
+  al::on_resize = hear;
   check_output(al::op_function<al::ops::cat>{}, x, x, std::int64_t{0});
   check_output(f, x, x, 1e-5);
   check_forms(al::matmul, numbers<there>({3, 3}, 1), numbers<there>({3, 3}, 2));

@@ -139,7 +139,6 @@ TEST_CASE("ops/gather: index_select copies places, one_hot marks them") {
   real strided = scattered(al::full<real>({4, 3}, 7.0));
   al::one_hot<real>.out(strided, ids, 3);
   check_same(strided, y);
-  CHECK_THROWS_AS(al::one_hot<real>.out(given, ids, 4), al::output_error);
   for (const std::int64_t wrong : {std::int64_t{-1}, std::int64_t{3}}) {
     CHECK_THROWS_AS(al::one_hot<real>(al::full<number_of_place>({2}, double(wrong)), 3),
                     al::argument_error);
@@ -201,8 +200,9 @@ TEST_CASE("ops/sort: topk is the beginning of a sort, with its values") {
   }
   CHECK_THROWS_AS(static_cast<void>(al::topk(x, 18)), al::argument_error);
   // A wrong place for one result: neither is written.
-  auto kept = std::tuple(al::zeros<real>({3, 2}), al::zeros<plain<std::int64_t>>({3, 3}));
-  CHECK_THROWS_AS(al::topk.out(kept, x, 2), al::output_error);
+  auto kept = std::tuple(al::zeros<real>({3, 2}),
+                         al::expand(al::zeros<plain<std::int64_t>>({3, 1}), {3, 2}));
+  CHECK_THROWS_AS(al::topk.out(kept, x, 2), al::overlap_error);
   CHECK(al::item(al::sum(al::abs(std::get<0>(kept)))) == 0);
   const auto least = std::get<0>(al::topk(numbers<plain<std::int32_t>>({5}), 2, 0, false));
   CHECK(at(least, 0) <= at(least, 1));

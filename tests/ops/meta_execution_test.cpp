@@ -223,7 +223,7 @@ TEST_CASE("ops/meta_execution: modules ask for no byte that depends on the size 
 
 // Runs last: the cases above have to have run.
 TEST_CASE("ops/meta_execution: every operator has been run") {
-  for (const al::coverage_row& row : al::coverage<al::chip::meta>().rows) {
+  for (const al::coverage_row& row : al::dispatch::coverage<al::chip::meta>().rows) {
     CHECK_MESSAGE(seen.contains(std::string(row.name)), row.name);
   }
 }

@@ -2,8 +2,10 @@
 // What structured operators promise about their outputs.
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <tuple>
+#include <vector>
 
 #include "ashlar/ops.hpp"
 #include "ops/twins.hpp"
@@ -179,25 +181,77 @@ TEST_CASE("ops/structured: what the geometry worked out comes in place of the at
   CHECK(precomputed_times == 2);
 }
 
-TEST_CASE("ops/structured: out= makes what is empty and changes no other shape") {
+TEST_CASE("ops/structured: out= makes what is empty, and what has another shape, anew") {
+  static std::vector<std::string> said;
+  said.clear();
+  const auto hear =
+      al::on_resize.exchange([](const al::resize_notice& n) { said.push_back(n.to_string()); });
   const auto x = numbers<real>({3, 5}, 1);
   real none;
   al::add.out(none, x, x);
   real empty = al::zeros<real>({0});
   al::add.out(empty, x, x);
   check_same(empty, none);
+  CHECK(said.empty());
+  // With elements it is said; who else holds them keeps them.
   real wrong = al::zeros<real>({5, 3});
-  CHECK_THROWS_AS(al::add.out(wrong, x, x), al::output_error);
-  check_elements(wrong, [](std::int64_t) { return 0.0F; });
+  const real kept = wrong;
+  al::add.out(wrong, x, x);
+  check_same(wrong, none);
+  check_elements(kept, [](std::int64_t) { return 0.0F; });
+  CHECK(said == std::vector<std::string>{
+                    "ashlar: add gives its output, of shape [5, 3], the shape [3, 5] and elements "
+                    "of its own; give one of that shape, or an empty one\n"});
+  real turned = al::zeros<real>({2});
+  al::transpose.out(turned, x);
+  check_same(turned, al::clone(al::transpose(x)));
+  CHECK(said.size() == 2);
   // An empty result has its own shape.
   real rows = al::zeros<real>({0, 3});
   al::add.out(rows, al::zeros<real>({0, 5}), al::zeros<real>({1}));
   CHECK(al::shape(rows.shape()) == al::shape{0, 5});
-  // In place nothing is made and nothing grows.
+  // What is read is not resized.
   real row = numbers<real>({1, 5});
+  CHECK_THROWS_AS(al::add.out(row, row, x), al::output_error);
+  CHECK_THROWS_AS(al::add.out(row, x, real(row)), al::output_error);
+  CHECK_THROWS_AS(al::transpose.out(row, row), al::output_error);
+  // In place nothing is made and nothing grows.
   CHECK_THROWS_AS(al::add.in_place(row, x), al::output_error);
+  check_same(row, numbers<real>({1, 5}));
   real nothing;
   CHECK_THROWS_AS(al::add.in_place(nothing, x), al::undefined_tensor);
+  CHECK(said.size() == 2);
+  al::on_resize = hear;
+}
+
+TEST_CASE("ops/structured: a result is cast to an output of no narrower category") {
+  using wide = plain<double>;
+  using whole = plain<std::int32_t>;
+  const auto x = numbers<real>({3, 5}, 1);
+  const auto y = al::cast<double>(numbers<real>({3, 5}, 2));
+  const auto want = al::cast<float>(al::mul(x, y));
+  real out = scattered(al::zeros<real>({3, 5}));
+  const auto* const place = out.data();
+  al::mul.out(out, x, y);
+  check_same(al::clone(out), want);
+  CHECK(out.data() == place);
+  real none;
+  al::mul.out(none, x, y);
+  check_same(none, want);
+  real self = al::clone(x);
+  al::mul.in_place(self, y);
+  check_same(self, want);
+  wide compared = al::zeros<wide>({3, 5});
+  al::lt.out(compared, x, self);
+  check_same(compared, al::cast<double>(al::lt(x, self)));
+  whole sum = al::zeros<whole>({});
+  al::sum.out(sum, al::ones<whole>({7}));
+  CHECK(al::item(sum) == 7);
+  CHECK_THROWS_AS(al::mul.in_place(self, al::zeros<wide>({2, 3, 5})), al::output_error);
+  real line = al::zeros<real>({6});
+  real head = al::narrow(line, 0, 0, 5);
+  const real shifted = al::narrow(line, 0, 1, 5);
+  CHECK_THROWS_AS(al::mul.out(head, shifted, al::zeros<wide>({5})), al::overlap_error);
 }
 
 TEST_CASE("ops/structured: outputs share no element with themselves or what is read") {

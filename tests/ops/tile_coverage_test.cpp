@@ -24,7 +24,7 @@ using tile_test::tile_chip;
 
 namespace {
 
-constexpr auto covered = al::coverage<tile_chip>();
+constexpr auto covered = al::dispatch::coverage<tile_chip>();
 static_assert(covered.count(al::found::missing) == 0);
 static_assert(covered["reshape"].how == al::found::composite);
 static_assert(covered.count(al::found::tile) + covered.count(al::found::view) +

@@ -125,15 +125,26 @@ struct second_of<Op, T, std::void_t<typename samples<Op>::template second<T>>> {
   using type = typename samples<Op>::template second<T>;
 };
 
+/// A chip, or that of a stack.
+template <class T>
+struct chip_in {
+  using type = T;
+};
+template <class Stack>
+  requires requires { typename Stack::chip::memory; }
+struct chip_in<Stack> {
+  using type = typename Stack::chip;
+};
+
 template <class Stack>
 struct keys_of {
-  using chip = typename ashlar::detail::chip_in<Stack>::type;
+  using chip = typename chip_in<Stack>::type;
   using plain = key_set<keys::backend<chip>>;
   /// Gradients need every operator that derivatives call.
   static constexpr bool records = [] {
     if constexpr (requires { typename Stack::keys; }) {
       return contains<typename Stack::keys, keys::autograd> &&
-             coverage<chip>().count(found::missing) == 0;
+             dispatch::coverage<chip>().count(found::missing) == 0;
     }
     return false;
   }();

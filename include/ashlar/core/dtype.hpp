@@ -203,6 +203,20 @@ constexpr dtype promote(dtype a, dtype b) {
   return high;
 }
 
+/// The type of integers where something floating is made of them: quotients, roots.
+inline constexpr dtype default_floating = dtype::float32;
+
+namespace detail {
+/// 0 for boolean, 1 for integral, 2 for floating.
+constexpr int category_of(dtype d) { return d == dtype::boolean ? 0 : is_integral(d) ? 1 : 2; }
+}  // namespace detail
+
+/// `strong` beside what only counts where it is of a wider category: a plain number, and at run
+/// time a tensor without dimensions beside one that has some.
+constexpr dtype promote_category(dtype strong, dtype weak) {
+  return detail::category_of(weak) > detail::category_of(strong) ? weak : strong;
+}
+
 /// The element type of an operation on a tensor of type `x` and a plain number.
 ///
 /// As in PyTorch: a number of a wider category (boolean < integral < floating) brings the default
@@ -210,10 +224,38 @@ constexpr dtype promote(dtype a, dtype b) {
 template <class Number>
   requires std::is_arithmetic_v<Number>
 constexpr dtype promote_with_number(dtype x) {
-  if (std::is_floating_point_v<Number>) {
-    return is_floating(x) ? x : dtype::float32;
+  constexpr dtype number = std::is_floating_point_v<Number> ? default_floating
+                           : std::is_same_v<Number, bool>   ? dtype::boolean
+                                                            : dtype::int64;
+  return promote_category(x, number);
+}
+
+/// Element types met one by one, as PyTorch's `result_type` meets them: tensors with dimensions
+/// before those without, which count only where they are of a wider category.
+class met_types {
+ public:
+  constexpr void meet(dtype d, int rank) {
+    dtype& joined = rank > 0 ? with_ : without_;
+    bool& any = rank > 0 ? any_with_ : any_without_;
+    joined = any ? promote(joined, d) : d;
+    any = true;
   }
-  return std::is_same_v<Number, bool> || x != dtype::boolean ? x : dtype::int64;
+  /// `boolean` where nothing was met.
+  [[nodiscard]] constexpr dtype type() const {
+    return !any_with_ ? without_ : any_without_ ? promote_category(with_, without_) : with_;
+  }
+
+ private:
+  dtype with_ = dtype::boolean;
+  dtype without_ = dtype::boolean;
+  bool any_with_ = false;
+  bool any_without_ = false;
+};
+
+/// Whether a result of type `from` may be written to an output of type `to`: not to a narrower
+/// category, as in PyTorch.
+constexpr bool can_cast(dtype from, dtype to) {
+  return detail::category_of(from) <= detail::category_of(to);
 }
 
 template <Scalar A, Scalar B>

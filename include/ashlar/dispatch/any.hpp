@@ -14,26 +14,11 @@
 #include "ashlar/dispatch/any_step.hpp"
 #include "ashlar/dispatch/any_tensor.hpp"
 #include "ashlar/dispatch/call.hpp"
+#include "ashlar/dispatch/errors.hpp"
 
 /// Calls with `any_tensor`: keys, chip and element type are looked at, then one jump goes to the
 /// same kernels that calls by type reach.
 namespace ashlar {
-
-/// A call that would happen in an element type that the stack does not list.
-struct unlisted_element final : error {
-  std::string op;
-  dtype type;
-
-  unlisted_element(std::string_view operation, dtype d,
-                   std::source_location at = std::source_location::current())
-      : error(at), op(operation), type(d) {}
-
- private:
-  [[nodiscard]] std::string message() const override {
-    return "ashlar::" + op + ": the arguments meet in " + std::string(name_of(type)) +
-           ", which the stack does not list; add it to elements<...> or cast an argument first";
-  }
-};
 
 namespace detail {
 
@@ -41,7 +26,9 @@ namespace detail {
 template <class Op, class Chip, class... A>
 consteval bool runs_on() {
   constexpr found how = rule<Op, keys::backend<Chip>>();
-  if constexpr (how == found::missing || how == found::fallthrough) {
+  constexpr dtype joined = joined_type<Op, A...>();
+  if constexpr (how == found::missing || how == found::fallthrough ||
+                computed_in<Op>(joined) != joined) {
     return false;
   } else if constexpr (how == found::fallback && requires { typename Chip::falls_back_to; }) {
     using other = typename Chip::falls_back_to;
@@ -53,12 +40,6 @@ consteval bool runs_on() {
       }
     };
     return runs_on<Op, other, typename decltype(moved(std::type_identity<A>{}))::type...>();
-  } else if constexpr (requires { Op::floating; }) {
-    if constexpr (!Floating<scalar_of<call_type<Op, A...>(key_set<>{})>>) {
-      return false;
-    } else {
-      return takes<Op, key_set<keys::backend<Chip>>, A...>();
-    }
   } else {
     return takes<Op, key_set<keys::backend<Chip>>, A...>();
   }
@@ -85,51 +66,6 @@ struct any_result<Stack, R> {
 template <class Stack, class... R>
 struct any_result<Stack, std::tuple<R...>> {
   using type = std::tuple<typename any_result<Stack, R>::type...>;
-};
-
-/// An argument for the time of a call: by type over a body that the caller's handle keeps, or as it
-/// is.
-template <class X>
-struct held {
-  const X& value;
-  explicit held(const X& x) : value(x) {}
-  const X& get() const { return value; }
-};
-template <Tensor X>
-class held<X> {
- public:
-  explicit held(const tensor_handle& x) : x_(static_cast<body_of<typename X::keys>*>(x.body())) {}
-  ~held() {}  // the reference is the caller's
-  held(const held&) = delete;
-  held& operator=(const held&) = delete;
-  const X& get() const { return x_; }
-
- private:
-  union {
-    X x_;
-  };
-};
-
-/// What is written to, by type for as long as it lives.
-template <class Stack, class X>
-class lent {
-  tensor_handle before_;  // an empty output is replaced, and may be an argument too
-
- public:
-  lent(any_tensor<Stack>& x, key_bits keys)
-      : before_(x && x.size() == 0 ? x : tensor_handle()),
-        now(std::move(static_cast<tensor_handle&>(x))),
-        from_(x),
-        keys_(x.tag().keys() | keys) {}
-  ~lent() { from_.take_back(std::move(now), keys_); }
-  lent(const lent&) = delete;
-  lent& operator=(const lent&) = delete;
-
-  X now;
-
- private:
-  any_tensor<Stack>& from_;
-  key_bits keys_;
 };
 
 /// One operator, form and kinds of arguments: a table over chips and element types.
@@ -255,11 +191,15 @@ struct any_call {
           using written = typed_result_t<At>;
           static_assert(Tensor<written>,
                         "ashlar::call: out= of several results takes typed tensors");
-          require_fits<written>(*to);
+          using first = argument_type<At, 0, std::tuple_element_t<0, std::tuple<A...>>>;
+          constexpr bool over_itself = F == form::out || std::is_same_v<first, written>;
+          if (!over_itself || !fits<written>(*to)) [[unlikely]] {
+            return write_cast(*to, args...);
+          }
           lent<stack, written> out(*to, carried);
           if constexpr (F == form::out) {
             next(out.now, typed.get()...);
-          } else {
+          } else if constexpr (over_itself) {
             [&](const auto&, const auto&... rest) { next(out.now, rest.get()...); }(typed...);
           }
         }
@@ -304,6 +244,21 @@ struct any_call {
     look(&self, self, rest...);
   }
 
+  /// `x` itself, or its elements in the type in place `element` of the list.
+  template <std::size_t E>
+  static any cast_to(const any& x, std::size_t element) {
+    if (x.tag().element() == element) {
+      return x;
+    }
+    if constexpr (E + 1 < lists::elements) {
+      if (E != element) {
+        return cast_to<E + 1>(x, element);
+      }
+    }
+    using target = ops::cast<typename lists::template element<E>>;
+    return any_call<target, form::functional, any>::run(x);
+  }
+
  private:
   ASHLAR_INLINE static result_type look(output* to, const A&... args) {
     std::uint32_t first = 0;         // the first tensor's tag
@@ -337,7 +292,8 @@ struct any_call {
     const key_bits carried = any_tag{all}.keys();
     const key_bits set = ((carried | lists::included()) & ~lists::excluded()) | backend;
     std::size_t element = any_joined ? any_tag{first_joined}.element() : 0;
-    if (any_joined && (any_tag{differ_joined}.element() != 0 || has_rules)) [[unlikely]] {
+    if (any_joined && (any_tag{differ_joined}.element() != 0 || has_rules ||
+                       moved_by_operator[element])) [[unlikely]] {
       const std::size_t joined = join(set, args...);
       if (any_tag{differ_joined}.element() != 0 || joined != element) {
         return cast_first(chip, joined, carried, set, to, args...);
@@ -367,22 +323,28 @@ struct any_call {
 
   static constexpr key_bits backend = key_bits{1} << lists::key_count;
   static constexpr bool has_rules = lists::template has_element_rule<Op>;
+  /// Element types that the operator does not compute in.
+  static constexpr auto moved_by_operator = [] {
+    std::array<bool, lists::elements> moved{};
+    for (std::size_t e = 0; e < lists::elements; ++e) {
+      moved[e] = computed_in<Op>(lists::types[e]) != lists::types[e];
+    }
+    return moved;
+  }();
 
-  /// Where the arguments meet: promotion, then what the keys say.
+  /// Where the arguments meet: promotion, then what the operator and the keys say. Ranks are known
+  /// here, so a tensor without dimensions counts as in PyTorch.
   static std::size_t join(key_bits set, const A&... args) {
-    dtype d = dtype::boolean;
-    bool any_yet = false;
+    met_types met;
     const auto see = [&]<std::size_t I>(std::integral_constant<std::size_t, I>, const auto& a) {
       if constexpr (is_tensor[I] && !own_type[I]) {
-        const dtype mine = lists::types[a.tag().element()];
-        d = any_yet ? promote(d, mine) : mine;
-        any_yet = true;
+        met.meet(lists::types[a.tag().element()], a ? a.rank() : 0);
       }
     };
     [&]<std::size_t... I>(std::index_sequence<I...>) {
       (see(std::integral_constant<std::size_t, I>{}, args), ...);
     }(std::make_index_sequence<count>{});
-    d = lists::template by_rules<Op>(d, set);
+    const dtype d = lists::template by_rules<Op>(computed_in<Op>(met.type()), set);
     const std::size_t element = lists::place_of(d);
     if (element == lists::elements) {
       throw unlisted_element(name_of<Op>(), d);
@@ -392,11 +354,15 @@ struct any_call {
   [[gnu::noinline]] static result_type cast_first(std::size_t chip, std::size_t element,
                                                   key_bits carried, key_bits set, output* to,
                                                   const A&... args) {
+    if constexpr (F == form::in_place) {
+      if (to->tag().element() != element) {
+        return write_cast(*to, args...);
+      }
+    }
     const auto same = [&]<std::size_t I>(std::integral_constant<std::size_t, I>,
                                          const auto& a) -> decltype(auto) {
       if constexpr (is_tensor[I] && !own_type[I]) {
-        // What is changed in place keeps its type; that it does not fit is said where it is lent.
-        return F == form::in_place && I == 0 ? a : cast_to<0>(a, element);
+        return cast_to<0>(a, element);
       } else {
         return (a);
       }
@@ -406,20 +372,6 @@ struct any_call {
                   same(std::integral_constant<std::size_t, I>{}, args)...);
     }(std::make_index_sequence<count>{});
   }
-  template <std::size_t E>
-  static any cast_to(const any& x, std::size_t element) {
-    if (x.tag().element() == element) {
-      return x;
-    }
-    if constexpr (E + 1 < lists::elements) {
-      if (E != element) {
-        return cast_to<E + 1>(x, element);
-      }
-    }
-    using target = ops::cast<typename lists::template element<E>>;
-    return any_call<target, form::functional, any>::run(x);
-  }
-
   static auto wrapped(auto&& result, key_bits carried) {
     using R = std::remove_cvref_t<decltype(result)>;
     if constexpr (Tensor<R>) {
@@ -431,20 +383,31 @@ struct any_call {
       return R(std::forward<decltype(result)>(result));
     }
   }
+  /// Whether a result of type `X` can be written to `to` as it is.
   template <class X>
-  static void require_fits(const any& to) {
+  static bool fits(const any& to) {
     constexpr any_tag needed = any::template tag_of<typename X::value_type, typename X::keys>(0);
-    if (to && (to.tag().word ^ needed.word) >> 16 != 0) [[unlikely]] {
-      does_not_fit(to, needed);
-    }
+    return !to || (to.tag().word ^ needed.word) >> 16 == 0;
   }
-  [[noreturn, gnu::noinline]] static void does_not_fit(const any& to, any_tag needed) {
-    if (to.tag().chip() != needed.chip()) {
-      throw device_error(name_of<Op>(), to.where(), {lists::chip_names[needed.chip()], 0});
+  /// Makes the result, then casts it to what is written to.
+  [[gnu::noinline]] static void write_cast(any& to, const A&... args) {
+    const any value = any_call<Op, form::functional, A...>::run(args...);
+    if (value.tag().chip() != to.tag().chip()) {
+      throw device_error(name_of<Op>(), to.where(), value.where());
     }
-    throw any_type_error(std::string(name_of(to.type())),
-                         std::string(name_of(lists::types[needed.element()])) + ", the result of " +
-                             std::string(name_of<Op>()));
+    if (!can_cast(value.type(), to.type())) {
+      throw any_type_error(
+          std::string(name_of(to.type())),
+          std::string(name_of(value.type())) + ", the result of " + std::string(name_of<Op>()));
+    }
+    if (is_missing<F>(name_of<Op>(), to, value.spec(), args...)) {
+      say_resized(name_of<Op>(), to, value.spec());
+      to = cast_to<0>(value, to.tag().element());
+    } else if constexpr (F == form::out) {
+      any_call<ops::clone, F, any>::run(to, cast_to<0>(value, to.tag().element()));
+    } else {
+      any_call<ops::copy, F, any, any>::run(to, cast_to<0>(value, to.tag().element()));
+    }
   }
 
   /// The cold ends of a call.
@@ -485,6 +448,15 @@ struct any_call {
     throw unsupported_elements(name_of<Op>(), lists::chip_names[chip], types);
   }
 };
+
+template <class Stack>
+any_tensor<Stack> in_type_at_run_time(const any_tensor<Stack>& x, dtype to) {
+  const std::size_t element = lists_of<Stack>::place_of(to);
+  if (element == lists_of<Stack>::elements) {
+    throw unlisted_element("cast", to);
+  }
+  return any_call<ops::clone, form::functional, any_tensor<Stack>>::template cast_to<0>(x, element);
+}
 
 }  // namespace detail
 }  // namespace ashlar

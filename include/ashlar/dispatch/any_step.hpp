@@ -55,6 +55,46 @@ struct keys_in<key_set<K...>> {
   using key = std::tuple_element_t<I, std::tuple<K...>>;
 };
 
+/// An argument for the time of a call: by type over a body that the caller's handle keeps, or as it
+/// is.
+template <class X>
+struct held {
+  const X& value;
+  explicit held(const X& x) : value(x) {}
+  const X& get() const { return value; }
+};
+template <Tensor X>
+class held<X> {
+ public:
+  explicit held(const tensor_handle& x) : x_(static_cast<body_of<typename X::keys>*>(x.body())) {}
+  ~held() {}  // the reference is the caller's
+  held(const held&) = delete;
+  held& operator=(const held&) = delete;
+  const X& get() const { return x_; }
+
+ private:
+  union {
+    X x_;
+  };
+};
+
+/// What is written to, by type for as long as it lives.
+template <class Stack, class X>
+class lent {
+ public:
+  lent(any_tensor<Stack>& x, key_bits keys)
+      : now(std::move(static_cast<tensor_handle&>(x))), from_(x), keys_(x.tag().keys() | keys) {}
+  ~lent() { from_.take_back(std::move(now), keys_); }
+  lent(const lent&) = delete;
+  lent& operator=(const lent&) = delete;
+
+  X now;
+
+ private:
+  any_tensor<Stack>& from_;
+  key_bits keys_;
+};
+
 /// The rest of a call under `Full`, of whose keys those in `remaining` have not had their turn; the
 /// first `From` have.
 template <class Op, form F, class Full, std::size_t From = 0>

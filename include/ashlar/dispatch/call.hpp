@@ -29,12 +29,14 @@ inline constexpr bool on_one_chip = backend_of<Set>::is_one;
 
 namespace detail {
 
-/// Whether the chip's kernel can be called with these element types.
+/// Whether the chip's kernel can be called with these element types as they are.
 template <class Op, class Set, class... A>
 consteval bool kernel_takes() {
   using key = typename backend_of<Set>::key;
   constexpr found how = rule<Op, key>();
-  if constexpr (Structured<Op> && (how == found::direct || how == found::tile)) {
+  if constexpr (computed_in<Op>(joined_type<Op, A...>()) != joined_type<Op, A...>()) {
+    return false;
+  } else if constexpr (Structured<Op> && (how == found::direct || how == found::tile)) {
     return impl_takes<backend_kernel<Op, key, how>, typename key::chip,
                       typename result<Op, form::functional, Set, A...>::type, A...>;
   }
@@ -127,11 +129,26 @@ struct who_answers<First, A...> {
 template <class Op, form F, class... A>
 struct any_call;
 
-/// Whether a result of type `From` may be written to a `To`: tensors differ at most in their keys.
+/// `x` in another element type of its stack. Defined in `any.hpp`.
+/// Throws: `unlisted_element`.
+template <class Stack>
+any_tensor<Stack> in_type_at_run_time(const any_tensor<Stack>& x, dtype to);
+
+/// A tensor, be its type a value.
+template <class X>
+concept AnyOrTensor = Tensor<X> || is_any<X>;
+
+/// Whether a result of type `From` is written to a `To` as it is: tensors differ at most in their
+/// keys.
 template <class From, class To>
 inline constexpr bool goes_to = std::is_same_v<From, To>;
 template <Tensor From, Tensor To>
 inline constexpr bool goes_to<From, To> = element_type<From> == element_type<To>;
+/// Whether it may be written there at all, be it cast.
+template <class From, class To>
+inline constexpr bool may_go_to = goes_to<From, To>;
+template <Tensor From, Tensor To>
+inline constexpr bool may_go_to<From, To> = can_cast(element_type<From>, element_type<To>);
 
 template <class A>
 [[nodiscard]] bool is_defined(const A& a) {
@@ -165,6 +182,12 @@ using call_result =
 
 template <class Op>
 struct op_function;
+
+namespace detail {
+/// Takes a result of another element type to where it should go.
+template <form F, class Out, class X, class... A>
+Out& put_cast(std::string_view op, Out& to, const X& value, const A&... args);
+}  // namespace detail
 
 /// Calls `Op` under the union of the arguments' keys.
 template <class Op, class... A>
@@ -313,8 +336,22 @@ struct op_function : detail::writing_forms<op_function<Op>> {
     [[maybe_unused]] const detail::located<A, B, C, D, E, F> here(at);
     return unlocated(a, b, c, d, e, f);
   }
+  template <class A, class B, class C, class D, class E, class F, class G>
+  ASHLAR_INLINE constexpr call_result<Op, A, B, C, D, E, F, G> operator()(
+      const A& a, const B& b, const C& c, const D& d, const E& e, const F& f, const G& g,
+      where at = where::current()) const {
+    [[maybe_unused]] const detail::located<A, B, C, D, E, F, G> here(at);
+    return unlocated(a, b, c, d, e, f, g);
+  }
+  template <class A, class B, class C, class D, class E, class F, class G, class H>
+  ASHLAR_INLINE constexpr call_result<Op, A, B, C, D, E, F, G, H> operator()(
+      const A& a, const B& b, const C& c, const D& d, const E& e, const F& f, const G& g,
+      const H& h, where at = where::current()) const {
+    [[maybe_unused]] const detail::located<A, B, C, D, E, F, G, H> here(at);
+    return unlocated(a, b, c, d, e, f, g, h);
+  }
   template <class... A>
-    requires(sizeof...(A) > 6)
+    requires(sizeof...(A) > 8)
   ASHLAR_INLINE constexpr call_result<Op, A...> operator()(const A&... args) const {
     return unlocated(args...);
   }
@@ -346,12 +383,15 @@ struct op_function : detail::writing_forms<op_function<Op>> {
       if (!(detail::is_defined(args) && ...)) [[unlikely]] {
         throw undefined_tensor(Op::name);
       }
-      constexpr bool fits = detail::goes_to<result_of<set, A...>, Out>;
-      static_assert(fits,
-                    "ashlar::call: the output has another element type than the result; cast it");
-      if constexpr (fits) {
+      using made = result_of<set, A...>;
+      static_assert(detail::may_go_to<made, Out>,
+                    "ashlar::call: the result cannot be cast to the element type of the output, "
+                    "which is of a narrower category; give another output");
+      if constexpr (detail::goes_to<made, Out>) {
         forward<form::out, detail::call_type<Op, A...>(set{}), 0>(std::index_sequence_for<A...>{},
                                                                   output, args...);
+      } else if constexpr (detail::may_go_to<made, Out>) {
+        detail::put_cast<form::out>(Op::name, output, unlocated(args...), args...);
       }
     }
     return output;
@@ -372,13 +412,15 @@ struct op_function : detail::writing_forms<op_function<Op>> {
       if (!(detail::is_defined(args) && ...) || !self) [[unlikely]] {
         throw undefined_tensor(Op::name);
       }
-      constexpr bool fits = detail::goes_to<result_of<set, Self, A...>, Self>;
-      static_assert(fits,
-                    "ashlar::call: the result has another element type than what is changed in "
-                    "place; use the functional form");
-      if constexpr (fits) {
+      using made = result_of<set, Self, A...>;
+      static_assert(detail::may_go_to<made, Self>,
+                    "ashlar::call: the result cannot be cast to the element type of what is "
+                    "changed in place, which is of a narrower category; use the functional form");
+      if constexpr (detail::goes_to<made, Self>) {
         forward<form::in_place, detail::call_type<Op, Self, A...>(set{}), 1>(
             std::index_sequence_for<A...>{}, self, args...);
+      } else if constexpr (detail::may_go_to<made, Self>) {
+        detail::put_cast<form::in_place>(Op::name, self, unlocated(self, args...));
       }
     }
     return self;
@@ -396,11 +438,11 @@ struct op_function : detail::writing_forms<op_function<Op>> {
 };
 
 namespace detail {
-template <form F, class Out, class X>
-Out& put(std::string_view op, Out& to, const X& value) {
+template <form F, class Out, class X, class... A>
+Out& put(std::string_view op, Out& to, const X& value, const A&... args) {
   if constexpr (!Tensor<Out>) {  // all are looked at before one is written
     each_result(to, value, [&](const auto& one, const auto& from) {
-      if (!is_missing<F>(op, one, from.spec())) {
+      if (!is_missing<F>(op, one, from.spec(), args...)) {
         std::apply(
             [&](const auto&... each) {
               (require_no_overlap(op, one, each, "an argument", false), ...);
@@ -412,7 +454,10 @@ Out& put(std::string_view op, Out& to, const X& value) {
     each_result(to, value, [&](auto& one, const auto& from) { put<F>(op, one, from); });
     return to;
   } else if constexpr (F == form::out) {
-    if (!is_missing<F>(op, to, value.spec())) {
+    if (is_missing<F>(op, to, value.spec(), args...)) {
+      say_resized(op, to, value.spec());
+      to = {};
+    } else {
       require_no_overlap(op, to, value, "an argument", true);
     }
     return op_function<ops::clone>{}.out(to, value);
@@ -426,6 +471,18 @@ Out& put(std::string_view op, Out& to, const X& value) {
     }
     return to;
   }
+}
+template <form F, class Out, class X, class... A>
+Out& put_cast(std::string_view op, Out& to, const X& value, const A&... args) {
+  if (to && same_shape(to.spec(), value.spec())) {
+    [[maybe_unused]] const auto check = [&]<class Y>(const Y& a) {
+      if constexpr (Tensor<Y>) {
+        require_no_overlap(op, to, a, "an argument", false);
+      }
+    };
+    (check(args), ...);
+  }
+  return put<F>(op, to, call<ops::cast<typename Out::value_type>>(value), args...);
 }
 }  // namespace detail
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <atomic>
+#include <cstdio>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -28,7 +31,25 @@ struct missing_kernel final : error {
   }
 };
 
-/// An `out=` or in-place call whose result does not fit where it should go.
+/// An `out=` call whose result has another shape than the output, which had elements.
+struct resize_notice {
+  std::string_view op;
+  shape needed, given;
+
+  [[nodiscard]] std::string to_string() const {
+    return "ashlar: " + std::string(op) + " gives its output, of shape " +
+           ashlar::to_string(given.span()) + ", the shape " + ashlar::to_string(needed.span()) +
+           " and elements of its own; give one of that shape, or an empty one\n";
+  }
+};
+
+/// Hears of each output with elements that is resized. By default it writes a line to `stderr`;
+/// null hears nothing.
+inline constinit std::atomic<void (*)(const resize_notice&)> on_resize{
+    +[](const resize_notice& n) { std::fputs(n.to_string().c_str(), stderr); }};
+
+/// An in-place call whose result has another shape, or an `out=` call where what would be resized
+/// is also an argument.
 struct output_error final : error {
   std::string op;
   shape needed, given;
@@ -42,7 +63,7 @@ struct output_error final : error {
   [[nodiscard]] std::string message() const override {
     return "ashlar::" + op + ": the result has shape " + to_string(needed.span()) +
            ", the output has " + to_string(given.span()) +
-           "; give one of that shape, or an empty one";
+           "; give one of that shape, or one that is no argument";
   }
 };
 
@@ -73,6 +94,22 @@ struct undefined_tensor final : error {
  private:
   [[nodiscard]] std::string message() const override {
     return "ashlar::" + op + ": an argument is an empty handle; create the tensor first";
+  }
+};
+
+/// A call that would happen in an element type that the stack does not list.
+struct unlisted_element final : error {
+  std::string op;
+  dtype type;
+
+  unlisted_element(std::string_view operation, dtype d,
+                   std::source_location at = std::source_location::current())
+      : error(at), op(operation), type(d) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return "ashlar::" + op + ": the arguments meet in " + std::string(name_of(type)) +
+           ", which the stack does not list; add it to elements<...> or cast an argument first";
   }
 };
 

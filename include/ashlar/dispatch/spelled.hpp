@@ -37,12 +37,14 @@ struct to_output {
   }
   template <class X>
   void value(std::string_view op, const X& x) const {
-    constexpr bool fits = goes_to<X, Out>;
-    static_assert(fits,
+    static_assert(may_go_to<X, Out>,
                   "ashlar::call: the output has another type than the result; give a tensor of its "
-                  "element type, or the tuple that the function returns");
-    if constexpr (fits) {
+                  "element type or of one that it can be cast to, or the tuple that the function "
+                  "returns");
+    if constexpr (goes_to<X, Out>) {
       put<form::out>(op, out, x);
+    } else if constexpr (may_go_to<X, Out>) {
+      put_cast<form::out>(op, out, x);
     }
   }
 };
@@ -51,22 +53,23 @@ template <class Self>
 struct to_first {
   Self& self;
   template <class Op, class First, class... A>
-  ASHLAR_INLINE void operator()(op_function<Op> f, const First&, const A&... args) const {
-    require_same_element<First>();
-    f.over_first(self, args...);
+  ASHLAR_INLINE void operator()(op_function<Op> f, const First& first, const A&... args) const {
+    if constexpr (element_type<First> == element_type<Self>) {
+      f.over_first(self, args...);
+    } else {
+      value(Op::name, f.unlocated(first, args...));
+    }
   }
   template <Tensor X>
   void value(std::string_view op, const X& x) const {
-    require_same_element<X>();
-    put<form::in_place>(op, self, x);
-  }
-
- private:
-  template <class X>
-  static void require_same_element() {
-    static_assert(element_type<X> == element_type<Self>,
-                  "ashlar::call: the result has another element type than what is changed in "
-                  "place; use the functional form");
+    static_assert(may_go_to<X, Self>,
+                  "ashlar::call: the result cannot be cast to the element type of what is changed "
+                  "in place, which is of a narrower category; use the functional form");
+    if constexpr (goes_to<X, Self>) {
+      put<form::in_place>(op, self, x);
+    } else if constexpr (may_go_to<X, Self>) {
+      put_cast<form::in_place>(op, self, x);
+    }
   }
 };
 
@@ -132,8 +135,27 @@ struct spelled_function : detail::writing_forms<Derived> {
     [[maybe_unused]] const detail::located<A, B, C, D, E, F> here(at);
     return Derived::spell(detail::to_result{}, a, b, c, d, e, f);
   }
+  template <class A, class B, class C, class D, class E, class F, class G, class Where = where>
+    requires std::same_as<Where, where> &&
+             detail::SpelledBy<Derived, detail::to_result, A, B, C, D, E, F, G>
+  ASHLAR_INLINE constexpr auto operator()(const A& a, const B& b, const C& c, const D& d,
+                                          const E& e, const F& f, const G& g,
+                                          Where at = where::current()) const {
+    [[maybe_unused]] const detail::located<A, B, C, D, E, F, G> here(at);
+    return Derived::spell(detail::to_result{}, a, b, c, d, e, f, g);
+  }
+  template <class A, class B, class C, class D, class E, class F, class G, class H,
+            class Where = where>
+    requires std::same_as<Where, where> &&
+             detail::SpelledBy<Derived, detail::to_result, A, B, C, D, E, F, G, H>
+  ASHLAR_INLINE constexpr auto operator()(const A& a, const B& b, const C& c, const D& d,
+                                          const E& e, const F& f, const G& g, const H& h,
+                                          Where at = where::current()) const {
+    [[maybe_unused]] const detail::located<A, B, C, D, E, F, G, H> here(at);
+    return Derived::spell(detail::to_result{}, a, b, c, d, e, f, g, h);
+  }
   template <class... A>
-    requires(sizeof...(A) > 6) && detail::SpelledBy<Derived, detail::to_result, A...>
+    requires(sizeof...(A) > 8) && detail::SpelledBy<Derived, detail::to_result, A...>
   ASHLAR_INLINE constexpr auto operator()(const A&... args) const {
     return Derived::spell(detail::to_result{}, args...);
   }

@@ -66,9 +66,19 @@ constexpr dtype chosen(dtype d) {
   }
 }
 
-/// The element type that a call happens in: promotion of the arguments, then what the keys say.
-template <class Op, class... A, class... K>
-consteval dtype call_type(key_set<K...>) {
+/// What an operator makes of the type in which its arguments meet.
+template <class Op>
+constexpr dtype computed_in(dtype d) {
+  if constexpr (requires { Op::floating; }) {
+    return is_floating(d) ? d : default_floating;
+  } else {
+    return d;
+  }
+}
+
+/// The element type in which the arguments of a call meet.
+template <class Op, class... A>
+consteval dtype joined_type() {
   dtype d = dtype::boolean;
   bool any = false;
   [&]<std::size_t... I>(std::index_sequence<I...>) {
@@ -83,6 +93,14 @@ consteval dtype call_type(key_set<K...>) {
     };
     (join(std::type_identity<A>{}, std::integral_constant<std::size_t, I>{}), ...);
   }(std::index_sequence_for<A...>{});
+  return d;
+}
+
+/// The element type that a call happens in: promotion of the arguments, then what the operator and
+/// the keys say.
+template <class Op, class... A, class... K>
+consteval dtype call_type(key_set<K...>) {
+  dtype d = computed_in<Op>(joined_type<Op, A...>());
   ((d = chosen<Op, K>(d)), ...);
   return d;
 }
@@ -207,9 +225,10 @@ ASHLAR_INLINE void each_result(Out& out, const Meta& meta, const F& f) {
   }
 }
 
-/// Takes the result of what has no kernel of its own to where it should go. Defined in `call.hpp`.
-template <form F, class Out, class X>
-Out& put(std::string_view op, Out& to, const X& value);
+/// Takes the result of what has no kernel of its own, and read `args`, to where it should go.
+/// Defined in `call.hpp`.
+template <form F, class Out, class X, class... A>
+Out& put(std::string_view op, Out& to, const X& value, const A&... args);
 
 inline void require_no_overlap(std::string_view op, const tensor_handle& out,
                                const tensor_handle& in, std::string_view in_name,
@@ -237,20 +256,39 @@ void require_apart(std::string_view op, const Outs& outs) {
   std::apply(check, outs);
 }
 
-/// Whether there is no output yet. Refuses one that does not fit.
-template <form F>
+/// Whether a call that reads `args` makes the output anew: there is none, or one of another shape.
+/// Refuses one that does not fit.
+template <form F, class... A>
 [[nodiscard]] ASHLAR_INLINE bool is_missing(std::string_view op, const tensor_handle& out,
-                                            const tensor_spec& meta) {
-  if (!out || (F == form::out && out.size() == 0 && !same_shape(meta, out.spec()))) {
+                                            const tensor_spec& meta, const A&... args) {
+  if (!out) {
     return true;
   }
   if (!same_shape(meta, out.spec())) {
-    throw output_error(op, meta.shape(), out.shape());
+    [[maybe_unused]] const auto reads = [&]<class X>(const X& a) {
+      if constexpr (std::is_base_of_v<tensor_handle, X>) {
+        return &a.body()->root() == &out.body()->root() && a.spec() == out.spec();
+      }
+      return false;
+    };
+    if (F == form::in_place || (reads(args) || ...)) {
+      throw output_error(op, meta.shape(), out.shape());
+    }
+    return true;
   }
   if (geometry::repeats_elements(out.spec())) {
     throw overlap_error(op, "itself");
   }
   return false;
+}
+
+/// Says that an output is made anew, if it had elements.
+inline void say_resized(std::string_view op, const tensor_handle& out, const tensor_spec& meta) {
+  if (out && out.size() != 0) [[unlikely]] {
+    if (const auto hear = on_resize.load()) {
+      hear({op, shape(meta.shape()), shape(out.shape())});
+    }
+  }
 }
 
 // ---- the call -----------------------------------------------------------------------------------
@@ -301,7 +339,7 @@ struct level {
       return detail::put<F>(Op::name, first(args...), value<How>(args...));
     } else {
       return [](auto& out, auto&... in) -> auto& {
-        return detail::put<F>(Op::name, out, value<How>(in...));
+        return detail::put<F>(Op::name, out, value<How>(in...), in...);
       }(args...);
     }
   }
@@ -359,7 +397,8 @@ struct level {
   static Out& write(auto& ctx, Out& out, const A&... args) {
     const auto meta = Op::meta(detail::spec_of(args)...);
     const auto prepare = [&](auto& one, const tensor_spec& m) __attribute__((always_inline)) {
-      if (detail::is_missing<F>(Op::name, one, m)) {
+      if (detail::is_missing<F>(Op::name, one, m, args...)) {
+        detail::say_resized(Op::name, one, m);
         one = allocate_tensor<std::remove_reference_t<decltype(one)>>(ctx, m);
       }
     };

@@ -70,7 +70,7 @@ struct moe {
     const auto weights = div(taken, sum(taken, -1, true));
     const numbers expert_of = reshape(places, shape{rows * top_k});
     const numbers order = argsort(expert_of);
-    const numbers token_of = order / top_k;
+    const numbers token_of = div(order, top_k, rounding::trunc{});
     const X sorted = index_select(tokens, 0, token_of);
     const X results = run(sorted, tokens_of_experts(expert_of));
     const X share = index_select(reshape(weights, shape{rows * top_k, 1}), 0, order);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <array>
+#include <concepts>
+#include <cstdint>
 #include <string_view>
+#include <type_traits>
 
 #include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/copy.hpp"
@@ -55,7 +58,8 @@ struct mul : detail::binary<mul> {
   };
 };
 
-/// Integers: towards zero, and 0 where the divisor is 0.
+/// The quotient in the arguments' type. Integers: towards zero, and 0 where the divisor is 0; the
+/// function `ashlar::div` makes a floating quotient of them.
 struct div : detail::binary<div> {
   static constexpr std::string_view name = "div";
   using function = tile::fn::div;
@@ -199,7 +203,6 @@ struct pow : detail::floating_unary<pow> {
 inline constexpr op_function<ops::add> add;
 inline constexpr op_function<ops::sub> sub;
 inline constexpr op_function<ops::mul> mul;
-inline constexpr op_function<ops::div> div;
 inline constexpr op_function<ops::neg> neg;
 inline constexpr op_function<ops::abs> abs;
 inline constexpr op_function<ops::sign> sign;
@@ -214,10 +217,109 @@ inline constexpr struct scale_function : spelled_function<scale_function> {
   }
 } scale;
 
-/// `pow(x, exponent)`.
+namespace rounding {
+/// Rounds a quotient towards zero.
+struct trunc {};
+/// Rounds a quotient towards minus infinity.
+struct floor {};
+}  // namespace rounding
+
+namespace ops::detail {
+template <class T>
+concept Rounding = std::same_as<T, rounding::trunc> || std::same_as<T, rounding::floor>;
+
+/// Elements without what lies behind their points. Larger ones than `2^24` (double: `2^53`) have
+/// nothing there, and neither have NaN and infinities.
+template <class X>
+[[nodiscard]] X whole_part(const X& x) {
+  using T = typename X::value_type;
+  const auto whole_above = scalar_like(x, std::is_same_v<T, double> ? 0x1p53 : 0x1p24);
+  return call<where>(call<lt>(call<abs>(x), whole_above),
+                     call<cast<T>>(call<cast<std::int64_t>>(x)), x);
+}
+
+/// What is one too much where a quotient towards zero should be the next lower one.
+template <class X>
+[[nodiscard]] X above_floor(const X& x, const X& y, const X& quotient) {
+  using T = typename X::value_type;
+  if constexpr (Floating<T>) {
+    return call<cast<T>>(call<gt>(quotient, call<div>(x, y)));
+  } else {
+    const X rest = call<sub>(x, call<mul>(quotient, y));
+    const X zero = scalar_like(x, 0.0);
+    return call<cast<T>>(
+        call<mul>(call<ne>(rest, zero), call<ne>(call<lt>(rest, zero), call<lt>(y, zero))));
+  }
+}
+}  // namespace ops::detail
+
+/// `div(x, y)`: of integers and `bool` the quotient is float32, as in PyTorch.
+///
+/// `div(x, y, rounding::trunc{})` and `div(x, y, rounding::floor{})` keep the type in which `x` and
+/// `y` meet; `y` may be a number. They have no gradient. An integer divided by 0 this way gives
+/// nothing useful. The floor is that of the rounded quotient.
+inline constexpr struct div_function : spelled_function<div_function> {
+  template <detail::AnyOrTensor X, detail::AnyOrTensor Y>
+  static constexpr auto spell(auto to, const X& x, const Y& y) {
+    if constexpr (detail::is_any<X> && detail::is_any<Y>) {
+      const bool whole = is_integral(x.type()) && is_integral(y.type());
+      const auto wide = [&](const auto& a) {
+        return whole ? ops::detail::integers_as<scalar_of<default_floating>>(a) : a;
+      };
+      return to(op_function<ops::div>{}, wide(x), wide(y));
+    } else if constexpr (Floating<typename X::value_type> || Floating<typename Y::value_type>) {
+      return to(op_function<ops::div>{}, x, y);
+    } else {
+      return to(op_function<ops::div>{}, ops::detail::integers_as<scalar_of<default_floating>>(x),
+                ops::detail::integers_as<scalar_of<default_floating>>(y));
+    }
+  }
+  template <Tensor X, Tensor Y, ops::detail::Rounding How>
+  static auto spell(auto to, const X& x, const Y& y, How) {
+    using T = promoted<typename X::value_type, typename Y::value_type>;
+    const auto a = ops::detail::in_type<T>(x);
+    const auto b = ops::detail::in_type<T>(y);
+    auto quotient = call<ops::div>(a, b);
+    if constexpr (Floating<T>) {
+      quotient = ops::detail::whole_part(quotient);
+    }
+    if constexpr (std::same_as<How, rounding::floor>) {
+      quotient = call<ops::sub>(quotient, ops::detail::above_floor(a, b, quotient));
+    }
+    return to.value("div", quotient);
+  }
+  template <Tensor X, class Number, ops::detail::Rounding How>
+    requires std::is_arithmetic_v<Number>
+  static auto spell(auto to, const X& x, Number y, How how) {
+    const auto wide = ops::detail::in_type<
+        scalar_of<promote_with_number<Number>(dtype_of<typename X::value_type>)>>(x);
+    return spell(to, wide, ops::detail::scalar_like(wide, static_cast<double>(y)), how);
+  }
+} div;
+
+/// `pow(x, exponent)`: of integers and `bool` float32; with an integer for the exponent they stay
+/// integers.
+///
+/// Throws: `argument_error` for integers with a negative integer for the exponent.
 inline constexpr struct pow_function : spelled_function<pow_function> {
   static constexpr auto spell(auto to, const Tensor auto& x, double exponent) {
     return to(op_function<ops::pow>{}, x, exponent);
+  }
+  template <Tensor X, std::integral Number>
+    requires(!Floating<typename X::value_type>)
+  static auto spell(auto to, const X& x, Number exponent) {
+    if (exponent < 0) {
+      throw argument_error("ashlar::pow",
+                           "an integer to a negative integer; make one of them floating");
+    }
+    auto power = ops::detail::in_type<
+        scalar_of<promote_with_number<Number>(dtype_of<typename X::value_type>)>>(x);
+    auto product = call<ops::fill>(power, 1.0);
+    for (auto rest = static_cast<std::uint64_t>(exponent); rest != 0; rest /= 2) {
+      product = rest % 2 != 0 ? call<ops::mul>(product, power) : product;
+      power = rest > 1 ? call<ops::mul>(power, power) : power;
+    }
+    return to.value("pow", product);
   }
 } pow;
 

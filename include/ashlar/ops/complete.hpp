@@ -105,7 +105,8 @@ struct lacks<kernel_types<kernel<Op, Key>...>> {
     std::array<lack, shown + 1> lines{};
     std::copy_n(all.begin(), shown, lines.begin());
     if (shown < all.size()) {
-      lines[0] = {"and others", "see coverage<Stack>().text()", &no_kernel};  // printed last
+      lines[0] = {"and others", "see dispatch::coverage<Stack>().text()",
+                  &no_kernel};  // printed last
     }
     return lines;
   }();
@@ -113,7 +114,7 @@ struct lacks<kernel_types<kernel<Op, Key>...>> {
 
 #else
 
-/// More than there are lines for: `coverage<Stack>().text()` has them all.
+/// More than there are lines for: `dispatch::coverage<Stack>().text()` has them all.
 struct and_others;
 
 template <class First, class... Rest>
@@ -168,8 +169,8 @@ struct completeness {
 }  // namespace detail
 
 /// `static_assert(complete<stack, model>)`: every operator of the model has an answer under every
-/// key of the stack. What has none is named, one line each; `coverage<stack>().text()` is the whole
-/// picture.
+/// key of the stack. What has none is named, one line each; `dispatch::coverage<stack>().text()` is
+/// the whole picture.
 ///
 /// Model: has `using operators = ops::operators<...>;`, or is such a list (`ops::all`).
 /// What it says is about operators as a whole: a kernel may still lack an element type, and a

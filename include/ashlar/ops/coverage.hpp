@@ -20,11 +20,11 @@ struct coverage_row {
   std::string_view where;  ///< the chip on which it happens; empty where nothing answers
 };
 
-/// All operators on one chip, or under another key, as a value:
+/// All operators on one chip, or under one key, as a value:
 /// `static_assert(table.count(found::missing) == 0)`.
 template <std::size_t N>
 struct coverage_table {
-  std::string_view chip;
+  std::string_view chip;  ///< or the key
   std::array<coverage_row, N> rows{};
 
   [[nodiscard]] constexpr std::size_t count(found how) const {
@@ -37,6 +37,25 @@ struct coverage_table {
   }
   /// A line for each rule and chip that answer any: the rule, how many, which.
   [[nodiscard]] std::string text() const;
+};
+
+/// A table for each key of a stack.
+template <std::size_t Keys, std::size_t N>
+struct stack_coverage {
+  std::array<coverage_table<N>, Keys> tables{};
+
+  /// Requires: a key of that name.
+  [[nodiscard]] constexpr const coverage_table<N>& operator[](std::string_view key) const {
+    return *std::ranges::find(tables, key, &coverage_table<N>::chip);
+  }
+  /// The text of all tables, one after the other.
+  [[nodiscard]] std::string text() const {
+    std::string all;
+    for (const coverage_table<N>& t : tables) {
+      all += t.text();
+    }
+    return all;
+  }
 };
 
 namespace detail {
@@ -110,40 +129,31 @@ struct table_under<Key, ops::operators<Op...>> {
 
 template <class List, class... Key>
 constexpr auto tables_under(key_set<Key...>) {
-  return std::array{table_under<Key, List>::value...};
+  return stack_coverage{std::array{table_under<Key, List>::value...}};
 }
-
-template <class T>
-struct chip_in {
-  using type = T;
-};
-template <class Stack>
-  requires requires { typename Stack::chip::memory; }
-struct chip_in<Stack> {
-  using type = typename Stack::chip;
-};
 
 }  // namespace detail
 
-/// The rule for each operator of `List` on a chip, or on the chip of a stack.
+namespace dispatch {
+
+/// The rule for each operator of `List`: on a chip, one `coverage_table`; of a stack, one for each
+/// of its keys, the highest key first.
 ///
 /// What it says is about operators as a whole: a kernel may still lack an element type, and a
-/// composite is as good as its parts, which have rows of their own.
-/// Requires: what the chip's header includes is included, `ashlar/ops/tile.hpp` for tile programs.
+/// composite is as good as its parts, which have rows of their own. Under a key that is no backend
+/// `direct` is a kernel of its own for the operator (the tape's records it), `fallback` the one
+/// that it has for all others, and what passes by has none. Requires: what the chip's header
+/// includes is included, `ashlar/ops/tile.hpp` for tile programs.
 template <class ChipOrStack, class List = ops::all>
 constexpr auto coverage() {
-  return detail::table_of<typename detail::chip_in<ChipOrStack>::type>(List{});
+  if constexpr (requires { typename ChipOrStack::chip::memory; }) {
+    return detail::tables_under<List>(typename ChipOrStack::keys{});
+  } else {
+    return detail::table_of<ChipOrStack>(List{});
+  }
 }
 
-/// The rule for each operator of `List` under each key of a stack, the highest key first.
-///
-/// Under a key that is no backend `direct` is a kernel of its own for the operator (the tape's
-/// records it), `fallback` the one that it has for all others, and what passes by has none.
-/// Requires: as `coverage`.
-template <class Stack, class List = ops::all>
-constexpr auto coverage_by_key() {
-  return detail::tables_under<List>(typename Stack::keys{});
-}
+}  // namespace dispatch
 
 template <std::size_t N>
 std::string coverage_table<N>::text() const {

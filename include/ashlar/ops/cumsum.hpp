@@ -73,13 +73,10 @@ struct kernel<ops::cumsum, keys::backend<chip::host>> {
 
 /// `cumsum(x, axis = -1, from_end = false)`; integers and `bool` are summed as int64.
 inline constexpr struct cumsum_function : spelled_function<cumsum_function> {
-  template <Tensor X>
-  static constexpr auto spell(auto to, const X& x, std::int64_t axis = -1, bool from_end = false) {
-    if constexpr (Floating<typename X::value_type>) {
-      return to(op_function<ops::cumsum>{}, x, axis, from_end);
-    } else {
-      return to(op_function<ops::cumsum>{}, ops::detail::in_type<std::int64_t>(x), axis, from_end);
-    }
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis = -1,
+                              bool from_end = false) {
+    return to(op_function<ops::cumsum>{}, ops::detail::integers_as<std::int64_t>(x), axis,
+              from_end);
   }
 } cumsum;
 

@@ -108,6 +108,18 @@ template <class T, class X>
   }
 }
 
+/// `x` in type `T` if its elements are integers or `bool`, also at run time.
+template <class T, class X>
+[[nodiscard]] auto integers_as(const X& x) {
+  if constexpr (ashlar::detail::is_any<X>) {
+    return is_integral(x.type()) ? ashlar::detail::in_type_at_run_time(x, dtype_of<T>) : x;
+  } else if constexpr (Floating<typename X::value_type>) {
+    return x;
+  } else {
+    return in_type<T>(x);
+  }
+}
+
 template <class Op>
 concept NamesFunction = requires { typename Op::function; };
 template <class Op>

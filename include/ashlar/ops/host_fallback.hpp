@@ -153,16 +153,17 @@ struct on_other_chip {
   template <class Step, class Out, class... A>
   static Out& write(Out& out, A&... args) {
     using op = typename Step::op;
-    const auto is_missing = [](const auto& here, const auto& there) {
-      return detail::is_missing<Step::kind>(op::name, here, there.spec());
-    };
     const auto there = call<op>(brought<other>(args)...);
+    const auto is_missing = [&](const auto& one, const auto& from) {
+      return detail::is_missing<Step::kind>(op::name, one, from.spec(), args...);
+    };
     if constexpr (!Tensor<Out>) {  // all are looked at before one is written
       each_result(out, there, is_missing);
       require_apart(op::name, out);
     }
     each_result(out, there, [&]<class One>(One& one, const auto& from) {
       if (is_missing(one, from)) {
+        say_resized(op::name, one, from.spec());
         one = carried<One>(from);
       } else {
         place(one, from);

@@ -115,9 +115,15 @@ struct sum : detail::reduction<sum> {
   };
 };
 
-/// NaN where there is nothing to average.
+/// NaN where there is nothing to average. Throws: `argument_error` for integers.
 struct mean : detail::reduction<mean> {
   static constexpr std::string_view name = "mean";
+  static constexpr tensor_spec meta(const tensor_spec& self, const shape& axes, bool keepdim) {
+    if (!is_floating(self.type)) {
+      throw argument_error("ashlar::mean", "of integers has no element type; cast them first");
+    }
+    return detail::reduction<mean>::meta(self, axes, keepdim);
+  }
   struct derivative {
     static constexpr std::array needs{0u};
     template <int I>
@@ -256,12 +262,13 @@ struct kernel<ops::sum_squares, keys::backend<chip::host>> {
 /// `f(x, axes = {}, keepdim = false)`, `f(x, axis, keepdim = false)`.
 template <class Op>
 struct reduction_function : spelled_function<reduction_function<Op>> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const shape& axes = {},
-                              bool keepdim = false) {
+  static constexpr auto spell(auto to, const ashlar::detail::AnyOrTensor auto& x,
+                              const shape& axes = {}, bool keepdim = false) {
     return to(op_function<Op>{}, x, axes, keepdim);
   }
   template <std::integral I>
-  static constexpr auto spell(auto to, const Tensor auto& x, I axis, bool keepdim = false) {
+  static constexpr auto spell(auto to, const ashlar::detail::AnyOrTensor auto& x, I axis,
+                              bool keepdim = false) {
     return spell(to, x, shape{static_cast<std::int64_t>(axis)}, keepdim);
   }
 };
@@ -272,16 +279,13 @@ inline constexpr reduction_function<ops::argmax> argmax;
 
 /// As the others; integers and `bool` are summed as int64.
 inline constexpr struct sum_function : spelled_function<sum_function> {
-  template <Tensor X>
-  static constexpr auto spell(auto to, const X& x, const shape& axes = {}, bool keepdim = false) {
-    if constexpr (Floating<typename X::value_type>) {
-      return to(op_function<ops::sum>{}, x, axes, keepdim);
-    } else {
-      return to(op_function<ops::sum>{}, ops::detail::in_type<std::int64_t>(x), axes, keepdim);
-    }
+  static constexpr auto spell(auto to, const ashlar::detail::AnyOrTensor auto& x,
+                              const shape& axes = {}, bool keepdim = false) {
+    return to(op_function<ops::sum>{}, ops::detail::integers_as<std::int64_t>(x), axes, keepdim);
   }
   template <std::integral I>
-  static constexpr auto spell(auto to, const Tensor auto& x, I axis, bool keepdim = false) {
+  static constexpr auto spell(auto to, const ashlar::detail::AnyOrTensor auto& x, I axis,
+                              bool keepdim = false) {
     return spell(to, x, shape{static_cast<std::int64_t>(axis)}, keepdim);
   }
 } sum;
