@@ -103,7 +103,51 @@ void add_size(std::size_t waiting) {
   add("ashlar_fair", steps<kv::paged<16>, decoding<Running, serve::fair_by_tenant>>);
 }
 
+/// One runs, and each time the head of the line finds its beginning in the cache and no room for
+/// the rest: all blocks but those that it would share are in use.
+void starved_head(benchmark::State& state, std::int32_t prompt) {
+  using cache = kv::vllm_v1<16>;
+  using sequence = serve::sequence<cache>;
+  const auto known = static_cast<kv::block_id>(kv::blocks_for(prompt, 16) - 2);
+  cache::pool pool(known + 4);  // the null block, one of others, one of who runs, and one free
+  std::vector<serve::token> tokens(static_cast<std::size_t>(prompt));
+  std::mt19937 random(1);
+  for (serve::token& t : tokens) {
+    t = static_cast<serve::token>(random() % 32000);
+  }
+  serve::schedule_queue<sequence, serve::chunked_prefill<8192>> queue;
+  queue.add(std::make_unique<sequence>(serve::scheduling{.id = 0}, serve::request{.tokens = {1}}, 0,
+                                       pool));
+  {
+    cache::table before(pool, 16);
+    before.append(known * 16);
+    before.publish(std::span(tokens).first(static_cast<std::size_t>(known) * 16));
+    const auto first = queue.next(pool);  // takes a block of its own
+    benchmark::DoNotOptimize(first.batch.data());
+    serve::rewind(*queue.branches(0).front());
+  }
+  cache::table others(pool, 16);
+  others.append(16);
+  queue.add(std::make_unique<sequence>(serve::scheduling{.id = 1}, serve::request{.tokens = tokens},
+                                       0, pool));
+  for (auto _ : state) {
+    auto plan = queue.next(pool);
+    benchmark::DoNotOptimize(plan.batch.data());
+    for (sequence* s : plan.batch) {
+      serve::rewind(*s);
+    }
+  }
+  state.counters["running"] = static_cast<double>(queue.running().size());
+  state.counters["found"] = static_cast<double>(pool.prefixes.find(tokens).size());
+}
+
 [[maybe_unused]] const bool registered = [] {
+  for (const std::int32_t prompt : {200, 2000}) {
+    benchmark::RegisterBenchmark(
+        ("scheduler/starved_head/prompt:" + std::to_string(prompt) + "/impl:ashlar").c_str(),
+        [prompt](benchmark::State& s) { starved_head(s, prompt); })
+        ->Unit(benchmark::kMicrosecond);
+  }
   add_size<256>(0);
   add_size<256>(10000);
   add_size<1000>(10000);

@@ -3,8 +3,9 @@
 //
 // `batches/*` counts steps and memory, with a scheduler and no model. `serving/*` measures a Llama
 // of 16 million random weights, more than the caches hold, so that a step of few tokens costs what
-// reading the weights costs. Prompts and outputs are log-normal with the mean lengths of ShareGPT
-// (161.3 and 338.0 tokens) and Alpaca (19.3 and 58.5), not those data sets themselves.
+// reading the weights costs, and `serving/model:125M/*` that of decode_bench.cpp. Prompts and
+// outputs are log-normal with the mean lengths of ShareGPT (161.3 and 338.0 tokens) and Alpaca
+// (19.3 and 58.5), not those data sets themselves.
 #ifdef ASHLAR_BENCH_DEBUG_BUILD
 #error "ashlar: figures of a Debug build mean nothing; use the preset `bench`"
 #endif
@@ -130,21 +131,32 @@ void count_steps(benchmark::State& state, const lengths& mix) {
 using stack = al::stack<al::on<al::chip::host>>;
 using model_type = al::models::llama<stack>;
 
+model_type made(const al::models::llama_config& config) {
+  auto m = model_type::make(config, 1);
+  m.lay_out_for_decoding();
+  return m;
+}
 model_type& model() {
-  static model_type made = [] {
-    auto m = model_type::make({.dim = 384,
-                               .hidden = 1024,
-                               .layers = 8,
-                               .heads = 6,
-                               .kv_heads = 2,
-                               .head_dim = 64,
-                               .vocab = 4096,
-                               .context = 4096},
-                              1);
-    m.lay_out_for_decoding();
-    return m;
-  }();
-  return made;
+  static model_type m = made({.dim = 384,
+                              .hidden = 1024,
+                              .layers = 8,
+                              .heads = 6,
+                              .kv_heads = 2,
+                              .head_dim = 64,
+                              .vocab = 4096,
+                              .context = 4096});
+  return m;
+}
+model_type& large_model() {
+  static model_type m = made({.dim = 768,
+                              .hidden = 2048,
+                              .layers = 12,
+                              .heads = 12,
+                              .kv_heads = 4,
+                              .head_dim = 64,
+                              .vocab = 32'000,
+                              .context = 2048});
+  return m;
 }
 
 serve::request wish(const job& j, int number) {
@@ -155,13 +167,14 @@ serve::request wish(const job& j, int number) {
   return r;
 }
 
-/// 128 requests, 16 at once. `padded`: a static batch in which every sequence is computed until the
-/// longest is done, as where a batch is one tensor.
+/// `count` requests, 16 at once. `padded`: a static batch in which every sequence is computed until
+/// the longest is done, as where a batch is one tensor.
 template <class Schedule>
-void serve_all(benchmark::State& state, const lengths& mix, bool padded) {
+void serve_all(benchmark::State& state, model_type& by, int count, const lengths& mix,
+               bool padded) {
   const stack::session session;
   const al::chip::thread_limit one(1);
-  auto jobs = draw(mix, 128, 1024, 512);
+  auto jobs = draw(mix, count, 1024, 512);
   std::int64_t asked = 0;
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     asked += jobs[i].output;
@@ -176,7 +189,7 @@ void serve_all(benchmark::State& state, const lengths& mix, bool padded) {
     }
   }
   for (auto _ : state) {
-    serve::engine<model_type, kv::paged<16>, Schedule> e(model(), {.cache_tokens = 16 * 1088});
+    serve::engine<model_type, kv::paged<16>, Schedule> e(by, {.cache_tokens = 16 * 1088});
     for (std::size_t i = 0; i < jobs.size(); ++i) {
       e.submit(wish(jobs[i], static_cast<int>(i)));
     }
@@ -242,14 +255,19 @@ void once(const std::string& name, auto run) {
     once(name + "schedule:static/blocks:16",
          [mix](benchmark::State& s) { count_steps<kv::paged<16>, closed<64>>(s, mix); });
   }
-  for (const lengths& mix : served) {
-    const std::string name = std::string("serving/lengths:") + mix.name + "/schedule:";
+  const auto serve_with = [](const std::string& name, const lengths& mix, int count,
+                             model_type& (*by)()) {
     once(name + "continuous",
-         [mix](benchmark::State& s) { serve_all<continuous<16>>(s, mix, false); });
-    once(name + "static", [mix](benchmark::State& s) { serve_all<closed<16>>(s, mix, false); });
+         [=](benchmark::State& s) { serve_all<continuous<16>>(s, by(), count, mix, false); });
+    once(name + "static",
+         [=](benchmark::State& s) { serve_all<closed<16>>(s, by(), count, mix, false); });
     once(name + "static_padded",
-         [mix](benchmark::State& s) { serve_all<closed<16>>(s, mix, true); });
+         [=](benchmark::State& s) { serve_all<closed<16>>(s, by(), count, mix, true); });
+  };
+  for (const lengths& mix : served) {
+    serve_with(std::string("serving/lengths:") + mix.name + "/schedule:", mix, 128, model);
   }
+  serve_with("serving/model:125M/lengths:sharegpt/schedule:", served[1], 64, large_model);
   once("serving/prompts:whole", latency<serve::continuous<serve::whole_prefill<2048>>>);
   once("serving/prompts:chunks_of_512", latency<serve::continuous<serve::chunked_prefill<512>>>);
   once("serving/prompts:chunks_of_128", latency<serve::continuous<serve::chunked_prefill<128>>>);

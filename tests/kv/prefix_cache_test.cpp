@@ -35,7 +35,32 @@ struct constant_hash {
   std::uint64_t operator()(std::uint64_t, std::span<const kv::token>) const { return 7; }
 };
 
+struct counting_hash : kv::prefix_hash {
+  static inline int calls = 0;
+  std::uint64_t operator()(std::uint64_t before, std::span<const kv::token> tokens) const {
+    ++calls;
+    return prefix_hash::operator()(before, tokens);
+  }
+};
+
+/// Blocks of a size that each pool says.
+using sized = kv::vllm_v1<kv::at_run_time>;
+
 }  // namespace
+
+TEST_CASE("kv/prefix_cache: blocks have the size that their pool was made with") {
+  for (const int tokens : {1, 2, 3, 7}) {
+    sized::pool pool(20, {.block_tokens = tokens});
+    CHECK(kv::block_tokens_of<sized>(pool.options()) == tokens);
+    CHECK(kv::block_tokens_of<pages>(pool.options()) == 2);
+    const text prompt(15, 1);
+    sized::table table(pool, tokens);
+    table.append(15);
+    table.publish(prompt);
+    CHECK(std::ssize(pool.prefixes.find(prompt)) == 14 / tokens);
+  }
+  CHECK_THROWS_AS(sized::pool(20, {.block_tokens = 0}), ashlar::argument_error);
+}
 
 TEST_CASE(
     "kv/prefix_cache: a beginning is found block by block, and one token is left to compute") {
@@ -199,6 +224,50 @@ TEST_CASE("kv/prefix_cache: names live as long as something that follows them") 
   table.truncate(0);
   pool.prefixes.clear();
   pool.prefixes.validate();
+}
+
+TEST_CASE(
+    "kv/prefix_cache: a look-up that comes again finds what is there now and hashes the rest") {
+  kv::block_pool pool(24);
+  kv::prefix_cache<counting_hash> cache(pool, 2);
+  std::mt19937 random(9);
+  const auto draw = [&random] {
+    text tokens(8 + random() % 9);
+    std::ranges::generate(tokens, [&] { return static_cast<kv::token>(random() % 2); });
+    return tokens;
+  };
+  struct waiting {
+    text tokens;
+    kv::prefix_scope scope;
+    kv::prefix_cache<counting_hash>::trail trail{};
+  };
+  std::vector<waiting> line;
+  for (int i = 0; i < 8; ++i) {
+    line.push_back({draw(), {.salt = i % 2 == 0 ? "x" : ""}});
+  }
+  std::size_t found = 0;
+  for (int i = 0; i < 3000; ++i) {
+    waiting& w = line[random() % line.size()];
+    const auto hits = cache.find(w.tokens, w.scope);
+    REQUIRE(hits == cache.find(w.tokens, w.scope, w.trail));
+    const int before = counting_hash::calls;
+    REQUIRE(hits == cache.find(w.tokens, w.scope, w.trail));
+    CHECK(counting_hash::calls - before <= 1);  // of the block that is not known
+    found += hits.size();
+    if (random() % 200 == 0) {
+      cache.clear();
+    } else if (random() % 4 == 0) {  // another text for the same trail
+      w.tokens = draw();
+      std::swap(w.scope, line[random() % line.size()].scope);
+    } else {
+      kv::block_table table(pool, 2);
+      table.adopt(hits);
+      table.append(static_cast<int>(w.tokens.size()) - table.tokens());
+      cache.publish(table, w.tokens, w.scope, hits.size());
+    }
+  }
+  CHECK(found > 500);
+  CHECK(pool.evictions() > 100);
 }
 
 TEST_CASE("kv/prefix_cache: a hash under which everything collides finds the same texts") {

@@ -97,16 +97,15 @@ TEST_CASE("kv/usage: blocks of 16 waste less than 4 % where sequences are long")
   CHECK(simulate(sharegpt, 64, 1, 128).waste > a.waste);
 }
 
-TEST_CASE("kv/usage: parallel samples share their prompts, about as much as the paper counted") {
-  // From 2 to 6 samples: ShareGPT 16.2 to 30.5 %, Alpaca 6.1 to 9.8 %. Only the means of those
-  // lengths are known here, hence two points of tolerance.
+TEST_CASE("kv/usage: parallel samples share their prompts, at least as much as the paper counted") {
+  // PagedAttention, 6.3: blocks of 16, from 2 to 6 samples. Beams: serve/llama_invariance_test.cpp.
   const double two = simulate(sharegpt, 16, 2, 16).sharing;
   const double six = simulate(sharegpt, 16, 6, 16).sharing;
   const double two_short = simulate(alpaca, 16, 2, 16).sharing;
   const double six_short = simulate(alpaca, 16, 6, 16).sharing;
   MESSAGE("sharing: " << two << " to " << six << ", short: " << two_short << " to " << six_short);
-  CHECK(two >= 0.162 - 0.02);
-  CHECK(six >= 0.305 - 0.02);
-  CHECK(two_short >= 0.061 - 0.02);
-  CHECK(six_short >= 0.098 - 0.02);
+  CHECK(two >= 0.162);
+  CHECK(six >= 0.305);
+  CHECK(two_short >= 0.061);
+  CHECK(six_short >= 0.098);
 }

@@ -230,7 +230,7 @@ TEST_CASE("serve/decoding: where one completion has no first token, the request 
     e.submit(r);
     const auto results = e.run();
     REQUIRE(results.size() == 1);
-    CHECK(results[0].reason == finish_reason::failed);
+    CHECK(results[0].reason == finish_reason::error);
     CHECK(results[0].tokens.empty());
     CHECK(results[0].logprobs.empty());
     CHECK_THROWS_AS(std::rethrow_exception(results[0].error), std::runtime_error);
@@ -412,7 +412,7 @@ TEST_CASE("serve/decoding: a beam search that may not end yet goes on with other
   }
 }
 
-TEST_CASE("serve/decoding: a beam search that is cancelled gives what it has") {
+TEST_CASE("serve/decoding: a beam search that is aborted gives what it has") {
   fake_model model;
   any_proposer proposer = silent();
   engine e(model, {}, proposer);
@@ -421,10 +421,10 @@ TEST_CASE("serve/decoding: a beam search that is cancelled gives what it has") {
   for (int i = 0; i < 5; ++i) {
     e.step();
   }
-  CHECK(e.cancel(0));
+  CHECK(e.abort(0));
   const auto results = e.take_finished();
   REQUIRE(results.size() == 3);
-  CHECK(results[0].reason == finish_reason::cancelled);
+  CHECK(results[0].reason == finish_reason::aborted);
   CHECK(results[0].tokens.size() == 5);
   CHECK(e.run().size() == 3);
   CHECK(e.statistics().blocks_used == 0);
@@ -432,7 +432,7 @@ TEST_CASE("serve/decoding: a beam search that is cancelled gives what it has") {
   e.submit({.tokens = {1, 2}, .max_tokens = 20, .beam_width = 3});
   const auto failed = e.run();
   REQUIRE(!failed.empty());
-  CHECK(failed[0].reason == finish_reason::failed);
+  CHECK(failed[0].reason == finish_reason::error);
   CHECK(e.statistics().blocks_used == 0);
 }
 

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <span>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "ashlar/serve/step.hpp"
@@ -34,9 +36,9 @@ inline std::vector<float> logits_of(std::uint64_t state, int vocabulary) {
 
 /// The same model without a cache; a token sees the last `window` tokens, itself included.
 inline std::vector<float> naive_logits(std::span<const token> tokens, int vocabulary,
-                                       std::size_t window = 1u << 20) {
+                                       std::size_t window = 1u << 20, std::uint64_t adapter = 0) {
   std::vector<std::uint64_t> states;
-  std::uint64_t sum = 0;  // of the states that a token sees
+  std::uint64_t sum = adapter;  // of the states that a token sees
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     sum -= i >= window ? states[i - window] : 0;
     states.push_back(next_state(sum, tokens[i], static_cast<std::int64_t>(i)));
@@ -49,6 +51,7 @@ inline std::vector<float> naive_logits(std::span<const token> tokens, int vocabu
 struct fake_model {
   using cache_type = std::vector<std::uint64_t>;
 
+  std::vector<std::string> adapters{""};  ///< the first is none
   int words = 23;
   int context = 96;
   int seen = 96;          ///< a token sees so many tokens before itself
@@ -78,6 +81,13 @@ struct fake_model {
   [[nodiscard]] int vocabulary() const { return words; }
   [[nodiscard]] int context_length() const { return context; }
   [[nodiscard]] int window() const { return seen + 1; }
+  [[nodiscard]] bool has_adapter(std::string_view name) const {
+    return std::ranges::count(adapters, name) != 0;
+  }
+  /// What an adapter adds to each state; none adds nothing.
+  static std::uint64_t seed_of(const std::vector<std::string>& adapters, std::string_view name) {
+    return static_cast<std::uint64_t>(std::ranges::find(adapters, name) - adapters.begin());
+  }
 
   std::vector<float> forward(const step& s, cache_type& cache) {
     const int now = steps++;
@@ -95,7 +105,7 @@ struct fake_model {
       };
       for (std::int32_t row = q.first_row; row < q.first_row + q.rows; ++row) {
         const auto r = static_cast<std::size_t>(row);
-        std::uint64_t sum = 0;
+        std::uint64_t sum = seed_of(adapters, q.adapter);
         for (std::int32_t p = std::max(0, s.positions[r] - seen); p < s.positions[r]; ++p) {
           sum += at(p);
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A million steps and more of schedulers over all their policies, in pools from tiny to roomy.
+// Six million steps of schedulers over all their policies, in pools from tiny to roomy.
 #include <doctest/doctest.h>
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 namespace kv = ashlar::kv;
 namespace testing = ashlar::testing;
 
-TEST_CASE_TEMPLATE("serve/random_steps: a million random steps lose no block and no request", Steps,
-                   testing::forks_by_swap, testing::all_by_swap, testing::appends_only,
+TEST_CASE_TEMPLATE("serve/random_steps: six million random steps lose no block and no request",
+                   Steps, testing::forks_by_swap, testing::all_by_swap, testing::appends_only,
                    testing::appends_and_swaps, testing::through_a_window, testing::promised) {
   for (std::uint32_t seed = 0; seed < 10; ++seed) {
     CAPTURE(seed);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+namespace kv = ashlar::kv;
 namespace testing = ashlar::testing;
 
 TEST_CASE("serve/random_steps: forks that are swapped out lose nothing") {
@@ -74,4 +75,14 @@ TEST_CASE("serve/random_steps: what was written down is decided again") {
   CHECK(n.forks > 100);
   CHECK(n.failed_copies > 10);
   CHECK(n.scheduler.swapped_in > 10);
+}
+
+TEST_CASE_TEMPLATE("serve/random_steps: in a million random steps no block and no request is lost",
+                   Steps, testing::forks_by_swap, testing::all_by_swap, testing::appends_only,
+                   testing::appends_and_swaps, testing::through_a_window, testing::promised) {
+  for (std::uint32_t seed = 0; seed < 5; ++seed) {
+    CAPTURE(seed);
+    const auto blocks = static_cast<kv::block_id>(8 + 10 * seed);
+    CHECK(Steps(500 + seed, blocks, blocks / 2).run(34'000).ended > 500);
+  }
 }

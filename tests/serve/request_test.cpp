@@ -11,6 +11,44 @@
 
 namespace serve = ashlar::serve;
 
+TEST_CASE("serve/request: a malformed request is refused with the name of its field") {
+  const double nan = std::nan("");
+  const std::vector<serve::token> p{1};
+  const std::vector<std::pair<std::string, serve::request>> table{
+      {"tokens", {}},
+      {"tokens", {.tokens = {-1}}},
+      {"tokens", {.tokens = {1, 23}}},
+      {"tokens", {.tokens = std::vector<serve::token>(96, 1)}},
+      {"max_tokens", {.tokens = p, .max_tokens = 0}},
+      {"max_tokens", {.tokens = p, .max_tokens = -5}},
+      {"min_tokens", {.tokens = p, .max_tokens = 4, .min_tokens = 5}},
+      {"min_tokens", {.tokens = p, .min_tokens = -1}},
+      {"stop_tokens", {.tokens = p, .stop_tokens = {23}}},
+      {"sampling.temperature", {.tokens = p, .sampling = {.temperature = -0.1}}},
+      {"sampling.temperature", {.tokens = p, .sampling = {.temperature = nan}}},
+      {"sampling.temperature", {.tokens = p, .sampling = {.temperature = HUGE_VAL}}},
+      {"sampling.top_k", {.tokens = p, .sampling = {.top_k = -2}}},
+      {"sampling.top_p", {.tokens = p, .sampling = {.top_p = 0}}},
+      {"sampling.top_p", {.tokens = p, .sampling = {.top_p = 1.01}}},
+      {"sampling.top_p", {.tokens = p, .sampling = {.top_p = nan}}},
+      {"sampling.min_p", {.tokens = p, .sampling = {.min_p = -0.1}}},
+      {"sampling.min_p", {.tokens = p, .sampling = {.min_p = 1.1}}},
+      {"sampling.repetition_penalty", {.tokens = p, .sampling = {.repetition_penalty = 0}}},
+      {"sampling.repetition_penalty", {.tokens = p, .sampling = {.repetition_penalty = nan}}},
+  };
+  for (const auto& entry : table) {
+    CAPTURE(entry.first);
+    try {
+      serve::validate(entry.second, 23, 96);
+      FAIL("it was accepted");
+    } catch (const serve::invalid_request& e) {
+      CHECK(e.field == entry.first);
+      CHECK(std::string(e.what()).find(entry.first) != std::string::npos);
+    }
+  }
+  serve::validate({.tokens = std::vector<serve::token>(95, 1)}, 23, 96);
+}
+
 TEST_CASE("serve/request: sampling options out of range are refused with the name of their field") {
   const std::vector<std::pair<std::string, serve::sampling_options>> table{
       {"sampling.typical_p", {.typical_p = 0}},

@@ -272,6 +272,30 @@ TEST_CASE("serve/scheduler: branches that gave way share their beginning again")
   CHECK(b.pool.used() == 3 + 3);
 }
 
+TEST_CASE("serve/scheduler: where branches do not fit into a budget, those behind them do") {
+  bench<serve::chunked_prefill<8>> b(100);
+  for (int i = 0; i < 5; ++i) {
+    b.add(1);
+  }
+  b.step();
+  b.queue.add(std::make_unique<sequence>(serve::scheduling{.id = b.next_id++, .branches = 4},
+                                         serve::request{.tokens = std::vector<serve::token>(3, 1)},
+                                         0, b.pool));
+  CHECK(b.step() == shares{{0, 1}, {1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 3}});
+  for (int i = 0; i < 3; ++i) {
+    b.queue.fork(*b.queue.branches(5).front());
+  }
+  b.add(2);
+  b.add(2);
+  // Five of eight tokens are taken: too few are left for four branches.
+  CHECK(b.step() == shares{{0, 1}, {1, 1}, {2, 1}, {3, 1}, {4, 1}, {6, 2}, {7, 1}});
+  CHECK(b.step() == shares{{0, 1}, {1, 1}, {2, 1}, {3, 1}, {4, 1}, {6, 1}, {7, 1}});
+  b.queue.remove(0);
+  CHECK(b.step() == shares{{1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 1}, {5, 1}, {5, 1}, {5, 1}});
+  CHECK(b.step() == shares{{1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 1}, {5, 1}, {5, 1}, {5, 1}});
+  b.queue.validate(b.pool);
+}
+
 TEST_CASE("serve/scheduler: swapped requests keep what they have and return before newcomers") {
   counting_bench<serve::continuous<serve::preempt_by_swap>> b(4, 2);
   b.add(4, {.id = 1});

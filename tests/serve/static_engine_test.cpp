@@ -92,7 +92,7 @@ struct served {
 };
 
 /// Requests come while others run: greedy and random ones, some with several completions, some
-/// with a beginning that was there before, some cancelled.
+/// with a beginning that was there before, some aborted.
 template <class Cache, class Execution>
 served serve_mixed(testing::serving_llama& model, std::uint32_t seed) {
   using schedule = serve::continuous<serve::chunked_prefill<20>, serve::max_sequences<6>>;
@@ -121,7 +121,7 @@ served serve_mixed(testing::serving_llama& model, std::uint32_t seed) {
       engine.submit(std::move(r));
     }
     if (below(12) == 0) {
-      engine.cancel(static_cast<serve::request_id>(below(submitted + 1)));
+      engine.abort(static_cast<serve::request_id>(below(submitted + 1)));
     }
     more = engine.step();
   }
@@ -253,6 +253,39 @@ TEST_CASE("serve/static_engine: a replayed step allocates nothing") {
       CHECK(same_bits(std::span(whole).first(own.size()), own));
     }
   }
+}
+
+TEST_CASE("serve/static_engine: a step of other sizes is refused by the name of what differs") {
+  auto model = testing::make_serving(testing::odd_config(), 3);
+  auto cache = model.make_cache(9, 4);
+  auto run = record_step(model, cache, kv::step_sizes{2, 3, 4});
+  const std::vector<kv::block_id> blocks{1, 2, 3, 4};
+  const auto made = [&](std::int32_t block_tokens, std::size_t table, int sequences) {
+    laws::built_step built(block_tokens);
+    for (int s = 0; s < sequences; ++s) {
+      built.add(std::span(blocks).first(table), s, tokens{5});
+    }
+    return built.now;
+  };
+  const auto refused = [&](const serve::step& now) {
+    try {
+      static_cast<void>(run(now));
+    } catch (const al::models::unrecorded_step& e) {
+      CHECK(std::string(e.what()).find(e.field) != std::string::npos);
+      return std::tuple(e.field, e.given, e.recorded);
+    }
+    return std::tuple(std::string(), std::int64_t{0}, std::int64_t{0});
+  };
+  CHECK(refused(made(4, 3, 2)) == std::tuple("", 0, 0));
+  CHECK(refused(made(8, 3, 2)) == std::tuple("block_tokens", 8, 4));
+  CHECK(refused(made(4, 4, 2)) == std::tuple("blocks", 4, 3));
+  CHECK(refused(made(4, 3, 3)) == std::tuple("tokens", 3, 2));
+  auto other = made(4, 3, 2);
+  other.logit_rows.pop_back();
+  CHECK(refused(other) == std::tuple("logit_rows", 1, 2));
+  other = made(4, 3, 2);
+  other.sequences.pop_back();
+  CHECK(refused(other) == std::tuple("sequences", 1, 2));
 }
 
 TEST_CASE("serve/static_engine: stories260K tells the expected story") {

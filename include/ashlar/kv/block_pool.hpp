@@ -64,6 +64,7 @@ struct pool_options {
   std::int32_t watermark = 0;  ///< thousandths of the pool that `admit` keeps free
   std::int32_t host_blocks = 0;
   tier place = tier::device;
+  std::int32_t block_tokens = 16;  ///< of a cache that does not say them, see `at_run_time`
 };
 
 /// Whether a newcomer gets its blocks.

@@ -16,6 +16,9 @@ template <class P, class Base>
 concept PagedPolicy = requires { typename P::template apply<Base>; } &&
                       std::derived_from<typename P::template apply<Base>, Base>;
 
+/// In place of a number of tokens: each pool says its own (`pool_options::block_tokens`).
+inline constexpr int at_run_time = -1;
+
 namespace detail {
 
 template <int BlockTokens>
@@ -45,12 +48,19 @@ concept CachePolicy = requires {
   { C::block_tokens } -> std::convertible_to<std::int32_t>;
 } && std::constructible_from<typename C::table, typename C::pool&, std::int32_t>;
 
+/// Tokens per block of a cache `C` whose pool has these options.
+template <class C>
+constexpr std::int32_t block_tokens_of(const pool_options& options) {
+  return C::block_tokens == at_run_time ? options.block_tokens : std::int32_t{C::block_tokens};
+}
+
 /// Key-value memory in blocks of `BlockTokens` tokens, which a sequence takes as it grows.
+/// `at_run_time` leaves the number to each pool.
 ///
 /// Source: PagedAttention (Kwon et al., 2023).
 template <int BlockTokens, class... Policies>
 struct paged : detail::layered<detail::plain_pages<BlockTokens>, Policies...>::type {
-  static_assert(BlockTokens > 0,
+  static_assert(BlockTokens > 0 || BlockTokens == at_run_time,
                 "ashlar::kv::paged<BlockTokens>: a block must hold at least one token");
 };
 

@@ -125,7 +125,7 @@ struct prefix_cached {
   struct apply : Base {
     struct pool : Base::pool {
       explicit pool(block_id blocks, pool_options options = {})
-          : Base::pool(blocks, options), prefixes(*this, Base::block_tokens) {}
+          : Base::pool(blocks, options), prefixes(*this, block_tokens_of<Base>(options)) {}
       prefix_cache<> prefixes;
     };
 
@@ -139,7 +139,7 @@ struct prefix_cached {
       /// Returns: how many tokens need not be computed, fewer than there are.
       /// Throws:  `argument_error` where the table has blocks already.
       std::int32_t adopt(std::span<const token> tokens, const prefix_scope& scope = {}) {
-        const auto found = home_->prefixes.find(tokens, scope);
+        const auto found = home_->prefixes.find(tokens, scope, trail_);
         Base::table::adopt(found);
         named_ = found.size();
         if (!std::exchange(counted_, true)) {
@@ -153,6 +153,7 @@ struct prefix_cached {
       /// Throws: `argument_error` where the sequence has fewer, or is swapped out.
       void publish(std::span<const token> tokens, const prefix_scope& scope = {}) {
         named_ = home_->prefixes.publish(*this, tokens, scope, named_, Deduplicate);
+        trail_.clear();
       }
 
       void truncate(std::int32_t tokens) {
@@ -185,6 +186,7 @@ struct prefix_cached {
      private:
       pool* home_;
       std::size_t named_ = 0;
+      prefix_cache<>::trail trail_;  // of a sequence that waits and asks again
       bool counted_ = false;
     };
   };

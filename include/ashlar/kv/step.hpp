@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "ashlar/kv/block_pool.hpp"
@@ -19,6 +20,7 @@ struct sequence_step {
   std::int32_t rows = 0;             ///< new tokens
   std::int32_t context = 0;          ///< tokens in the cache once the new ones are written
   std::span<const block_id> blocks;  ///< position `i` lives in `blocks[i / block_tokens]`
+  std::string_view adapter{};        ///< weights added to the model's; empty: none
 };
 
 /// The input of one forward pass: new tokens of several sequences, one row each, back to back.
@@ -67,6 +69,13 @@ concept CopyingModel =
     PagedModel<M> && requires(M& model, typename M::cache_type& cache, block_id block) {
       model.copy_block(cache, block, cache, block);
     };
+
+/// A paged model with weights that are added to its own for the sequences that ask for them by
+/// name (`sequence_step::adapter`). `has_adapter(name)`: whether there are such.
+template <class M>
+concept AdaptedModel = PagedModel<M> && requires(const M& model, std::string_view name) {
+  { model.has_adapter(name) } -> std::convertible_to<bool>;
+};
 
 /// What a recorded step has of everything, whatever is served.
 struct step_sizes {

@@ -4,6 +4,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <source_location>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -20,6 +21,23 @@
 
 /// A model's serving step as a graph that is replayed: what `serve::static_engine` runs.
 namespace ashlar::models {
+
+/// Thrown where a step has other sizes than the one that was recorded.
+struct unrecorded_step final : error {
+  std::string field;      ///< of `kv::step`, or `blocks` of one of its sequences
+  std::int64_t given;     ///< its size, or `block_tokens` itself
+  std::int64_t recorded;  ///< what it must be; `blocks`: at most
+
+  unrecorded_step(std::string what, std::int64_t size, std::int64_t expected,
+                  std::source_location where = std::source_location::current())
+      : error(where), field(std::move(what)), given(size), recorded(expected) {}
+
+ private:
+  [[nodiscard]] std::string message() const override {
+    return "ashlar::models::recorded_step: " + field + ": " + std::to_string(given) + " given, " +
+           std::to_string(recorded) + " recorded";
+  }
+};
 
 /// A step of `Model` (`llama`, `gpt`) with so many rows: captured, laid out in an arena with its
 /// arguments and results, and replayed. Models `kv::RecordedStep`.
@@ -42,18 +60,20 @@ class recorded_step {
         sequences_(at(sizes.rows)),
         tables_(at(sizes.rows) * at(sizes.table_blocks)),
         read_(static_cast<std::size_t>(logits_.size())),
-        widened_(std::same_as<scalar, float> ? 0 : read_.size()) {}
+        widened_(std::same_as<scalar, float> ? 0 : read_.size()) {
+    write(3, tables_);
+  }
 
   /// Returns: the logits of all rows, valid until the next call.
-  /// Throws:  `argument_error` where `now` has other sizes.
-  /// Cost:    no allocation.
+  /// Throws:  `unrecorded_step` where `now` has other sizes, or a wider block table.
+  /// Cost:    no allocation; block tables that are as they were are not copied.
   std::span<const float> operator()(const kv::step& now) {
     check(now);
-    detail::number_sequences(now, at(sizes_.table_blocks), sequences_, tables_);
+    detail::number_rows(now, sequences_);
     write(0, now.tokens);
     write(1, now.positions);
     write(2, sequences_);
-    write(3, tables_);
+    write_tables(now);
     write(4, now.slots);
     replayed_.replay();
     ashlar::detail::read_elements(logits_, read_.data());
@@ -94,14 +114,21 @@ class recorded_step {
   }
 
   void check(const kv::step& now) const {
-    const auto rows = at(sizes_.rows);
-    if (now.tokens.size() != rows || now.positions.size() != rows || now.slots.size() != rows ||
-        now.sequences.size() != rows || now.logit_rows.size() != rows ||
-        now.block_tokens != sizes_.block_tokens) {
-      throw argument_error("ashlar::models::recorded_step",
-                           "a step of " + std::to_string(now.tokens.size()) + " rows and " +
-                               std::to_string(now.sequences.size()) + " sequences; " +
-                               std::to_string(rows) + " were recorded");
+    const auto same = [](const char* field, std::int64_t given, std::int64_t recorded) {
+      if (given != recorded) {
+        throw unrecorded_step(field, given, recorded);
+      }
+    };
+    same("block_tokens", now.block_tokens, sizes_.block_tokens);
+    same("tokens", std::ssize(now.tokens), sizes_.rows);
+    same("positions", std::ssize(now.positions), sizes_.rows);
+    same("slots", std::ssize(now.slots), sizes_.rows);
+    same("sequences", std::ssize(now.sequences), sizes_.rows);
+    same("logit_rows", std::ssize(now.logit_rows), sizes_.rows);
+    for (const kv::sequence_step& s : now.sequences) {
+      if (std::ssize(s.blocks) > sizes_.table_blocks) {
+        throw unrecorded_step("blocks", std::ssize(s.blocks), sizes_.table_blocks);
+      }
     }
   }
   template <class T>
@@ -109,6 +136,21 @@ class recorded_step {
     const plain<T> to(arguments_[argument]);
     settle(to);
     chip::memory::copy_in(to.bytes(), values.data(), values.size() * sizeof(T));
+  }
+  /// A table grows once in `block_tokens` steps.
+  void write_tables(const kv::step& now) {
+    const plain<std::int32_t> to(arguments_[3]);
+    settle(to);
+    const std::size_t width = at(sizes_.table_blocks);
+    for (std::size_t i = 0; i < now.sequences.size(); ++i) {
+      const auto own = std::span(tables_).subspan(i * width, width);
+      const std::span<const kv::block_id> blocks = now.sequences[i].blocks;
+      if (!std::ranges::equal(blocks, own.first(blocks.size()))) {
+        std::ranges::copy(blocks, own.begin());
+        chip::memory::copy_in(to.bytes() + i * width * sizeof(std::int32_t), own.data(),
+                              own.size_bytes());
+      }
+    }
   }
 
   kv::step_sizes sizes_;

@@ -103,17 +103,19 @@ class engine {
 
   /// Effects: allocates the whole cache, and records steps where the execution does so.
   /// Throws:  `argument_error` where the cache's size is negative or has more than 2^31 - 1
-  ///          blocks, where only one of `encode` and `decode` is given, or another option is out
-  ///          of range.
+  ///          blocks, `block_tokens` is not the cache's or negative, where only one of `encode` and
+  ///          `decode` is given, or another option is out of range.
   engine(Model& model, engine_options options, proposer_type& proposer)
       : model_(model),
         proposer_(proposer),
         options_(std::move(options)),
-        pool_(blocks_of(model, options_.cache_tokens, "cache_tokens"),
-              {.host_blocks = swaps ? blocks_of(model, options_.host_tokens, "host_tokens") : 0}),
-        cache_(cache_of(model, pool_, execution_policy::spare_blocks)),
-        host_cache_(host_cache_of(model, pool_)),
-        run_(model, cache_, cache_policy::block_tokens, static_cast<kv::block_id>(pool_.size())),
+        block_tokens_(width_of(options_)),
+        pool_(blocks_of(options_.cache_tokens, "cache_tokens"),
+              {.host_blocks = swaps ? blocks_of(options_.host_tokens, "host_tokens") : 0,
+               .block_tokens = block_tokens_}),
+        cache_(cache_of(pool_, execution_policy::spare_blocks)),
+        host_cache_(host_cache_of()),
+        run_(model, cache_, block_tokens_, static_cast<kv::block_id>(pool_.size())),
         chooser_(options_.eos_tokens),
         results_(options_) {
     static_assert(
@@ -169,6 +171,9 @@ class engine {
     if (!r.stop_strings.empty() && !options_.decode) {
       throw invalid_request("stop_strings", "are text, and this engine has no tokenizer");
     }
+    if (!r.adapter.empty() && !has_adapter(r.adapter)) {
+      throw invalid_request("adapter", "is '" + r.adapter + "', which this model does not have");
+    }
     if (!forks && (r.n > 1 || r.beam_width > 1)) {
       throw invalid_request(r.n > 1 ? "n" : "beam_width",
                             "is above 1; that needs a schedule whose sequences fork, and a cache "
@@ -199,11 +204,11 @@ class engine {
   /// Ends a request that waits or runs; its tokens so far are in its result.
   ///
   /// Returns: whether there was such a request.
-  bool cancel(request_id id) {
+  bool abort(request_id id) {
     const auto gone = queue_.remove(id);
-    finish_all(gone, finish_reason::cancelled);
+    finish_all(gone, finish_reason::aborted);
     if (!gone.empty()) {
-      cancelled_.push_back(id);
+      aborted_.push_back(id);
     }
     return !gone.empty();
   }
@@ -221,9 +226,9 @@ class engine {
     auto plan = queue_.next(pool_, now());
     statistics_.preemptions += plan.preempted;
     for (const auto& s : plan.hopeless) {
-      const auto needed = kv::blocks_for(std::ssize(s->tokens), cache_policy::block_tokens);
+      const auto needed = kv::blocks_for(std::ssize(s->tokens), block_tokens_);
       finish_all(std::span(&s, 1),
-                 s->generated() == 0 ? finish_reason::ignored : finish_reason::failed,
+                 s->generated() == 0 ? finish_reason::ignored : finish_reason::error,
                  std::make_exception_ptr(kv::out_of_blocks(needed, pool_.capacity())));
     }
     move_blocks(plan);
@@ -242,10 +247,10 @@ class engine {
     plan.hopeless.clear();
     statistics_.seconds +=
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    cancelled_.clear();
+    aborted_.clear();
     if (options_.on_token) {
       for (const token_event& event : events) {
-        if (std::ranges::count(cancelled_, event.id) == 0) {
+        if (std::ranges::count(aborted_, event.id) == 0) {
           options_.on_token(event);
         }
       }
@@ -300,9 +305,19 @@ class engine {
   static constexpr bool speculates = !std::same_as<proposer_type, no_proposer>;
   static inline no_proposer nothing_proposed;
 
-  static kv::block_id blocks_of(const Model& model, std::int64_t asked, const char* option) {
-    const std::int64_t tokens = asked != 0 ? asked : 4 * std::int64_t{model.context_length()};
-    const std::int64_t blocks = kv::blocks_for(tokens, cache_policy::block_tokens);
+  static std::int32_t width_of(const engine_options& options) {
+    const std::int32_t asked = options.block_tokens;
+    constexpr std::int32_t own = cache_policy::block_tokens;
+    if (own == kv::at_run_time ? asked < 0 : asked != 0 && asked != own) {
+      throw argument_error("ashlar::serve::engine",
+                           "block_tokens is " + std::to_string(asked) +
+                               "; it must be positive, and the cache's where that has a constant");
+    }
+    return own != kv::at_run_time ? own : asked == 0 ? 16 : asked;
+  }
+  [[nodiscard]] kv::block_id blocks_of(std::int64_t asked, const char* option) const {
+    const std::int64_t tokens = asked != 0 ? asked : 4 * std::int64_t{model_.context_length()};
+    const std::int64_t blocks = kv::blocks_for(tokens, block_tokens_);
     if (tokens < 0 ||
         blocks > std::numeric_limits<kv::block_id>::max() - execution_policy::spare_blocks) {
       throw argument_error("ashlar::serve::engine",
@@ -312,17 +327,23 @@ class engine {
     return static_cast<kv::block_id>(blocks);
   }
 
-  static typename Model::cache_type cache_of(Model& model, const kv::block_pool& pool,
-                                             kv::block_id spare = 0) {
-    return model.make_cache(static_cast<kv::block_id>(pool.size() + spare),
-                            cache_policy::block_tokens);
+  [[nodiscard]] typename Model::cache_type cache_of(const kv::block_pool& pool,
+                                                    kv::block_id spare = 0) const {
+    return model_.make_cache(static_cast<kv::block_id>(pool.size() + spare), block_tokens_);
   }
-  static std::optional<typename Model::cache_type> host_cache_of(
-      Model& model, const typename cache_policy::pool& pool) {
+  [[nodiscard]] std::optional<typename Model::cache_type> host_cache_of() const {
     if constexpr (swaps) {
-      return cache_of(model, pool.host.host());
+      return cache_of(pool_.host.host());
     } else {
       return std::nullopt;
+    }
+  }
+
+  [[nodiscard]] bool has_adapter(std::string_view name) const {
+    if constexpr (kv::AdaptedModel<Model>) {
+      return model_.has_adapter(name);
+    } else {
+      return false;
     }
   }
 
@@ -436,7 +457,7 @@ class engine {
   /// Runs the model and finds out what follows, into `outcomes_`; changes no sequence.
   void compute(const std::vector<sequence_type*>& batch) {
     step_.clear();
-    step_.block_tokens = cache_policy::block_tokens;
+    step_.block_tokens = block_tokens_;
     outcomes_.resize(std::max(outcomes_.size(), batch.size()));
     for (std::size_t i = 0; i < batch.size(); ++i) {
       const sequence_type& s = *batch[i];
@@ -447,8 +468,8 @@ class engine {
       o.drafts = o.whole ? s.scheduled - s.remaining() : 0;
       const auto known = static_cast<std::int32_t>(s.tokens.size());
       const auto told = static_cast<std::int32_t>(s.output.prompt_logprobs.size());
-      step_.sequences.push_back(
-          {static_cast<std::int32_t>(step_.tokens.size()), s.scheduled, end, s.table.blocks()});
+      step_.sequences.push_back({static_cast<std::int32_t>(step_.tokens.size()), s.scheduled, end,
+                                 s.table.blocks(), s.wish.adapter});
       for (std::int32_t at = s.computed; at < end; ++at) {
         const bool tells = s.wish.prompt_logprobs && at >= told && at + 1 < s.prompt_tokens;
         if (tells || (o.whole && at + 1 >= known)) {
@@ -555,7 +576,7 @@ class engine {
 
   void grow(detail::beam_run<sequence_type>& run, request_id id) {
     if (run.error) {
-      finish_all(queue_.remove(id), finish_reason::failed, run.error);
+      finish_all(queue_.remove(id), finish_reason::error, run.error);
       return;
     }
     if constexpr (forks) {
@@ -586,7 +607,7 @@ class engine {
         try {
           e.text = results_.stream(s, output, at, reason);
         } catch (...) {
-          reason = finish_reason::failed;
+          reason = finish_reason::error;
           error = std::current_exception();
         }
       }
@@ -596,13 +617,13 @@ class engine {
       if (reason) {
         s.tokens.resize(static_cast<std::size_t>(s.prompt_tokens) + at + 1);
         const auto last = queue_.drop(s);
-        finish(*last, *reason, *reason == finish_reason::failed ? error : nullptr);
+        finish(*last, *reason, *reason == finish_reason::error ? error : nullptr);
         return;
       }
     }
     if (error) {
       const auto last = queue_.drop(s);
-      finish(*last, finish_reason::failed, error);
+      finish(*last, finish_reason::error, error);
     }
   }
 
@@ -636,8 +657,7 @@ class engine {
 
   void measure() {
     const auto table_of = [](const auto& s) -> const auto& { return s->table; };
-    const kv::usage now =
-        kv::measure(pool_, cache_policy::block_tokens, queue_.running(), table_of);
+    const kv::usage now = kv::measure(pool_, block_tokens_, queue_.running(), table_of);
     statistics_.waste_peak = std::max(statistics_.waste_peak, now.waste());
     waste_sum_ += now.waste();
     sharing_sum_ += now.sharing();
@@ -646,6 +666,7 @@ class engine {
   Model& model_;
   proposer_type& proposer_;
   engine_options options_;
+  std::int32_t block_tokens_;
   typename cache_policy::pool pool_;
   typename Model::cache_type cache_;
   std::optional<typename Model::cache_type> host_cache_;
@@ -656,7 +677,7 @@ class engine {
   serve::step step_;
   std::vector<detail::outcome> outcomes_;  // by place in the batch
   detail::results results_;
-  std::vector<request_id> cancelled_;  // since the last step
+  std::vector<request_id> aborted_;  // since the last step
   engine_statistics statistics_;
   double waste_sum_ = 0;
   double sharing_sum_ = 0;

@@ -28,6 +28,9 @@ struct engine_options {
   std::int64_t cache_tokens = 0;
   /// Room in the host's memory, for a cache that swaps (`kv::swap_to_host`); 0: as above.
   std::int64_t host_tokens = 0;
+  /// Tokens per block, for a cache that leaves them to run time (`kv::paged<kv::at_run_time>`);
+  /// 0: 16, or what the cache says.
+  std::int32_t block_tokens = 0;
   std::vector<token> eos_tokens{};
   std::uint64_t seed = 0;    ///< for requests without a seed of their own
   int most_drafts = 4;       ///< tokens that a proposer is asked for at once; 0 to 1024
@@ -39,7 +42,7 @@ struct engine_options {
   /// those of `std::chrono::steady_clock`.
   std::function<double()> clock{};
   /// Called at the end of a step for each of its tokens, in order of the batch. It may submit and
-  /// cancel requests; what it has cancelled it hears no more of.
+  /// abort requests; what it has aborted it hears no more of.
   std::function<void(const token_event&)> on_token{};
 };
 

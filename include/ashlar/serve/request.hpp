@@ -41,7 +41,10 @@ struct request {
   std::int32_t min_tokens = 0;  ///< until then nothing ends the text
   sampling_options sampling{};
   std::vector<token> stop_tokens{};
-  bool ignore_eos = false;    ///< go on after the end-of-text token
+  bool ignore_eos = false;  ///< go on after the end-of-text token
+  /// Weights added to the model's, for a model that has some of this name (`kv::AdaptedModel`).
+  /// Only requests of the same adapter share what a prefix cache knows.
+  std::string adapter{};
   std::string cache_salt{};   ///< only requests of the same salt share what a prefix cache knows
   std::int32_t priority = 0;  ///< lower ones go first, where the schedule asks (`by_priority`)
   std::uint32_t tenant = 0;   ///< whose it is, where the schedule asks (`fair_by_tenant`)
@@ -57,15 +60,15 @@ struct request {
   double length_penalty = 1;  ///< see `beam_options`
 };
 
-/// Why a request is over.
+/// Why a request is over. The first three are the ways to stop.
 enum class finish_reason : std::uint8_t {
   eos,          ///< the model ended the text
   stop_token,   ///< one of `request::stop_tokens` was generated
   stop_string,  ///< one of `request::stop_strings` is complete
   length,       ///< `max_tokens`, or the model's context is full
-  cancelled,    ///< `engine::cancel`
+  aborted,      ///< `engine::abort`
   ignored,      ///< the cache can never hold the prompt; see `finished::error`
-  failed        ///< see `finished::error`
+  error         ///< see `finished::error`
 };
 
 /// A request that is over, or one of its completions.
@@ -75,7 +78,7 @@ struct finished {
   std::vector<token> tokens{};  ///< generated; those that ended the text included
   std::string text{};           ///< without what ended it; empty where there is no tokenizer
   finish_reason reason = finish_reason::length;
-  /// `ignored` and `failed` only: `kv::out_of_blocks`, `bad_logits`, or what `decode` threw.
+  /// `ignored` and `error` only: `kv::out_of_blocks`, `bad_logits`, or what `decode` threw.
   std::exception_ptr error{};
   std::int32_t branch = 0;                    ///< which completion; of a beam search the best is 0
   std::vector<position_logprobs> logprobs{};  ///< by token, where asked for

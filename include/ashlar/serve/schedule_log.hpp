@@ -13,6 +13,7 @@
 #include "ashlar/core/error.hpp"
 #include "ashlar/kv/block_table.hpp"
 #include "ashlar/kv/paged.hpp"
+#include "ashlar/kv/prefix_cache.hpp"
 #include "ashlar/serve/request.hpp"
 #include "ashlar/serve/scheduled.hpp"
 #include "ashlar/serve/scheduler.hpp"
@@ -58,7 +59,7 @@ struct schedule_event {
   request_id id = 0;
   std::int32_t branch = 0;
   scheduling asked{};           ///< `add`
-  std::string salt{};           ///< `add`
+  kv::prefix_scope scope{};     ///< `add`
   bool whole_prompt = false;    ///< `add`: all of it is computed, whatever a cache knows
   std::int32_t kept = 0;        ///< `change`: tokens that stay as they were
   std::vector<token> tokens{};  ///< `add`, `change`: the prompt, or what came behind those kept
@@ -87,7 +88,7 @@ struct recording {
       schedule_event e{.what = kind::add,
                        .id = s->id,
                        .asked = *s,
-                       .salt = salt_of(*s),
+                       .scope = scope_of(*s),
                        .whole_prompt = wants_whole_prompt(*s),
                        .tokens = behind(*s, 0)};
       base::add(std::move(s));
@@ -175,9 +176,9 @@ struct recording {
         return std::vector<token>(static_cast<std::size_t>(s.computed + s.remaining() - first));
       }
     }
-    static std::string salt_of(const Sequence& s) {
-      if constexpr (requires { s.wish.cache_salt; }) {
-        return s.wish.cache_salt;
+    static kv::prefix_scope scope_of(const Sequence& s) {
+      if constexpr (requires { s.scope(); }) {
+        return s.scope();
       } else {
         return {};
       }
@@ -257,7 +258,7 @@ std::size_t replay(const schedule_log& log, typename Cache::pool& pool) {
   for (std::size_t i = 0; i < log.size(); ++i) {
     const schedule_event& e = log[i];
     if (e.what == kind::add) {
-      request r{.tokens = e.tokens, .cache_salt = e.salt};
+      request r{.tokens = e.tokens, .adapter = e.scope.adapter, .cache_salt = e.scope.salt};
       if (e.whole_prompt) {
         r.prompt_logprobs = 0;
       }

@@ -309,10 +309,7 @@ class schedule_queue {
         continue;
       }
       if (shares_.choose(g) == 0) {
-        if (!std::ranges::all_of(g.branches, [](const auto& s) { return s->remaining() == 0; })) {
-          break;
-        }
-        ++i;
+        ++i;  // what is left of the budget is too little for its branches, not for those behind
         continue;
       }
       bool stays = true;
@@ -391,13 +388,16 @@ class schedule_queue {
           promised_ + promise(g) > pool.capacity()) {
         return;
       }
+      // The watermark is for those who run: where nobody does, all blocks are there to take.
+      const std::int64_t left = running_.empty() ? 0 : pool.watermark();
+      if (pool.free() <= left && !running_.empty()) {
+        return;  // whatever a cache knows, one token has to be computed, in a block of its own
+      }
       if constexpr (requires(Sequence& s) { s.reuse(); }) {
         if (grows_only || !g.rejoins) {  // else the others fork from the first one's own blocks
           g.first().reuse();
         }
       }
-      // The watermark is for those who run: where nobody does, all blocks are there to take.
-      const std::int64_t left = running_.empty() ? 0 : pool.watermark();
       if (shares_.choose(g) == 0 || !fits(g, pool.free() - left, pool)) {
         const bool never = detail::needed(g, pool, bare_) > pool.capacity();
         shares_.unchoose(g);

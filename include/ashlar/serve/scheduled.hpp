@@ -31,10 +31,8 @@ struct scheduling {
 /// tokens are not in the cache yet (`remaining`).
 template <kv::CachePolicy Cache>
 struct scheduled_sequence : scheduling {
-  static constexpr std::int32_t block_tokens = Cache::block_tokens;
-
   scheduled_sequence(const scheduling& asked, typename Cache::pool& pool)
-      : scheduling(asked), table(pool, Cache::block_tokens) {}
+      : scheduling(asked), table(pool, kv::block_tokens_of<Cache>(pool.options())) {}
   scheduled_sequence(const scheduling& asked, typename Cache::table&& held)
       : scheduling(asked), table(std::move(held)) {}
 

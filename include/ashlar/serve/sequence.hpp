@@ -49,7 +49,7 @@ struct sequence : scheduled_sequence<Cache> {
     if constexpr (shares) {
       return sequence(*this, this->twin());
     } else {
-      scheduled_sequence<Cache> other(*this, this->table.again(tokens, {.salt = wish.cache_salt}));
+      scheduled_sequence<Cache> other(*this, this->table.again(tokens, scope()));
       other.computed = other.table.tokens();
       other.lookahead = this->lookahead;
       return sequence(*this, std::move(other));
@@ -61,7 +61,7 @@ struct sequence : scheduled_sequence<Cache> {
   void reuse() {
     if constexpr (remembers) {
       if (this->table.blocks().empty() && (!wish.prompt_logprobs || generated() > 0)) {
-        this->computed = this->table.adopt(tokens, {.salt = wish.cache_salt});
+        this->computed = this->table.adopt(tokens, scope());
       }
     }
   }
@@ -69,8 +69,13 @@ struct sequence : scheduled_sequence<Cache> {
   void publish() {
     if constexpr (remembers) {
       this->table.publish(std::span(tokens).first(static_cast<std::size_t>(this->computed)),
-                          {.salt = wish.cache_salt});
+                          scope());
     }
+  }
+
+  /// What must be equal for blocks to be shared.
+  [[nodiscard]] kv::prefix_scope scope() const {
+    return {.adapter = wish.adapter, .salt = wish.cache_salt};
   }
 
   request wish;

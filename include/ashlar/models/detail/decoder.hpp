@@ -132,15 +132,22 @@ inline std::size_t widest_table(const kv::step& input) {
   return widest;
 }
 
-/// Writes to `owner` (rows) which sequence a row is of, and to `tables` (sequences, width) their
-/// block tables, cut at `width`; what is behind a shorter one stays.
-inline void number_sequences(const kv::step& input, std::size_t width,
-                             std::vector<std::int32_t>& owner, std::vector<std::int32_t>& tables) {
+/// Writes to `owner` (rows) which sequence a row is of.
+inline void number_rows(const kv::step& input, std::vector<std::int32_t>& owner) {
   for (std::size_t i = 0; i < input.sequences.size(); ++i) {
     const kv::sequence_step& s = input.sequences[i];
     std::fill_n(owner.begin() + s.first_row, s.rows, static_cast<std::int32_t>(i));
-    std::copy_n(s.blocks.begin(), std::min(s.blocks.size(), width),
-                tables.begin() + static_cast<std::ptrdiff_t>(i * width));
+  }
+}
+
+/// The same, and to `tables` (sequences, widest table) their block tables; what is behind a shorter
+/// one stays.
+inline void number_sequences(const kv::step& input, std::size_t widest,
+                             std::vector<std::int32_t>& owner, std::vector<std::int32_t>& tables) {
+  number_rows(input, owner);
+  for (std::size_t i = 0; i < input.sequences.size(); ++i) {
+    std::ranges::copy(input.sequences[i].blocks,
+                      tables.begin() + static_cast<std::ptrdiff_t>(i * widest));
   }
 }
 

@@ -93,7 +93,7 @@ class results {
       try {
         f.text = options_.decode(std::span(f.tokens).first(f.tokens.size() - (ended ? 1 : 0)));
       } catch (...) {
-        f.reason = finish_reason::failed;
+        f.reason = finish_reason::error;
         f.error = std::current_exception();
       }
     }
