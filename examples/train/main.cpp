@@ -8,6 +8,7 @@
 #include <string>
 
 #include "train/rank.hpp"
+#include "train/simulated.hpp"
 #ifdef ASHLAR_TRAIN_MPI
 #include <ashlar/comm/mpi.hpp>
 #endif
@@ -21,7 +22,7 @@ void report(const train::outcome& r) {
               r.last_loss, r.held_out, static_cast<unsigned long long>(r.fingerprint));
 }
 
-int run(const train::options& o) {
+int run(const train::options& o, const train::network_options& network) {
   const auto layout = train::layout_of(o);
   if (o.transport == "threads") {
     const auto data = demo::prepare(o.model);
@@ -30,6 +31,10 @@ int run(const train::options& o) {
       return train::run_rank(wires, o, data);
     });
     report(all.front());
+    return 0;
+  }
+  if (o.transport == "simulated") {
+    report(train::run_simulated(o, network));
     return 0;
   }
 #ifdef ASHLAR_TRAIN_MPI
@@ -49,16 +54,14 @@ int run(const train::options& o) {
     return 0;
   }
 #endif
-  throw std::runtime_error(o.transport == "mpi"
-                               ? "--transport mpi: this program was built without MPI"
-                               : "--transport " + o.transport +
-                                     " carries no data between ranks; use threads or mpi");
+  throw std::runtime_error("--transport mpi: this program was built without MPI");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   train::options o;
+  train::network_options network;
   o.model.kv_heads = 2;
   o.model.steps = 40;
   CLI::App app{
@@ -72,8 +75,32 @@ int main(int argc, char** argv) {
                  "what replicas keep in parts: 0 nothing, 1 the optimizer's "
                  "state, 2 gradients too, 3 parameters too")
       ->check(CLI::Range(0, 3));
-  app.add_option("--transport", o.transport, "threads, or mpi under mpirun")
+  app.add_option("--transport", o.transport,
+                 "threads; mpi under mpirun; simulated: threads whose steps are timed on a network")
       ->check(CLI::IsMember({"threads", "mpi", "simulated"}));
+  app.add_option("--network", network.shape,
+                 "simulated: dimensions, the first one fastest, of ring, line, full, switch, "
+                 "fat-tree: full=4,ring=2");
+  app.add_option("--latency", network.latency, "simulated: [s] per link, of each dimension or all")
+      ->delimiter(',')
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--bandwidth", network.bandwidth, "simulated: [bytes/s] of a link, likewise")
+      ->delimiter(',')
+      ->check(CLI::PositiveNumber);
+  app.add_option("--overhead", network.overhead, "simulated: [s] per message")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--packet", network.packet_bytes,
+                 "simulated: [bytes] that nodes pass on at once; 0: they store whole messages")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--compute", network.compute,
+                 "simulated: npu, by the accelerator's description; or measured")
+      ->check(CLI::IsMember({"npu", "measured"}));
+  app.add_option("--flops", network.flops, "simulated: in place of the accelerator's [1/s]")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--memory-bandwidth", network.memory_bandwidth, "simulated: likewise [bytes/s]")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--timeline", network.timeline,
+                 "simulated: file for the last step, a picture (.svg, .html) or a Chrome trace");
   app.add_option("--micro-batches", o.micro_batches, "per step and replica")
       ->check(CLI::Range(1, 1024));
   app.add_option("--save", o.save, "folder for a checkpoint at the end");
@@ -100,7 +127,7 @@ int main(int argc, char** argv) {
       throw std::runtime_error("--dim " + std::to_string(o.model.dim) +
                                " must be a multiple of 8: four heads of an even size");
     }
-    return run(o);
+    return run(o, network);
   } catch (const std::exception& e) {
     std::fprintf(stderr, "ashlar train: %s\n", e.what());
     return 1;

@@ -62,8 +62,10 @@ struct trainer {
   std::optional<divided> parts;  ///< of matrices or tokens
   std::optional<ddp> whole_layers;
   std::optional<fsdp> sharded;
+  note_taker notes;
+  std::map<std::string, double> forward_seconds;  ///< of units, on the notes' chip
 
-  trainer(any_endpoint& wires, const options& opts, const demo::prepared& d)
+  trainer(any_endpoint& wires, const options& opts, const demo::prepared& d, note_taker taker)
       : o(opts),
         data(d),
         layout(layout_of(opts)),
@@ -76,7 +78,8 @@ struct trainer {
         stage_group(along(world, layout, axis::pipeline)),
         tensor_group(along(world, layout, axis::tensor)),
         context_group(along(world, layout, axis::sequence)),
-        config(d.config) {
+        config(d.config),
+        notes(taker) {
     config.tied_embeddings = false;  // what two stages or units had would belong to neither
     undivided = training_model::make(config, o.model.seed);
     for (const auto& p : al::nn::parameter_list(undivided)) {
@@ -93,6 +96,37 @@ struct trainer {
       }
     });
     al::nn::require_grad(model());
+    if (notes.record != nullptr) {
+      estimate();
+    }
+  }
+
+  /// How long units take, by operations or by bytes, whichever takes longer.
+  void estimate() {
+    const auto m = parallel::transformer::llama(config, o.model.context);
+    const double parts_of = tensor_group.size();
+    const double width = static_cast<double>(m.width);
+    const double table = static_cast<double>(m.vocabulary) * width;
+    const double tokens = static_cast<double>(o.model.batch) / (replicas * o.micro_batches) *
+                          o.model.context / context_group.size();
+    const auto takes = [&](double flops, double elements) {
+      return std::max(flops / notes.chip.flops, 4 * elements / notes.chip.memory_bandwidth) /
+             parts_of;
+    };
+    forward_seconds["model.embed_tokens"] = takes(0, 2 * tokens * width);
+    const double scores = 4.0 * o.model.context * static_cast<double>(m.query_width());
+    const double matrices = static_cast<double>(m.layer_matrices());
+    for (std::size_t i = 0; i < first_layer(stages); ++i) {
+      forward_seconds[layer_name(i)] = takes(tokens * (2 * matrices + scores), matrices);
+    }
+    forward_seconds[""] = takes(2 * tokens * table, table);
+  }
+  /// From here on this rank computes something.
+  void computes(const char* what, const std::string& unit, double times) {
+    if (notes.record != nullptr) {
+      notes.record->computes(what + (unit.empty() ? "the loss" : unit),
+                             times * forward_seconds.at(unit));
+    }
   }
 
   /// What this rank has of the model.
@@ -205,7 +239,16 @@ struct trainer {
   /// Runs a part of the model, as a unit where parameters are in parts.
   template <class F, class... X>
   parameter run(const std::string& unit, const F& f, const X&... x) {
-    return sharded ? sharded->run(sharded->unit(unit), f, x...) : f(x...);
+    const auto noted = [&](const X&... y) {
+      computes("forward ", unit, 1);
+      return f(y...);
+    };
+    const parameter y = sharded ? sharded->run(sharded->unit(unit), noted, x...) : noted(x...);
+    if (notes.record != nullptr && al::requires_grad(y)) {
+      // Behind the unit's own hook, which waits for its parameters.
+      al::register_hook(y, [this, unit](const parameter&) { computes("backward ", unit, 2); });
+    }
+    return y;
   }
   parameter through_stage(int at, int step, int m, const parameter& input) {
     const demo::batch b = batch_of(step, m);
@@ -316,10 +359,11 @@ int step_of(const parallel::checkpoint& saved, const std::string& folder, int la
 
 }  // namespace
 
-outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& data) {
+outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& data,
+                 note_taker notes) {
   const demo::training_stack::session session;
   const al::chip::thread_limit one(1);  // the ranks are the threads
-  trainer t(wires, o, data);
+  trainer t(wires, o, data, notes);
   const auto held = t.divide();
   al::nn::adamw<parameter> optimizer(
       held.pieces, {.weight_decay = o.model.weight_decay},
@@ -340,8 +384,21 @@ outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& da
   }
   outcome result;
   const int first = step;
+  double held_elements = 0;
+  for (const auto& piece : held.pieces) {
+    held_elements += static_cast<double>(piece.size());
+  }
+  const auto note_step = [&] {
+    if (notes.record != nullptr) {
+      notes.record->mark();
+    }
+  };
+  note_step();
   for (; step < last; ++step) {
     const double sum = t.gradients(step);
+    if (notes.record != nullptr) {  // reads and writes what it keeps and the parameters
+      notes.record->computes("optimizer", 7 * 4 * held_elements / notes.chip.memory_bandwidth);
+    }
     optimizer.step(rate(step));
     if (t.sharded) {
       t.sharded->renew();
@@ -352,6 +409,7 @@ outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& da
       al::nn::zero_grad(t.model());
     }
     result.last_loss = t.mean_loss(sum);
+    note_step();
     if (step == first) {
       result.first_loss = result.last_loss;
     }

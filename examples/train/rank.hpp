@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <ashlar/comm/any_endpoint.hpp>
+#include <ashlar/comm/recorded.hpp>
 #include <ashlar/parallel/mesh.hpp>
+#include <ashlar/parallel/time_model.hpp>
 #include <cstdint>
 #include <string>
 
@@ -31,10 +33,17 @@ struct outcome {
   std::uint64_t fingerprint = 0;  ///< of all parameters' bits
 };
 
+/// Who writes down what a rank does, or nobody, and the chip that it is to be timed on.
+struct note_taker {
+  al::comm::program_recorder* record = nullptr;
+  al::parallel::device_rates chip = {};
+};
+
 /// One rank's part of the training; every rank of the mesh calls it.
 ///
 /// The bits are a function of the seed, the steps and the sums of gradients: first of a replica's
 /// micro-batches, then of the replicas, in order. Stages and parts change none of them.
-outcome run_rank(al::comm::any_endpoint& wires, const options& o, const demo::prepared& data);
+outcome run_rank(al::comm::any_endpoint& wires, const options& o, const demo::prepared& data,
+                 note_taker notes = {});
 
 }  // namespace train
