@@ -114,6 +114,9 @@ enum kernel : std::size_t {
   op_softmax,
   op_rms_norm,
   op_layer_norm,
+  op_softmax_4096,
+  op_rms_norm_4096,
+  op_layer_norm_4096,
   op_matmul,
   op_gelu,
   op_tanh,
@@ -133,9 +136,12 @@ std::vector<tile::program> all_programs() {
           tile::trace(rms_norm<4096>{}),
           tile::trace(matmul<float, 64, 64, 32>{}),
           tile::trace(matmul<b16, 64, 64, 32>{}),
-          tile::trace(programs::softmax<float, false, 1024>{}),
-          tile::trace(programs::rms_norm<float, 1024>{}),
-          tile::trace(programs::layer_norm<float, 1024>{}),
+          tile::trace(programs::softmax<float, false, al::chip::team_fold(1024)>{}),
+          tile::trace(programs::rms_norm<float, al::chip::team_fold(1024)>{}),
+          tile::trace(programs::layer_norm<float, al::chip::team_fold(1024)>{}),
+          tile::trace(programs::softmax<float, false, al::chip::team_fold(4096)>{}),
+          tile::trace(programs::rms_norm<float, al::chip::team_fold(4096)>{}),
+          tile::trace(programs::layer_norm<float, al::chip::team_fold(4096)>{}),
           tile::trace(programs::matmul<float, true, 64, 64, 32>{}),
           tile::trace(programs::map<1024, tile::fn::gelu, float, float, float>{}),
           tile::trace(programs::map<1024, tile::fn::tanh, float, float, float>{}),
@@ -155,7 +161,7 @@ std::vector<launch> checks(std::size_t alignment) {
   };
   // exp is within 2 ulp; a sum of such terms and a quotient double that. Others come after it.
   constexpr double exponentials = 6;
-  for (const i64 n : {0, 1, 13, 1021, 1023, 1024, 1025, 4093}) {
+  for (const i64 n : {0, 1, 13, 1021, 1023, 1024, 1025, 4093, 4096, 4099}) {
     const auto blocks = [&](i64 b) { return tile::grid{al::ceil_div(n, b), 1, 1}; };
     const auto by_rows = [&](launch_maker m) { return m.views<float>({{3, n}, {3, n}}); };
     const auto row = [](launch_maker m, i64 length) { return m.view<float>({1, 2, 3, length}); };
@@ -171,16 +177,20 @@ std::vector<launch> checks(std::size_t alignment) {
     all.push_back(
         by_rows(make("softmax<4096>", softmax_4096, n, {3, 1, 1})).allow(exponentials).done());
     all.push_back(by_rows(make("rms_norm<4096>", rms_4096, n, {3, 1, 1})).done());
-    all.push_back(
-        row(row(make("op softmax", op_softmax, n, {3, 2, 1}), n), n).allow(exponentials).done());
-    all.push_back(row(row(make("op rms_norm", op_rms_norm, n, {3, 2, 1}), n), n)
-                      .view<float>({n})
-                      .number(1e-5F)
-                      .done());
-    all.push_back(row(row(make("op layer_norm", op_layer_norm, n, {3, 2, 1}), n), n)
-                      .views<float>({{n}, {n}})
-                      .number(1e-5F)
-                      .done());
+    for (const bool is_long : {false, true}) {
+      const auto of_rows = [&](const char* what, kernel of_short, kernel of_long) {
+        return row(row(make(what, is_long ? of_long : of_short, n, {3, 2, 1}), n), n);
+      };
+      all.push_back(of_rows("op softmax", op_softmax, op_softmax_4096).allow(exponentials).done());
+      all.push_back(of_rows("op rms_norm", op_rms_norm, op_rms_norm_4096)
+                        .view<float>({n})
+                        .number(1e-5F)
+                        .done());
+      all.push_back(of_rows("op layer_norm", op_layer_norm, op_layer_norm_4096)
+                        .views<float>({{n}, {n}})
+                        .number(1e-5F)
+                        .done());
+    }
     for (const auto& [what, k] : {std::pair{"op gelu", op_gelu}, std::pair{"op tanh", op_tanh}}) {
       // erf and tanh are within 4 ulp; 1 + erf loses what cancels.
       all.push_back(row(row(make(what, k, n, {al::ceil_div(n, i64{1024}), 3, 2}), n), n)
@@ -260,15 +270,18 @@ std::vector<launch> timed(std::size_t alignment) {
                                   std::pair{"rms_norm", is_short ? rms_1024 : rms_4096}}) {
       all.push_back(named(what, k).views<float>({{rows, length}, {rows, length}}).done());
     }
+    // Each operator takes its rows, and as many weights as follow.
+    int weights = 0;
     for (const auto& [what, k] :
-         {std::pair{"op softmax", op_softmax}, std::pair{"op rms_norm", op_rms_norm},
-          std::pair{"op layer_norm", op_layer_norm}}) {
+         {std::pair{"op softmax", is_short ? op_softmax : op_softmax_4096},
+          std::pair{"op rms_norm", is_short ? op_rms_norm : op_rms_norm_4096},
+          std::pair{"op layer_norm", is_short ? op_layer_norm : op_layer_norm_4096}}) {
       launch_maker m = named(what, k);
       m.views<float>({{1, 1, rows, length}, {1, 1, rows, length}});
-      for (int more = op_softmax; more < static_cast<int>(k); ++more) {
+      for (int i = 0; i < weights; ++i) {
         m.view<float>({length});
       }
-      all.push_back((k == op_softmax ? m : m.number(1e-5F)).done());
+      all.push_back((weights++ == 0 ? m : m.number(1e-5F)).done());
     }
   }
   all.push_back(make("op gelu 2^26", op_gelu, {(1 << 26) / 1024, 1, 1})
@@ -299,12 +312,12 @@ int run(std::span<char*> words) {
         : throw std::runtime_error("what is " + option + "? See the first lines of the source");
   }
   const std::vector<tile::program> programs = all_programs();
+  const auto target = al::chip::llvm_nvptx64.with_view_alignment(alignment).with_views_apart();
   std::vector<tile::program> better;
   for (const tile::program& p : programs) {
-    better.push_back(al::chip::llvm_codegen::optimised(p));
+    better.push_back(al::chip::llvm_codegen::optimised(p, target));
   }
-  const auto module = al::chip::llvm_codegen::emit(
-      better, al::chip::llvm_target(al::chip::llvm_nvptx64).with_view_alignment(alignment));
+  const auto module = al::chip::llvm_codegen::emit(better, target);
   if (!write.empty()) {
     al::chip::llvm_codegen::write_file(write, compile(module.text));
     return 0;

@@ -113,7 +113,9 @@ class team_library {
  public:
   explicit team_library(std::span<const tile::program> programs,
                         const chip::llvm_target& target = chip::llvm_nvptx64)
-      : target_(target), module_(code::emit(programs, target)) {
+      : target_(target),
+        programs_(programs.begin(), programs.end()),
+        module_(code::emit(programs, target)) {
     const code::temporary_folder folder;
     code::write_file(folder / "module.ll", as_team(module_.text));
     code::write_file(folder / "machine.c", team_machine);
@@ -140,6 +142,7 @@ class team_library {
     void* const found = ::dlsym(library_.get(), "team_run");
     REQUIRE(found != nullptr);
     code::expect_aligned(target_, given);
+    code::expect_apart(target_, programs_[k], given);
     const chip::llvm_module::function& f = module_.functions[k];
     const std::vector<chip::llvm_argument> arguments(given.begin(), given.end());
     const std::int64_t room = f.scratch_bytes * size[0] * size[1] * size[2];
@@ -160,6 +163,7 @@ class team_library {
     void operator()(void* library) const { ::dlclose(library); }
   };
   chip::llvm_target target_;
+  std::vector<tile::program> programs_;
   chip::llvm_module module_;
   std::unique_ptr<void, close> library_{};
 };

@@ -72,7 +72,7 @@ struct llvm : llvm_codegen::runs<Target> {
   static llvm_module emit(std::span<const tile::program> programs) {
     std::vector<tile::program> better;
     for (const tile::program& p : programs) {
-      better.push_back(llvm_codegen::optimised(p));
+      better.push_back(llvm_codegen::optimised(p, Target));
     }
     return llvm_codegen::emit(better, Target);
   }

@@ -36,12 +36,18 @@ class fold_writer {
     }
   }
 
+  /// Whether each thread of a team has the results for itself.
+  [[nodiscard]] bool gives_scalars() const {
+    return f_.t.in_teams && f_.code.at(at_).op == tile::opcode::reduce &&
+           f_.type_of(f_.code.operand(at_, 0)).rank == 1;
+  }
+
   void reduce() {
-    allocate_results(true);
     const auto lanes = static_cast<int>(std::min<std::int64_t>(n_, 16));
     if (f_.t.in_teams) {
       return reduce_in_team(lanes);
     }
+    allocate_results(true);
     f_.t.loop(0, outer_, 1, [&](const std::string& o) {
       if (inner_ == 1 && simple_) {
         return along(o, lanes);
@@ -222,6 +228,11 @@ class fold_writer {
   /// Each part of each of the IR's lanes is a thread's; then each lane is, then each result's tree.
   void reduce_in_team(int lanes) {
     expect_simple();
+    if (gives_scalars()) {
+      f_.results_of(at_) = temporaries(1);
+    } else {
+      allocate_results(true);
+    }
     const std::int64_t split = parts(lanes);
     const std::int64_t rounds = ceil_div(n_ / 16, split);  // of a part, where n_ is above 16
     std::vector<std::string> sums;
@@ -243,7 +254,7 @@ class fold_writer {
         combine(1, sum, sources(f_.t.add(first, f_.t.mul(n, inner_))));
       };
       // Several rounds at once: the elements of the next are on their way while one is added.
-      constexpr std::int64_t at_once = 8;
+      constexpr std::int64_t at_once = 16;
       const std::int64_t more = std::max<std::int64_t>(rounds - 1, 0);
       f_.t.loop(0, more / at_once, 1, [&](const std::string& round) {
         const std::string here = f_.t.add(begins, f_.t.mul(round, 16 * at_once));
@@ -277,6 +288,30 @@ class fold_writer {
         f_.move(element(0), 1, sum[0], lane[0]);
       });
       f_.t.barrier();
+    }
+    if (gives_scalars()) {  // every thread adds up the lanes, and none waits for another
+      const std::vector<std::string> sum = temporaries(lanes);
+      for (int k = 0; k < count_; ++k) {
+        const int side = 16 / static_cast<int>(size_of(element(k)));
+        for (int l = 0; l < lanes; l += side) {
+          for (int n = side, at = l; n > 0; n /= 2) {
+            if ((std::min(side, lanes - l) & n) != 0) {
+              f_.move(element(k), n, f_.t.at(element(k), sums[u(k)], std::to_string(at)),
+                      f_.t.at(element(k), sum[u(k)], std::to_string(at)), n, n);
+              at += n;
+            }
+          }
+        }
+      }
+      tree(lanes, [&](int half, int count) {
+        for (int l = 0; l < count; ++l) {
+          combine(1, moved(sum, std::to_string(l)), moved(sum, std::to_string(l + half)));
+        }
+      });
+      for (int k = 0; k < count_; ++k) {
+        f_.move(element(k), 1, sum[u(k)], result(k, "0"));
+      }
+      return;
     }
     f_.t.parallel(outer_ * inner_, 1, [&](int, const std::string& q) {
       const std::vector<std::string> sum = moved(sums, f_.t.mul(q, lanes * split));

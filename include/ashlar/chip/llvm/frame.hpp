@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ashlar/chip/llvm/elements.hpp"
@@ -38,6 +39,8 @@ struct frame {
   std::vector<std::string> arrays;                ///< of tiles
   std::vector<std::vector<std::string>> pieces;   ///< a thread's elements of a team's tiles
   std::vector<std::vector<std::string>> results;  ///< arrays of what owners of regions give
+  /// Where a thread keeps its elements of what a loop carries, by the loop and its number there.
+  std::map<std::pair<int, int>, std::vector<std::string>> carried{};
   std::vector<std::vector<int>> users;
   tile::per_instruction<tile::index_facts> facts;  ///< of the places of accesses
   std::int64_t stack_used = 0;
@@ -141,6 +144,15 @@ struct frame {
     scratch_used += room;
     return t.let_in_entry("getelementptr i8, ptr %scratch, i64 ", scratch_used - room);
   }
+  /// Shared memory that is in use until an instruction has been written.
+  struct shared_room {
+    std::int64_t offset, bytes;
+    int last;
+  };
+  [[nodiscard]] const std::vector<shared_room>& rooms() const { return rooms_; }
+  /// What was allocated since the rooms were those is free again.
+  void give_back(const std::vector<shared_room>& before) { rooms_ = before; }
+
   /// Memory for a tile of a team that is made at `now`; others have its room after `last`.
   std::string allocate_until(int v, int now, int last) {
     const std::int64_t bytes =
@@ -231,11 +243,6 @@ struct frame {
   }
 
  private:
-  /// Shared memory that is in use until an instruction has been written.
-  struct shared_room {
-    std::int64_t offset, bytes;
-    int last;
-  };
   std::string allocate_in_team(std::int64_t bytes, int last, int now) {
     std::int64_t offset = 0;
     std::erase_if(rooms_, [&](const shared_room& r) { return r.last < now; });

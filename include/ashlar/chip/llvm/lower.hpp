@@ -11,6 +11,7 @@
 #include "ashlar/chip/llvm/group.hpp"
 #include "ashlar/chip/llvm/matrix.hpp"
 #include "ashlar/chip/llvm/memory.hpp"
+#include "ashlar/chip/llvm/shapes.hpp"
 #include "ashlar/chip/llvm/target.hpp"
 #include "ashlar/chip/llvm/team.hpp"
 #include "ashlar/tile/opcode.hpp"
@@ -44,6 +45,7 @@ class lowering {
   [[nodiscard]] std::int64_t scratch_bytes() const { return f_.scratch_used; }
   [[nodiscard]] std::int64_t shared_bytes() const { return f_.shared_used; }
   [[nodiscard]] int threads() const { return f_.t.threads; }
+  [[nodiscard]] int blocks() const { return blocks_at_once(f_); }
 
  private:
   using opcode = tile::opcode;
@@ -96,7 +98,12 @@ class lowering {
         f_.sync();
       }
       step(i);
-      f_.sync();
+      // What each thread has for itself needs no barrier before it is read.
+      if (f_.code.at(i).op == opcode::reduce && fold_writer(f_, i, region_).gives_scalars()) {
+        f_.unsynced = true;
+      } else {
+        f_.sync();
+      }
       i = f_.after(i);
     }
     if (f_.unsynced && to < f_.code.size) {  // what comes after a region need not know of it
@@ -181,11 +188,11 @@ class lowering {
       case opcode::reshape:
         return f_.bind(at, f_.array_of(f_.code.operand(at, 0)));
       case opcode::transpose:
-        return transpose(at);
+        return write_transpose(f_, at);
       case opcode::split:
       case opcode::join:
       case opcode::unpack_nibbles:
-        return interleave(at);
+        return write_interleaved(f_, at);
       case opcode::dot:
       case opcode::dot_scaled:
         return matrix(at);
@@ -209,79 +216,6 @@ class lowering {
       default:
         throw llvm_unsupported(i.op, at, "LLVM IR is not written for it here");
     }
-  }
-
-  // --- shapes ------------------------------------------------------------------------------------
-
-  void transpose(int at) {
-    const tile::instruction& i = f_.code.at(at);
-    const tile::tile_type& from = f_.type_of(f_.code.operand(at, 0));
-    const std::string source = f_.array(f_.code.operand(at, 0));
-    const std::string out = f_.allocate(i.type);
-    const dtype d = i.type.element;
-    if (f_.t.in_teams && !i.type.is_scalar()) {
-      f_.t.parallel(i.type.size(), 1, [&](int, const std::string& n) {
-        std::string there = "0";
-        std::int64_t below = i.type.size();
-        for (int a = 0; a < i.type.rank; ++a) {
-          std::int64_t from_step = 1;
-          for (int k = static_cast<int>((i.value >> (4 * a)) & 15) + 1; k < from.rank; ++k) {
-            from_step *= from.extent(k);
-          }
-          below /= i.type.extent(a);
-          there =
-              f_.t.add(there, f_.t.mul(f_.t.place(n, below, i.type.extent(a), a == 0), from_step));
-        }
-        f_.move(d, 1, f_.t.at(d, source, there), f_.t.at(d, out, n));
-      });
-      return f_.bind(at, out);
-    }
-    const auto axis = [&](const auto& self, int a, const std::string& here,
-                          const std::string& there) -> void {
-      if (a == i.type.rank) {
-        return f_.move(d, 1, f_.t.at(d, source, there), f_.t.at(d, out, here));
-      }
-      std::int64_t to_step = 1;
-      for (int k = a + 1; k < i.type.rank; ++k) {
-        to_step *= i.type.extent(k);
-      }
-      std::int64_t from_step = 1;
-      for (int k = static_cast<int>((i.value >> (4 * a)) & 15) + 1; k < from.rank; ++k) {
-        from_step *= from.extent(k);
-      }
-      f_.t.loop(0, i.type.extent(a), 1, [&](const std::string& n) {
-        self(self, a + 1, f_.t.add(here, f_.t.mul(n, to_step)),
-             f_.t.add(there, f_.t.mul(n, from_step)));
-      });
-    };
-    i.type.is_scalar() ? f_.bind(at, f_.array_of(f_.code.operand(at, 0)))
-                       : (axis(axis, 0, "0", "0"), f_.bind(at, out));
-  }
-
-  void interleave(int at) {
-    const tile::instruction& i = f_.code.at(at);
-    const dtype d = i.type.element;
-    const std::string x = f_.array(f_.code.operand(at, 0));
-    const std::string out = f_.allocate(i.type);
-    elements e = f_.lanes(1);
-    const std::int64_t n = i.op == opcode::split ? i.type.size() : i.type.size() / 2;
-    f_.t.parallel(n, 1, [&](int, const std::string& k) {
-      const std::string even = f_.t.mul(k, 2);
-      const std::string odd = f_.t.add(even, "1");
-      if (i.op == opcode::split) {
-        f_.move(d, 1, f_.t.at(d, x, i.index == 0 ? even : odd), f_.t.at(d, out, k));
-      } else if (i.op == opcode::join) {
-        f_.move(d, 1, f_.t.at(d, x, k), f_.t.at(d, out, even));
-        f_.move(d, 1, f_.t.at(d, f_.array(f_.code.operand(at, 1)), k), f_.t.at(d, out, odd));
-      } else {
-        const std::string_view shift = d == dtype::int8 ? "ashr" : "lshr";
-        const std::string both = e.load(d, f_.t.at(d, x, k));
-        const std::string low = e.two(shift, d, e.two("shl", d, both, "4"), "4");
-        e.store(d, low, f_.t.at(d, out, even));
-        e.store(d, e.two(shift, d, both, "4"), f_.t.at(d, out, odd));
-      }
-    });
-    f_.bind(at, out);
   }
 
   // --- matrices ----------------------------------------------------------------------------------
@@ -321,6 +255,11 @@ class lowering {
     auto& slots = f_.results_of(at);
     for (int k = first; k < f_.code.at(at).count; ++k) {
       const int v = f_.code.operand(at, k);
+      if (carries_own(f_, at, k - first)) {
+        write_carried(f_, at, k - first, v);
+        slots.emplace_back();
+        continue;
+      }
       slots.push_back(f_.allocate(f_.type_of(v)));
       assign(v, slots.back());
     }
@@ -338,8 +277,12 @@ class lowering {
 
   void bind_inputs(int owner, int first) {
     const auto& slots = f_.results_of(owner);
-    for (std::size_t k = 0; k < slots.size(); ++k) {
-      f_.bind(first + static_cast<int>(k), slots[k]);
+    for (int k = 0; k < static_cast<int>(slots.size()); ++k) {
+      if (carries_own(f_, owner, k)) {
+        read_carried(f_, owner, k, first + k);
+      } else {
+        f_.bind(first + k, slots[static_cast<std::size_t>(k)]);
+      }
     }
   }
 
@@ -354,7 +297,7 @@ class lowering {
     for (std::size_t k = 0; k < slots.size(); ++k) {
       const int v = f_.code.operand(yield, static_cast<int>(k));
       const tile::tile_type& type = f_.type_of(v);
-      if (type.is_scalar()) {
+      if (type.is_scalar() || slots[k].empty()) {
         continue;
       }
       from[k] = f_.array(v);
@@ -372,6 +315,8 @@ class lowering {
       const tile::tile_type& type = f_.type_of(v);
       if (type.is_scalar()) {
         f_.lanes(1).store(type.element, f_.scalar(v), slots[k]);
+      } else if (slots[k].empty()) {
+        write_carried(f_, owner, static_cast<int>(k), v);
       } else {
         f_.copy(type.element, type.size(), from[k], slots[k]);
       }
@@ -439,8 +384,9 @@ class lowering {
     const int middle = tile::at(f_.structure.first_yield, at);
     const int end = tile::at(f_.structure.last_yield, at);
     auto& slots = f_.results_of(at);
-    for (const tile::value_id v : f_.code.operands(middle)) {
-      slots.push_back(f_.allocate(f_.type_of(v)));
+    for (int k = 0; k < f_.code.at(middle).count; ++k) {
+      const tile::tile_type& type = f_.type_of(f_.code.operand(middle, k));
+      slots.push_back(carries_own(f_, at, k) ? std::string() : f_.allocate(type));
     }
     const std::string yes = f_.t.fresh_label();
     const std::string no = f_.t.fresh_label();
@@ -448,8 +394,10 @@ class lowering {
     f_.t.jump_if(f_.scalar(f_.code.operand(at, 0)), yes, no);
     for (const bool taken : {true, false}) {
       f_.t.begin_block(taken ? yes : no);
+      const auto outside = f_.rooms();
       write(taken ? at + 1 : middle + 1, taken ? middle : end);
       keep(at, taken ? middle : end);
+      f_.give_back(outside);  // what a region made, nobody reads outside of it
       f_.t.jump(after);
     }
     f_.t.begin_block(after);

@@ -12,6 +12,7 @@
 #include "ashlar/chip/llvm/lower.hpp"
 #include "ashlar/chip/llvm/target.hpp"
 #include "ashlar/tile/argument.hpp"
+#include "ashlar/tile/passes/few_rounds.hpp"
 #include "ashlar/tile/passes/pipeline.hpp"
 #include "ashlar/tile/program.hpp"
 #include "ashlar/tile/type.hpp"
@@ -54,6 +55,7 @@ struct llvm_module {
     std::int64_t scratch_bytes = 0;  ///< of the memory that one place of the grid works in
     std::int64_t shared_bytes = 0;   ///< of the memory that a block of threads shares, on GPUs
     int threads = 1;                 ///< of a block, exactly
+    int blocks = 0;  ///< that should run on a processor of a GPU at once; 0: as many as can
   };
   std::string text{};
   std::vector<function> functions{};  ///< one for each program, in order
@@ -95,12 +97,64 @@ inline void expect_aligned(const llvm_target& target, std::span<const tile::argu
   }
 }
 
+/// Throws: `launch_error` where a view that is written shares memory with another against the
+/// promise
+///         of `llvm_target::views_apart`; what lies between a view's first element and its last
+///         counts as its own.
+inline void expect_apart(const llvm_target& target, const tile::program& p,
+                         std::span<const tile::argument> given) {
+  struct range {
+    std::uintptr_t first = 0, end = 0;
+  };
+  const auto range_of = [](const tile::argument& a) {
+    const auto bytes = static_cast<std::int64_t>(size_of(a.element));
+    std::int64_t low = 0;
+    std::int64_t high = bytes;
+    for (int axis = 0; axis < a.rank; ++axis) {
+      const auto u = static_cast<std::size_t>(axis);
+      const std::int64_t far = (a.extents[u] - 1) * a.strides[u] * bytes;
+      if (a.extents[u] == 0) {
+        return range{};
+      }
+      (far < 0 ? low : high) += far;
+    }
+    const auto at = reinterpret_cast<std::uintptr_t>(a.data);
+    return range{at + static_cast<std::uintptr_t>(low), at + static_cast<std::uintptr_t>(high)};
+  };
+  for (std::size_t k = 0; target.views_apart && k < given.size(); ++k) {
+    for (std::size_t n = 0; n < given.size(); ++n) {
+      const tile::argument& a = given[k];
+      const tile::argument& b = given[n];
+      if (n == k || a.rank < 0 || b.rank < 0 || !p.parameter_at(static_cast<int>(k)).written ||
+          (a.data == b.data && a.rank == b.rank && a.strides == b.strides &&
+           a.element == b.element)) {
+        continue;
+      }
+      const range x = range_of(a);
+      const range y = range_of(b);
+      if (x.first < y.end && y.first < x.end) {
+        throw tile::launch_error(static_cast<int>(k), "the view shares memory with another");
+      }
+    }
+  }
+}
+
 /// What a chip's code is made from: the program after the passes, which keep every bit.
 ///
 /// Throws: `program_error` where `verify` finds something.
 inline tile::program optimised(const tile::program& p) {
   tile::expect_valid(p);
   return tile::passes::optimise(p);
+}
+/// The same for a target: a team that is promised views apart keeps rows of a few blocks in
+/// registers.
+inline tile::program optimised(const tile::program& p, const llvm_target& target) {
+  tile::program better = optimised(p);
+  if (target.in_teams() && target.views_apart) {
+    // Two: see `team_fold`. More take registers, and a thread's time where they do not come.
+    better = optimised(tile::passes::few_rounds(better, std::array{2}));
+  }
+  return better;
 }
 
 /// Writes programs as one module of textual LLVM IR, with opaque pointers; each as it is.
@@ -119,6 +173,7 @@ inline llvm_module emit(std::span<const tile::program> programs, const llvm_targ
     m.functions.back().scratch_bytes = l.scratch_bytes();
     m.functions.back().shared_bytes = l.shared_bytes();
     m.functions.back().threads = l.threads();
+    m.functions.back().blocks = l.blocks();
     declared.insert(l.declared().begin(), l.declared().end());
   }
   m.text = cat("target triple = \"", target.triple(), "\"\n");
@@ -137,7 +192,9 @@ inline llvm_module emit(std::span<const tile::program> programs, const llvm_targ
     for (std::size_t i = 0; i < m.functions.size(); ++i) {
       m.text += cat("!", i, " = !{ptr @", m.functions[i].symbol, ", !\"kernel\", i32 1, ",
                     "!\"reqntidx\", i32 ", m.functions[i].threads,
-                    ", !\"reqntidy\", i32 1, !\"reqntidz\", i32 1}\n");
+                    ", !\"reqntidy\", i32 1, !\"reqntidz\", i32 1");
+      const int blocks = m.functions[i].blocks;
+      m.text += blocks > 0 ? cat(", !\"minctasm\", i32 ", blocks, "}\n") : "}\n";
       kernels += cat(i == 0 ? "!" : ", !", i);
     }
     m.text += cat("!nvvm.annotations = !{", kernels, "}\n");

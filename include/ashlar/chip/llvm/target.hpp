@@ -39,6 +39,10 @@ struct llvm_target {
   /// multiple; the last axis is dense. A promise of whoever launches. 0: nothing but what elements
   /// need.
   int view_alignment = 0;
+  /// Whether a view that is written shares memory with no other, unless both have the same address,
+  /// strides and element type. A promise of whoever launches; a team then keeps short rows in
+  /// registers, see `tile::passes::few_rounds`.
+  bool views_apart = false;
 
   template <std::size_t N>
     requires(N <= room)
@@ -87,8 +91,27 @@ struct llvm_target {
     return t;
   }
 
+  [[nodiscard]] constexpr llvm_target with_views_apart() const {
+    llvm_target t = *this;
+    t.views_apart = true;
+    return t;
+  }
+
   friend constexpr bool operator==(const llvm_target&, const llvm_target&) = default;
 };
+
+/// The block of an operator's program along rows of `n` elements (`chip::blocks::fold`) with which
+/// a team of threads is fastest: two of them hold the row, so that a thread has sixteen elements.
+///
+/// Half of a row is added up element by element, the other half across threads. At most 2048, which
+/// is what 256 threads have; rows of more than two blocks are read again from memory.
+constexpr int team_fold(std::int64_t n) {
+  int fold = 256;
+  while (fold < 2048 && 2 * fold < n) {
+    fold *= 2;
+  }
+  return fold;
+}
 
 /// A program that LLVM IR cannot be written for.
 struct llvm_unsupported final : error {

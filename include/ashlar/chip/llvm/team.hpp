@@ -25,11 +25,49 @@
 /// works element by element needs neither shared memory nor a barrier.
 namespace ashlar::chip::llvm_codegen {
 
+inline bool reads_own(const frame& f, int v, int user);
+
+/// Whether the `k`th tile that a loop carries, or that a branch gives, stays in the threads'
+/// registers: each thread makes its own elements, and reads no others until the loop has ended.
+inline bool carries_own(const frame& f, int owner, int k) {
+  const tile::opcode op = f.code.at(owner).op;
+  if (!f.t.in_teams || (op != tile::opcode::loop && op != tile::opcode::branch)) {
+    return false;
+  }
+  const auto in_pieces = [&](int v) {
+    const tile::instruction& i = f.code.at(v);
+    return f.pieces_of(i.type) > 0 &&
+           (is_elementwise(i.op) || i.op == tile::opcode::load ||
+            (i.op == tile::opcode::result && carries_own(f, f.code.operand(v, 0), i.index)));
+  };
+  if (!in_pieces(f.code.operand(tile::at(f.structure.last_yield, owner), k))) {
+    return false;
+  }
+  if (op == tile::opcode::branch) {
+    return in_pieces(f.code.operand(tile::at(f.structure.first_yield, owner), k));
+  }
+  const int input = owner + 2 + k;
+  const auto& users = f.users[static_cast<std::size_t>(input)];
+  return in_pieces(f.code.operand(owner, 3 + k)) &&
+         std::all_of(users.begin(), users.end(),
+                     [&](int user) { return reads_own(f, input, user); });
+}
+
 /// Whether an instruction reads of a tile only what each thread has itself.
 inline bool reads_own(const frame& f, int v, int user) {
   const tile::opcode op = f.code.at(user).op;
   const tile::tile_type& to = f.type_of(user);
   if (op == tile::opcode::store) {
+    return true;
+  }
+  if (op == tile::opcode::loop || op == tile::opcode::yield) {
+    const int owner = op == tile::opcode::loop ? user : tile::at(f.structure.owner, user);
+    const int before = op == tile::opcode::loop ? 3 : 0;
+    for (int k = 0; k + before < f.code.at(user).count; ++k) {
+      if (f.code.operand(user, k + before) == v && !carries_own(f, owner, k)) {
+        return false;
+      }
+    }
     return true;
   }
   if (op == tile::opcode::reshape && to.rank > 0) {
@@ -38,6 +76,17 @@ inline bool reads_own(const frame& f, int v, int user) {
                        [&](int next) { return reads_own(f, user, next); });
   }
   return is_elementwise(op) && to.rank > 0 && to.same_extents(f.type_of(v));
+}
+
+/// Whether an instruction may run more than once, or in an order that its place does not tell.
+inline bool is_in_rounds(const frame& f, int i) {
+  for (int around = tile::at(f.structure.owner, i); around >= 0;
+       around = tile::at(f.structure.owner, around)) {
+    if (f.code.at(around).op != tile::opcode::branch) {
+      return true;
+    }
+  }
+  return false;
 }
 
 /// The last instruction that reads elements of a tile that other threads have; -1 where none does,
@@ -51,8 +100,7 @@ inline int last_shared_use(const frame& f, int v) {
     const tile::opcode op = f.code.at(user).op;
     const bool lives_on = op == tile::opcode::reshape || op == tile::opcode::loop ||
                           op == tile::opcode::repeat || op == tile::opcode::yield;
-    const bool nested =
-        tile::at(f.structure.owner, user) >= 0 || tile::at(f.structure.owner, v) >= 0;
+    const bool nested = is_in_rounds(f, user) || is_in_rounds(f, v);
     last = lives_on || nested ? frame::forever : std::max(last, user);
   }
   return last;
@@ -293,6 +341,27 @@ inline void write_store_in_team(frame& f, int at) {
   }
 }
 
+/// A thread's elements of what a loop carries or a branch gives, as they are now.
+inline void read_carried(frame& f, int owner, int k, int v) {
+  const dtype d = f.type_of(v).element;
+  std::vector<std::string> now;
+  for (const std::string& place : f.carried[{owner, k}]) {
+    now.push_back(f.lanes(1).load(d, place));
+  }
+  f.pieces_at(v) = now;
+}
+/// They become those of `v`.
+inline void write_carried(frame& f, int owner, int k, int v) {
+  const dtype d = f.type_of(v).element;
+  std::vector<std::string>& places = f.carried[{owner, k}];
+  for (std::size_t n = 0; n < f.pieces_at(v).size(); ++n) {
+    if (places.size() == n) {
+      places.push_back(f.allocate_own(d, 1));
+    }
+    f.lanes(1).store(d, f.pieces_at(v)[n], places[n]);
+  }
+}
+
 /// Writes an instruction other than elementwise ones whose tiles stay in registers.
 /// Returns: whether it is one.
 inline bool write_in_team(frame& f, int at) {
@@ -305,6 +374,11 @@ inline bool write_in_team(frame& f, int at) {
     write_store_in_team(f, at);
     return true;
   }
+  if (i.op == tile::opcode::result && carries_own(f, f.code.operand(at, 0), i.index)) {
+    read_carried(f, f.code.operand(at, 0), i.index, at);
+    share_pieces(f, {at});
+    return true;
+  }
   if (i.op == tile::opcode::reshape && i.type.rank > 0 &&
       !f.pieces_at(f.code.operand(at, 0)).empty()) {
     f.pieces_at(at) = f.pieces_at(f.code.operand(at, 0));
@@ -312,6 +386,26 @@ inline bool write_in_team(frame& f, int at) {
     return true;
   }
   return false;
+}
+
+/// Blocks that should run on a processor of a GPU at once; 0 where that is left to the machine.
+///
+/// What chooses between versions of itself by the launch (`tile::passes::few_rounds`) waits for
+/// memory and has sixteen elements of each view in a thread: 64 registers, 85 for four views.
+inline int blocks_at_once(const frame& f) {
+  const auto has = [&](tile::opcode op) {
+    const auto begin = f.code.code.begin();
+    return std::any_of(begin, begin + f.code.size,
+                       [&](const tile::instruction& i) { return i.op == op; });
+  };
+  if (!f.t.in_teams || !f.target.views_apart || !has(tile::opcode::branch) ||
+      !has(tile::opcode::reduce)) {
+    return 0;
+  }
+  const auto views =
+      std::count_if(f.code.parameters.begin(), f.code.parameters.begin() + f.code.parameter_count,
+                    [](const tile::parameter& p) { return p.is_view(); });
+  return (views < 4 ? 1024 : 768) / f.t.threads;
 }
 
 }  // namespace ashlar::chip::llvm_codegen
