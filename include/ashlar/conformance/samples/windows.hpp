@@ -212,7 +212,7 @@ struct samples<ops::max_pool2d> : detail::one_tensor {
   static void list(sample_list& all) {
     for (const detail::pool_case& o : detail::pool_cases()) {
       sample s = detail::pool_sample(o);
-      s.gradient = detail::is_small(o.x);
+      s.gradient = detail::is_small(o.x) && !is_narrow_floating(all.type);  // where none are equal
       all.add(s);
     }
     // The only window has places in the padding alone: less than anything.
