@@ -26,9 +26,9 @@ namespace detail {
 template <class Op, class Chip, class... A>
 consteval bool runs_on() {
   constexpr found how = rule<Op, keys::backend<Chip>>();
-  constexpr dtype joined = joined_type<Op, A...>();
+  constexpr bool only_floating = requires { Op::floating; };
   if constexpr (how == found::missing || how == found::fallthrough ||
-                computed_in<Op>(joined) != joined) {
+                (only_floating && !is_floating(joined_type<Op, A...>()))) {
     return false;
   } else if constexpr (how == found::fallback && requires { typename Chip::falls_back_to; }) {
     using other = typename Chip::falls_back_to;
@@ -293,7 +293,7 @@ struct any_call {
     const key_bits set = ((carried | lists::included()) & ~lists::excluded()) | backend;
     std::size_t element = any_joined ? any_tag{first_joined}.element() : 0;
     if (any_joined && (any_tag{differ_joined}.element() != 0 || has_rules ||
-                       moved_by_operator[element])) [[unlikely]] {
+                       (moves && moved_by_operator[element]))) [[unlikely]] {
       const std::size_t joined = join(set, args...);
       if (any_tag{differ_joined}.element() != 0 || joined != element) {
         return cast_first(chip, joined, carried, set, to, args...);
@@ -330,6 +330,14 @@ struct any_call {
       moved[e] = computed_in<Op>(lists::types[e]) != lists::types[e];
     }
     return moved;
+  }();
+  static constexpr bool moves = [] {
+    for (const bool one : moved_by_operator) {
+      if (one) {
+        return true;
+      }
+    }
+    return false;
   }();
 
   /// Where the arguments meet: promotion, then what the operator and the keys say. Ranks are known

@@ -66,10 +66,10 @@ constexpr dtype chosen(dtype d) {
   }
 }
 
-/// What an operator makes of the type in which its arguments meet.
+/// What an operator makes of the type in which its arguments meet; a composite's parts decide.
 template <class Op>
 constexpr dtype computed_in(dtype d) {
-  if constexpr (requires { Op::floating; }) {
+  if constexpr (requires { Op::floating; } && !Composite<Op>) {
     return is_floating(d) ? d : default_floating;
   } else {
     return d;
