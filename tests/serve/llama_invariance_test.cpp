@@ -14,6 +14,7 @@
 #include <functional>
 #include <iterator>
 #include <map>
+#include <numeric>
 #include <random>
 #include <span>
 #include <string>
@@ -189,26 +190,36 @@ std::size_t differences_to_whole(const Model& model, const book& served) {
   return count;
 }
 
-/// The share of blocks of 16 that beams save, over the steps of 32 searches, eight at a time, which
-/// begin somewhere in `text`. Lengths are log-normal with these means, and cut at the context.
+/// The share of blocks of 16 that beams save, over the steps of `count` searches, eight at a time,
+/// which begin somewhere in `text`. Lengths are log-normal, of exactly these means before they are
+/// cut at the context.
 double saved_by_beams(testing::serving_llama& model, const tokens& text, int width,
-                      double prompt_mean, double output_mean) {
+                      std::size_t count, double prompt_mean, double output_mean) {
   std::mt19937 random(5);
-  const auto draw = [&random](double mean, std::int64_t most) {
-    std::lognormal_distribution<double> lengths(std::log(mean) - 0.5, 1.0);
-    return std::clamp(static_cast<std::int64_t>(lengths(random)), std::int64_t{1}, most);
+  const auto draw = [&](double mean) {
+    std::lognormal_distribution<double> around(0, 1);
+    std::vector<double> all(count);
+    std::ranges::generate(all, [&] { return around(random); });
+    const double sum = std::accumulate(all.begin(), all.end(), 0.0);
+    std::ranges::for_each(all, [&](double& x) { x *= mean * static_cast<double>(count) / sum; });
+    return all;
   };
+  const auto cut = [](double length, std::int64_t most) {
+    return std::clamp(static_cast<std::int64_t>(std::lround(length)), std::int64_t{1}, most);
+  };
+  const auto prompts = draw(prompt_mean);
+  const auto outputs = draw(output_mean);
   serve::engine<testing::serving_llama, kv::paged<16>, whole, recording_sampler> engine(
       model, {.cache_tokens = 8 * width * model.context_length()});
-  int sent = 0;
-  for (int running = 0; running > 0 || sent < 32;
+  std::size_t sent = 0;
+  for (int running = 0; running > 0 || sent < count;
        running -= static_cast<int>(engine.take_finished().size()) / width) {
-    for (; running < 8 && sent < 32; ++running, ++sent) {
-      const auto length = draw(prompt_mean, std::ssize(text) / 2);
+    for (; running < 8 && sent < count; ++running, ++sent) {
+      const auto length = cut(prompts[sent], std::ssize(text) / 2);
       const auto from = text.begin() + static_cast<std::ptrdiff_t>(random() % (text.size() / 2));
+      const auto output = cut(outputs[sent], model.context_length() - length);
       engine.submit({.tokens = tokens(from, from + length),
-                     .max_tokens = static_cast<std::int32_t>(
-                         draw(output_mean, model.context_length() - length)),
+                     .max_tokens = static_cast<std::int32_t>(output),
                      .ignore_eos = true,
                      .beam_width = width});
     }
@@ -403,13 +414,13 @@ TEST_CASE("serve/llama: beams of stories260K share at least as many blocks as th
   REQUIRE(text.size() > 200);
   // PagedAttention, 6.3: blocks of 16, widths of 2 and 6, the mean lengths of Alpaca and ShareGPT.
   // Here a context of 512 cuts the latter, and the shorter a text, the less of it is shared.
-  const auto saved = [&](int width, double prompt, double output) {
-    return saved_by_beams(opened.model, text, width, prompt, output);
+  const auto saved = [&](int width, std::size_t count, double prompt, double output) {
+    return saved_by_beams(opened.model, text, width, count, prompt, output);
   };
-  const double two_short = saved(2, 19.3, 58.5);
-  const double six_short = saved(6, 19.3, 58.5);
-  const double two = saved(2, 161.3, 338.0);
-  const double six = saved(6, 161.3, 338.0);
+  const double two_short = saved(2, 32, 19.3, 58.5);
+  const double six_short = saved(6, 32, 19.3, 58.5);
+  const double two = saved(2, 4, 161.3, 338.0);
+  const double six = saved(6, 4, 161.3, 338.0);
   MESSAGE("sharing: " << two << " to " << six << ", short: " << two_short << " to " << six_short);
   CHECK(two_short >= 0.376);
   CHECK(six_short >= 0.552);
