@@ -504,6 +504,7 @@ TEST_CASE("parallel/planner: the choice is within a tenth of the best of all lay
   for (const setting& s :
        {setting{"a ring of 8", plan::network::ring(8, pcie), {60e12, 0.7e12, 24e9, false}},
         setting{"a ring of 16", plan::network::ring(16, pcie), small},
+        setting{"a ring of 64", plan::network::ring(64, pcie), small},
         setting{"nodes of 8", plan::network::nodes(8, 8, nvlink, adapter), gpu},
         setting{"nodes of 4 with one adapter", plan::network::nodes(4, 4, nvlink, adapter, 1),
                 small},
