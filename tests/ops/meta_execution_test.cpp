@@ -212,6 +212,12 @@ TEST_CASE("ops/meta_execution: modules ask for no byte that depends on the size 
   const auto drop = nn::dropout::make(0.5, 1);
   const auto image = make({64, 32, 512, 512});
   CHECK(bytes_of([&] { static_cast<void>(drop(norm(conv(image)))); }) <= bodies);
+  const auto table = nn::embedding<stack>::make(rows, rows);
+  const auto dense = nn::linear<stack>::make(rows, rows);
+  const auto root = nn::rms_norm<stack>::make(rows);
+  const auto both = nn::layer_norm<stack>::make(rows);
+  const auto tokens_of_text = integers({rows});
+  CHECK(bytes_of([&] { static_cast<void>(both(root(dense(table(tokens_of_text))))); }) <= bodies);
   const auto moe = nn::moe<stack>::make(64, 128, 8, 2);
   // What remains are lists of handles and of one number for each expert.
   const auto with_tokens = [&](std::int64_t tokens) {
