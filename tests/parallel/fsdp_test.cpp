@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "ashlar/autograd/checkpoint.hpp"
 #include "ashlar/chip/host/parallel.hpp"
 #include "ashlar/comm/group.hpp"
 #include "ashlar/comm/threads.hpp"
@@ -116,6 +117,7 @@ struct plan {
   parallel::fsdp_options options{};
   bool hooks = false;  ///< units run by hooks of the layers
   bool late = false;   ///< reduced behind all passes
+  bool again = false;  ///< layers save nothing and run again backward
   double clip = 0;
   std::uint64_t other_seed = 99;
 };
@@ -145,10 +147,14 @@ std::vector<outcome> train_sharded(const plan& p) {
       inner.clear();
       const auto back = [&](int b) {
         const int number = (step * p.ranks + wires.rank()) * batches + b;
-        al::backward(
-            loss_of(static_cast<std::uint64_t>(number), [&](std::size_t i, const tensor& x) {
-              return p.hooks ? m.layers[i](x) : fsdp.run(i, m.layers[i], x);
-            }));
+        al::backward(loss_of(static_cast<std::uint64_t>(number), [&](std::size_t i,
+                                                                     const tensor& x) {
+          const auto layer = [&m, i](const tensor& y) { return m.layers[i](y); };
+          return p.hooks   ? layer(x)
+                 : p.again ? fsdp.run(
+                                 i, [&](const tensor& y) { return al::checkpoint(layer, y); }, x)
+                           : fsdp.run(i, layer, x);
+        }));
       };
       for (int b = 0; b + 1 < batches; ++b) {
         const auto quiet = fsdp.no_sync();
@@ -292,6 +298,10 @@ TEST_CASE("parallel/fsdp: two and four ranks have the bits of one rank with thei
     CHECK(train_sharded({.ranks = ranks, .options = {.gathers = 3}, .hooks = true})[0].weights ==
           alone);
     CHECK(train_sharded({.ranks = ranks, .options = {.gathers = 1}})[0].weights == alone);
+    const auto plain = train_sharded({.ranks = ranks}),
+               again = train_sharded({.ranks = ranks, .again = true});
+    CHECK(again[0].weights == alone);
+    CHECK(again[0].sent == plain[0].sent);  // it runs where its unit is whole anyway
   }
   // Whole gradients add up under no_sync.
   CHECK(train_sharded({.ranks = 2, .options = {.micro_batches = 3}})[1].weights ==

@@ -141,12 +141,27 @@ TEST_CASE("parallel/training: a rank's memory with everything in parts is what t
   c.head_dim = 96;
   c.vocab = 101;
   c.tied_embeddings = false;
-  const auto all = testing::train_sharded(c, {.ranks = 4, .steps = 2});
-  const auto predicted = parallel::memory_of(
-      parallel::transformer::llama(c, testing::text_length), parallel::precision::megatron_fp32(),
-      {.data = 4, .micro_batch = testing::text_rows, .zero = 3}, 1);
-  for (const auto& rank : all) {
-    CHECK(static_cast<double>(rank.peak_bytes) == doctest::Approx(predicted.total()).epsilon(0.1));
+  const auto m = parallel::transformer::llama(c, testing::text_length);
+  const auto fp32 = parallel::precision::megatron_fp32();
+  auto predicted =
+      parallel::memory_of(m, fp32, {.data = 4, .micro_batch = testing::text_rows, .zero = 3}, 1);
+  std::vector<double> units(6, static_cast<double>(m.layer_parameters()));
+  units.front() = units.back() = static_cast<double>(c.vocab * c.dim);
+  using parallel::prefetch;
+  CHECK(predicted.gathered == parallel::fsdp_peak(units, fp32, prefetch::pre).together);
+  // What gathers earlier holds more.
+  std::size_t before = 0;
+  for (const prefetch how : {prefetch::none, prefetch::post, prefetch::pre}) {
+    CAPTURE(static_cast<int>(how));
+    predicted.gathered = parallel::fsdp_peak(units, fp32, how).together;
+    std::size_t most = 0;
+    for (const auto& rank : testing::train_sharded(c, {.ranks = 4, .steps = 2}, how)) {
+      CHECK(static_cast<double>(rank.peak_bytes) ==
+            doctest::Approx(predicted.total()).epsilon(0.1));
+      CHECK(rank.peak_bytes > before);
+      most = std::max(most, rank.peak_bytes);
+    }
+    before = most;
   }
 }
 

@@ -94,6 +94,7 @@ struct fsdp_peak_use {
 ///          gathered ahead with `prefetch::pre` and units in parts between.
 ///
 /// A unit's gradients are reduced while the next one goes back, but for `prefetch::none`.
+/// `together` grows from `none` to `post` to `pre`; `parameters` are the same for the first two.
 [[nodiscard]] inline fsdp_peak_use fsdp_peak(std::span<const double> units, const precision& p,
                                              prefetch how) {
   fsdp_peak_use most;
