@@ -342,7 +342,7 @@ struct any_call {
 
   /// Where the arguments meet: promotion, then what the operator and the keys say. Ranks are known
   /// here, so a tensor without dimensions counts as in PyTorch.
-  static std::size_t join(key_bits set, const A&... args) {
+  [[gnu::noinline]] static std::size_t join(key_bits set, const A&... args) {
     met_types met;
     const auto see = [&]<std::size_t I>(std::integral_constant<std::size_t, I>, const auto& a) {
       if constexpr (is_tensor[I] && !own_type[I]) {
