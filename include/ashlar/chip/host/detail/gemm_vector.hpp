@@ -46,6 +46,17 @@ void gemm_sweep(const gemm_block<T>& block) {
   simd::reg_store(block.c + block.last, add(block.last, tail));
 }
 
+/// Whether lines that are fetched past the second-level cache are lost before they are wanted: on
+/// Intel's machines, where they share the sets of the first level.
+inline bool gemm_loses_fetched_lines() {
+#if defined(__x86_64__)
+  static const bool intel = __builtin_cpu_is("intel") != 0;
+  return intel;
+#else
+  return false;
+#endif
+}
+
 /// As `gemm_kernel`, with B stored by columns: `block.b_row` is the step from one column to the
 /// next, and `block.ahead`, along a column, is not 0 where B is far away.
 template <class T, int Rows, int Regs>
@@ -75,13 +86,25 @@ template <class T, int Rows, int Regs>
   if constexpr (simd::turns_lines<T>) {
     // Where B is far away each of its cache lines is read once, for sixteen columns a power of two
     // apart share one set of the first-level cache, which loses a line before its next part is
-    // wanted; and fetched past the second level, which none of them needs.
+    // wanted; and fetched past the second level, which none of them needs. Where that loses them
+    // they are fetched into the second level, a piece of one column after the other.
+    const bool by_pieces = gemm_loses_fetched_lines();
+    std::int64_t turn = 0;
     for (; block.ahead != 0 && k >= width; k -= width) {
       ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
         reg x[width];
         ASHLAR_DETAIL_UNROLL for (int q = 0; q < width; ++q) {
           x[q] = simd::reg_load(b[v] + q * column);
-          __builtin_prefetch(b[v] + q * column + block.ahead, 0, 0);
+        }
+        if (by_pieces) {
+          const T* next = b[v] + turn * column + (2 * width - turn) * width;
+          ASHLAR_DETAIL_UNROLL for (int q = 0; q < width; ++q) {
+            __builtin_prefetch(next + q * width, 0, 1);
+          }
+        } else {
+          ASHLAR_DETAIL_UNROLL for (int q = 0; q < width; ++q) {
+            __builtin_prefetch(b[v] + q * column + block.ahead, 0, 0);
+          }
         }
         simd::reg_turn(x);
         ASHLAR_DETAIL_UNROLL for (int q = 0; q < width; ++q) {
@@ -93,6 +116,7 @@ template <class T, int Rows, int Regs>
         b[v] += width;
       }
       a += width * a_col;
+      turn = (turn + 1) % width;
     }
   }
   for (; k >= step; k -= step) {
