@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <optional>
 #include <source_location>
 #include <span>
 #include <string>
@@ -17,6 +18,8 @@
 
 #include "ashlar/chip/source/emit.hpp"
 #include "ashlar/chip/source/portable.hpp"
+#include "ashlar/chip/source/products.hpp"
+#include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/graph/fused.hpp"
 #include "ashlar/graph/graph.hpp"
@@ -24,6 +27,7 @@
 #include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/tile/copies.hpp"
 #include "ashlar/plan/arena.hpp"
+#include "ashlar/tile/passes/pipeline.hpp"
 
 /// The backend that writes a graph as C++: a model in one source file.
 namespace ashlar::graph {
@@ -65,8 +69,9 @@ struct written_source {
   std::string text;
   std::int64_t arena_bytes = 0;  ///< also the file's `extern "C" const long long model_arena_bytes`
   plan::arena arena{};           ///< of the intermediate values, with the bound and the ratio
-  std::vector<plan::lifetime> lifetimes{};     ///< of each value in the arena, in launches
-  std::vector<tensor_handle> parameters{};     ///< to be given, in this order
+  std::vector<plan::lifetime> lifetimes{};  ///< of each value in the arena, in launches
+  /// To be given, in this order; of constants that products alone read, copies in their order.
+  std::vector<tensor_handle> parameters{};
   std::vector<std::string> parameter_names{};  ///< as the graph calls them
   std::size_t launches = 0, kernels = 0;
 };
@@ -171,6 +176,7 @@ class source_writer {
           note(n.data, {place::parameter, parameters_.size(), root.bytes});
           parameters_.push_back(n.data);
           names_.push_back(n.name);
+          constant_.push_back(n.kind == node_kind::constant);
         }
         at[static_cast<std::size_t>(n.out[0])] = n.data;
         continue;
@@ -278,11 +284,12 @@ class source_writer {
     }
     made.arena = plan::plan_arena(made.lifetimes, 64);
     made.arena_bytes = made.arena.bytes;
+    pack();
     given_.assign(parameters_.size(), -1);
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       if (parameters_[i].body()->root().bytes > options_.embed_bytes) {
         given_[i] = static_cast<std::int64_t>(made.parameters.size());
-        made.parameters.push_back(parameters_[i]);
+        made.parameters.push_back(stored(i));
         made.parameter_names.push_back(names_[i]);
       } else {
         embed(i);
@@ -290,8 +297,88 @@ class source_writer {
     }
   }
 
-  void embed(std::size_t i) {
+  /// What the file gets of parameter `i`.
+  [[nodiscard]] const tensor_handle& stored(std::size_t i) const {
+    return packed_[i] ? packed_[i] : parameters_[i];
+  }
+
+  /// The number of the parameter that an argument is; none where it is something else.
+  [[nodiscard]] std::optional<std::size_t> parameter_of(const tile::argument& a) const {
+    if (a.rank < 0 || a.data == nullptr) {
+      return std::nullopt;
+    }
+    const region& r = regions_.at(block_of(a.data).first);
+    return r.what == place::parameter ? std::optional(r.number) : std::nullopt;
+  }
+
+  /// Constants that are right sides of products and nothing else, in the order in which those read
+  /// them.
+  void pack() {
+    packed_.assign(parameters_.size(), {});
+    std::vector<const tile::argument*> seen(parameters_.size());
+    std::vector<bool> fits = constant_;
+    for (const chip::source::launch& l : log_.launches) {
+      const tile::program better = tile::passes::optimise(log_.programs[l.program]);
+      for (std::size_t k = 0; k < l.arguments.size(); ++k) {
+        const tile::argument& b = l.arguments[k];
+        if (const auto i = parameter_of(b); i && fits[*i]) {
+          const int left = chip::source::left_of_packable(better, static_cast<int>(k));
+          fits[*i] = left >= 0 && whole(b, *i) &&
+                     follows(l.arguments[static_cast<std::size_t>(left)], b) &&
+                     (seen[*i] == nullptr ||
+                      (seen[*i]->extents == b.extents && seen[*i]->strides == b.strides));
+          seen[*i] = &b;
+        }
+      }
+    }
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      if (fits[i] && seen[i] != nullptr) {
+        packed_[i] = panels_of(*seen[i]);
+      }
+    }
+  }
+  /// Whether a view is all of parameter `i`, as one matrix.
+  [[nodiscard]] bool whole(const tile::argument& b, std::size_t i) const {
+    const auto rank = static_cast<std::size_t>(b.rank);
+    std::int64_t size = 1;
+    for (std::size_t axis = 0; axis < rank; ++axis) {
+      if (axis + 2 < rank && b.extents[axis] != 1) {
+        return false;
+      }
+      size *= b.extents[axis];
+    }
     const tensor_body& root = parameters_[i].body()->root();
+    return rank >= 2 && size > 0 && b.element == dtype::float32 && b.data == root.data &&
+           size == parameters_[i].spec().size;
+  }
+  /// Whether the rows of a left side lie in one piece and are as long as the right side is deep.
+  static bool follows(const tile::argument& a, const tile::argument& b) {
+    const auto last = static_cast<std::size_t>(a.rank) - 1;
+    return a.strides[last] == 1 &&
+           a.extents[last] == b.extents[static_cast<std::size_t>(b.rank) - 2];
+  }
+  static tensor_handle panels_of(const tile::argument& b) {
+    constexpr std::int64_t width = chip::source::packed_width;
+    const auto rank = static_cast<std::size_t>(b.rank);
+    const std::int64_t deep = b.extents[rank - 2];
+    const std::int64_t columns = b.extents[rank - 1];
+    const tensor_spec spec =
+        contiguous_spec(dtype::float32, shape{ceil_div(columns, width), deep, width}.span());
+    tensor_handle made = detail::allocate(context<chip::portable>::current(), spec);
+    const auto* const from = reinterpret_cast<const float*>(b.data);
+    auto* const to = reinterpret_cast<float*>(made.bytes());
+    std::fill_n(to, spec.size, 0.0f);
+    for (std::int64_t k = 0; k < deep; ++k) {
+      for (std::int64_t n = 0; n < columns; ++n) {
+        to[(n / width * deep + k) * width + n % width] =
+            from[k * b.strides[rank - 2] + n * b.strides[rank - 1]];
+      }
+    }
+    return made;
+  }
+
+  void embed(std::size_t i) {
+    const tensor_body& root = stored(i).body()->root();
     std::vector<std::uint32_t> words((root.bytes + 3) / 4);
     if (root.bytes > 0) {
       std::memcpy(words.data(), root.data, root.bytes);
@@ -317,7 +404,8 @@ class source_writer {
       text += "}, {";
       list(text, a.strides);
       text += "}, ";
-      number(text, a.bits);
+      const auto constant = parameter_of(a);
+      number(text, constant && packed_[*constant] ? 1 : a.bits);
       text += "},\n";
     }
     text += "    };\n    " + options_.name + "_kernel_" + std::to_string(l.program) + "(a, " +
@@ -369,7 +457,9 @@ class source_writer {
   chip::source::launch_log log_{};
   std::vector<tensor_handle> parameters_{}, kept_{};
   std::vector<std::string> names_{};
-  std::vector<std::int64_t> given_{};  ///< place among the arguments; -1: in the file
+  std::vector<bool> constant_{};         ///< of a parameter
+  std::vector<tensor_handle> packed_{};  ///< a parameter in the order of its products; else empty
+  std::vector<std::int64_t> given_{};    ///< place among the arguments; -1: in the file
   std::map<const std::byte*, region> regions_{};
   std::size_t inputs_ = 0, outputs_ = 0;
   std::string embedded_{};

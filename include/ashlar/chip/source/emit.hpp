@@ -15,6 +15,7 @@
 #include "ashlar/chip/source/errors.hpp"
 #include "ashlar/chip/source/expressions.hpp"
 #include "ashlar/chip/source/prelude.hpp"
+#include "ashlar/chip/source/products.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/tile/passes/pipeline.hpp"
 #include "ashlar/tile/program.hpp"
@@ -39,6 +40,13 @@ class writer : text_of {
   std::string run() {
     block(0, p_.size);
     std::ostringstream text;
+    // The room of a thread is found once per program: where code is in a shared library, each use
+    // of a thread's own variable is a call.
+    const std::string room = function_ + "_room";
+    text << "\nnamespace {\n  struct " << room << " {\n"
+         << fields_.str() << "  };\n  [[gnu::noinline]] " << room << "& own_" << room
+         << "() {\n    static thread_local " << room << " own;\n    return own;\n  }\n"
+         << "}  // namespace\n";
     text << "\n/// " << p_.name() << ": every program of a grid of g0 by g1 by g2.\n"
          << "extern \"C\" void " << function_ << "(const tile_argument* a, std::int64_t g0, "
          << "std::int64_t g1, std::int64_t g2) {\n"
@@ -48,6 +56,7 @@ class writer : text_of {
          << "    const i64 grid[3] = {g0, g1, g2};\n"
          << "    static_cast<void>(place);\n    static_cast<void>(grid);\n"
          << "    static_cast<void>(apart);\n"
+         << "    auto& room = own_" << room << "();\n    static_cast<void>(room);\n"
          << declarations_.str() << body_.str() << "  }\n}\n";
     return text.str();
   }
@@ -89,9 +98,10 @@ class writer : text_of {
   }
   /// Room for the tile of value `v`, by another name where one is given.
   std::string array(const tile::tile_type& t, const std::string& called, int at) {
-    declarations_ << "    alignas(64) static thread_local " << element(t.element, at) << " "
-                  << called << "[" << t.size() << "];\n";
-    declarations_ << "    static_cast<void>(" << called << ");\n";
+    fields_ << "    alignas(64) " << element(t.element, at) << " " << called << "[" << t.size()
+            << "];\n";
+    declarations_ << "    auto& " << called << " = room." << called << ";\n"
+                  << "    static_cast<void>(" << called << ");\n";
     return called;
   }
   /// Element `i` of a value as an operand.
@@ -319,39 +329,41 @@ class writer : text_of {
       refuse(i);
     }
     name(i) = array(x.type, "v" + k, i);
-    std::string place = "0";
-    open("for (i64 i = 0; i < " + std::to_string(x.type.size()) + "; ++i)");
-    if (x.op == opcode::split) {
-      place = "2 * i + " + std::to_string(x.index);
-    } else if (x.op == opcode::join) {
-      line(name(i) + "[i] = i % 2 == 0 ? " + name(from) + "[i / 2] : " + name(p_.operand(i, 1)) +
-           "[i / 2];");
+    if (x.op == opcode::split || x.op == opcode::join) {
+      open("for (i64 i = 0; i < " + std::to_string(x.type.size()) + "; ++i)");
+      line(name(i) + "[i] = " +
+           (x.op == opcode::split ? name(from) + "[2 * i + " + std::to_string(x.index) + "];"
+                                  : "i % 2 == 0 ? " + name(from) +
+                                        "[i / 2] : " + name(p_.operand(i, 1)) + "[i / 2];"));
       return close();
-    } else if (type(from).rank > 0) {
-      const tile::tile_type& f = type(from);
-      std::array<std::int64_t, tile::max_rank> dense{};
-      std::int64_t step = 1;
-      for (int a = f.rank - 1; a >= 0; --a) {
-        dense[index(a)] = step;
-        step *= f.extent(a);
-      }
-      std::int64_t after = 1;
-      for (int a = x.type.rank - 1; a >= 0; --a) {
-        std::int64_t by = 0;
-        if (x.op == opcode::transpose) {
-          by = dense[static_cast<std::size_t>((x.value >> (4 * a)) & 15)];
-        } else if (const int b = a - (x.type.rank - f.rank); b >= 0 && f.extent(b) > 1) {
-          by = dense[index(b)];
-        }
-        place += by == 0 ? ""
-                         : " + i / " + std::to_string(after) + " % " +
-                               std::to_string(x.type.extent(a)) + " * " + std::to_string(by);
-        after *= x.type.extent(a);
-      }
     }
-    line(name(i) + "[i] = " + (type(from).rank == 0 ? name(from) : name(from) + "[" + place + "]") +
+    const tile::tile_type& f = type(from);
+    std::array<std::int64_t, tile::max_rank> dense{};
+    std::int64_t step = 1;
+    for (int a = f.rank - 1; a >= 0; --a) {
+      dense[index(a)] = step;
+      step *= f.extent(a);
+    }
+    // A loop for each axis: nothing is divided, and the innermost one becomes vectors.
+    std::string to = "0", place = "0";
+    for (int a = 0; a < x.type.rank; ++a) {
+      const std::string at = "i" + std::to_string(a);
+      const std::string extent = std::to_string(x.type.extent(a));
+      open("for (i64 " + at + " = 0; " + at + " < " + extent + "; ++" + at + ")");
+      to = a == 0 ? at : "(" + to + ") * " + extent + " + " + at;
+      std::int64_t by = 0;
+      if (x.op == opcode::transpose) {
+        by = dense[static_cast<std::size_t>((x.value >> (4 * a)) & 15)];
+      } else if (const int b = a - (x.type.rank - f.rank); b >= 0 && f.extent(b) > 1) {
+        by = dense[index(b)];
+      }
+      place += by == 0 ? "" : " + " + at + " * " + std::to_string(by);
+    }
+    line(name(i) + "[" + to + "] = " + (f.rank == 0 ? name(from) : name(from) + "[" + place + "]") +
          ";");
-    close();
+    for (int a = 0; a < x.type.rank; ++a) {
+      close();
+    }
   }
 
   void dot(int i) {
@@ -526,6 +538,56 @@ class writer : text_of {
       declare(type(v), result_name(i, k), i);
       copy(type(v), result_name(i, k), name(v));
     }
+    const std::vector<looped_product> sums = products_of_loop(p_, i, yield);
+    if (!sums.empty()) {
+      open("if (" + at_once(i, sums) + ")");
+      for (std::size_t k = 0; k < sums.size(); ++k) {
+        const tile::tile_type& t = type(sums[k].dot);
+        line("product<" + std::to_string(t.extent(0)) + ", " + std::to_string(t.extent(1)) + ">(" +
+             result_name(i, static_cast<int>(k)) + ", " + sides_text(sums[k]) + ");");
+      }
+      close(" else {");
+      ++depth_;
+      rounds(i, yield);
+      return close();
+    }
+    rounds(i, yield);
+  }
+  /// Where the views of a product begin: the arguments of `product` and `product_fits`.
+  [[nodiscard]] std::string sides_text(const looped_product& s) const {
+    std::string text;
+    for (const int v : {s.a, s.b}) {
+      const tile::instruction& x = p_.at(v);
+      text += (text.empty() ? "a[" : ", a[") + std::to_string(x.index) + "], " +
+              std::to_string(x.count) + ", from" + std::to_string(v);
+    }
+    return text;
+  }
+  /// Says where the products of loop `i` begin. Returns: the condition that each is one product.
+  std::string at_once(int i, const std::vector<looped_product>& sums) {
+    std::vector<int> said;
+    std::string condition;
+    for (const looped_product& s : sums) {
+      for (const int v : {s.a, s.b}) {
+        if (std::find(said.begin(), said.end(), v) == said.end()) {
+          said.push_back(v);
+          std::string offsets;
+          for (int o = 0; o < p_.at(v).count; ++o) {
+            const int at = p_.operand(v, o);
+            offsets += (o > 0 ? ", " : "") + name(at == i + 1 ? p_.operand(i, 0) : at);
+          }
+          line("const i64 from" + std::to_string(v) + "[] = {" + offsets + "};");
+        }
+      }
+      condition += (condition.empty() ? "" : " && ") + std::string("product_fits(") +
+                   sides_text(s) + ", " + name(p_.operand(i, 1)) + ")";
+    }
+    return condition;
+  }
+
+  /// The rounds of a loop, one by one.
+  void rounds(int i, int yield) {
+    const int carried = p_.at(i).count - 3;
     // A counter near the largest number ends the loop and does not overflow.
     const std::string n = std::to_string(i);
     const std::string last = name(p_.operand(i, 1));
@@ -693,7 +755,7 @@ class writer : text_of {
   std::vector<bool> in_registers_ = std::vector<bool>(program_size);
   static constexpr std::size_t program_size = tile::program::max_instructions;
   std::vector<int> members_{}, stores_{};
-  std::ostringstream declarations_{}, body_{};
+  std::ostringstream fields_{}, declarations_{}, body_{};
   int depth_ = 2;
 };
 
@@ -718,7 +780,7 @@ struct function {
 ///         `unpack_nibbles`.
 inline std::string emit(std::span<const function> functions) {
   std::string text = "// Written by ashlar::chip::source. Compile with " + std::string(flags) +
-                     " -march=...\n" + std::string(prelude);
+                     " -march=...\n" + std::string(prelude) + std::string(products);
   for (const function& f : functions) {
     tile::expect_valid(f.program);
     const tile::program better = tile::passes::optimise(f.program);

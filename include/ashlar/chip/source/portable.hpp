@@ -96,8 +96,8 @@ struct portable {
   };
   using queue = host::queue;
 
-  /// Products in tiles that the first cache holds: what is written has loops over registers of its
-  /// own.
+  /// Products in tiles of many rows, which share what is read of the right side: what is written
+  /// has panels for caches and loops over registers of its own.
   struct blocks : default_blocks {
     static constexpr matmul_blocks product(const chip_description&, const matmul_work& w) {
       const auto size = [](std::int64_t n, int least, int most) {
@@ -107,7 +107,7 @@ struct portable {
         }
         return up_to;
       };
-      return {w.m == 1 ? 1 : size(w.m, 8, 64), size(w.n, 32, 64), size(w.k, 16, 32)};
+      return {w.m == 1 ? 1 : size(w.m, 8, 128), size(w.n, 32, 64), size(w.k, 16, 32)};
     }
   };
 

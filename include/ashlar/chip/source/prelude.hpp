@@ -94,7 +94,8 @@ inline constexpr std::string_view prelude = R"cpp(
   };
 
   template <class T>
-  inline constexpr bool is_narrow = std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
+  [[maybe_unused]] inline constexpr bool is_narrow =
+      std::is_same_v<T, bf16> || std::is_same_v<T, f16>;
 
   // --- arithmetic: integers wrap
   // -------------------------------------------------------------------
@@ -417,54 +418,6 @@ inline constexpr std::string_view prelude = R"cpp(
         size *= extents[t];
       }
       std::memmove(static_cast<void*>(there), from, static_cast<std::size_t>(size) * sizeof(T));
-    }
-  }
-
-  // --- products
-  // ------------------------------------------------------------------------------------
-
-#if defined(__AVX512F__)
-#define TILE_LANES 16
-#define TILE_ROWS 8
-#define TILE_EACH_ROW(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7)
-#else
-#if defined(__AVX__)
-#define TILE_LANES 8
-#else
-#define TILE_LANES 4
-#endif
-#define TILE_ROWS 4
-#define TILE_EACH_ROW(F) F(0) F(1) F(2) F(3)
-#endif
-#if defined(__clang__)
-#define TILE_FUSED
-#else
-#define TILE_FUSED __attribute__((optimize("O3", "fp-contract=fast")))
-#endif
-#define TILE_GET(i) lanes s##i##0 = *at(m + i, n), s##i##1 = *at(m + i, n + TILE_LANES);
-#define TILE_ADD(i) s##i##0 += x[i * K + k] * y0, s##i##1 += x[i * K + k] * y1;
-#define TILE_PUT(i) *at(m + i, n) = s##i##0, *at(m + i, n + TILE_LANES) = s##i##1;
-  typedef float lanes __attribute__((vector_size(4 * TILE_LANES), aligned(4), may_alias, unused));
-
-  /// c[M, N] += a[M, K] b[K, N], each sum in the order of k by multiply-adds where the machine has
-  /// them: as many sums as registers hold are there. `M` is a multiple of 8, `N` of 32.
-  template <int M, int N, int K>
-  TILE_FUSED void dot_tile(float* c, const float* a, const float* b) {
-#if defined(__clang__) && (defined(__FMA__) || defined(__ARM_FEATURE_FMA))
-#pragma clang fp contract(fast)
-#endif
-    const auto at = [&](int m, int n) { return reinterpret_cast<lanes*>(c + m * N + n); };
-    for (int m = 0; m < M; m += TILE_ROWS) {
-      const float* const x = a + m * K;
-      for (int n = 0; n < N; n += 2 * TILE_LANES) {
-        TILE_EACH_ROW(TILE_GET)
-        for (int k = 0; k < K; ++k) {
-          const lanes y0 = *reinterpret_cast<const lanes*>(b + k * N + n);
-          const lanes y1 = *reinterpret_cast<const lanes*>(b + k * N + n + TILE_LANES);
-          TILE_EACH_ROW(TILE_ADD)
-        }
-        TILE_EACH_ROW(TILE_PUT)
-      }
     }
   }
 
