@@ -57,6 +57,8 @@ struct stack_coverage {
     return all;
   }
 };
+template <std::size_t Keys, std::size_t N>
+stack_coverage(std::array<coverage_table<N>, Keys>) -> stack_coverage<Keys, N>;
 
 namespace detail {
 
