@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <chrono>
@@ -242,6 +243,7 @@ TEST_CASE_TEMPLATE("comm/collectives: all_reduce sends what the formula says", A
           CHECK(m.to != rank);
           if (std::is_same_v<Algorithm, comm::ring>) {
             CHECK(m.to == (rank + 1) % p);
+            CHECK(m.step == &m - log.data());  // one message a round
           }
           sent += m.bytes;
         }
@@ -329,6 +331,17 @@ TEST_CASE("comm/collectives: every algorithm over threads, all elements and oper
     each_op(comm::ordered{}, ashlar::float8_e4m3{});
     each_op(comm::segmented_ring{64}, ashlar::float8_e5m2{});
     check(comm::chain{64}, comm::sum, float{}, 6);
+    // Of `bool`: or, and, and, or of false, true, true.
+    const auto truth = [&](auto op, bool expected) {
+      std::array<bool, 5> data;
+      data.fill(t.rank() != 0);
+      comm::all_reduce(t, std::span<bool>(data), op, comm::recursive_doubling{});
+      wrong += static_cast<int>(std::ranges::count(data, !expected));
+    };
+    truth(comm::sum, true);
+    truth(comm::prod, false);
+    truth(comm::min, false);
+    truth(comm::max, true);
     check(comm::hierarchical{2}, comm::sum, float{}, 6);
     return wrong;
   });

@@ -30,7 +30,11 @@ class mailboxes {
  public:
   mailboxes(std::vector<std::vector<T>>& inputs, std::vector<std::vector<T>>& data,
             const std::vector<comm::schedule>& plans, comm::reducer reduce)
-      : data_(data), scratch_(data.size()), arrived_(data.size()), sent_(data.size()) {
+      : data_(data),
+        scratch_(data.size()),
+        arrived_(data.size()),
+        sent_(data.size()),
+        step_(data.size()) {
     for (std::size_t r = 0; r < data.size(); ++r) {
       scratch_[r].resize(plans[r].scratch());
       comm::memory_of m;
@@ -58,7 +62,7 @@ class mailboxes {
     for (std::size_t i = 0; i < steps.size(); ++i) {
       const comm::step& s = steps[i];
       if (s.sends()) {
-        sent_[r].push_back({rank, s.peer, at_[r].bytes(s), 0});
+        sent_[r].push_back({rank, s.peer, at_[r].bytes(s), 0, step_[r]});
       } else if (s.does == comm::verb::receive && s.count != 0) {
         std::memcpy(at_[r].write(s.to), arrived_[r][i].data(), at_[r].bytes(s));
       } else if (s.does == comm::verb::receive_reduce && s.count != 0) {
@@ -69,6 +73,7 @@ class mailboxes {
       at_[r].local(s);
     }
     arrived_[r].clear();
+    ++step_[r];
   }
 
   std::string broken;
@@ -105,6 +110,7 @@ class mailboxes {
   std::vector<std::vector<T>> scratch_;
   std::vector<std::vector<std::vector<std::byte>>> arrived_;
   std::vector<std::vector<comm::message_record>> sent_;
+  std::vector<int> step_;
   std::vector<comm::detail::resolver> at_;
   std::vector<extent> sizes_;
 };

@@ -37,6 +37,11 @@ concept TimedTransport = Transport<T> && requires(T& t, const operation& o, std:
   t.ended(o, at);
 };
 
+/// A transport that is told which round of a schedule sends what it is given next, and 0 when that
+/// is over: see `logged`.
+template <class T>
+concept SteppedTransport = Transport<T> && requires(T& t, int step) { t.sends_of(step); };
+
 /// A transport that is told of collectives when its rank begins and waits for them: see `recorded`.
 ///
 /// `plans` gives a number, for `awaits`.
@@ -189,6 +194,9 @@ class running {
   void begin() {
     for (; !done(); ++round_) {
       plan_.round(round_, steps_);
+      if constexpr (SteppedTransport<Tr>) {
+        transport_->sends_of(round_);
+      }
       for (std::size_t i = 0; i < steps_.size(); ++i) {
         const step& s = steps_[i];
         if (s.sends()) {
@@ -206,6 +214,9 @@ class running {
             messages_.push_back({i, std::move(staged), transport_->irecv(s.peer, in, what_.tag)});
           }
         }
+      }
+      if constexpr (SteppedTransport<Tr>) {
+        transport_->sends_of(0);
       }
       if (!messages_.empty()) {
         return;

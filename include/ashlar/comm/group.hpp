@@ -127,6 +127,12 @@ class group : public blocking<group<Inner>> {
     o.tag = own(o.tag);
     inner_->ended(o, at);
   }
+  /// See `SteppedTransport`.
+  void sends_of(int step)
+    requires SteppedTransport<Inner>
+  {
+    inner_->sends_of(step);
+  }
   /// See `PlanningTransport`: the transport gets the schedule with its own ranks.
   std::size_t plans(operation o, const schedule& plan, std::size_t element_bytes)
     requires PlanningTransport<Inner>

@@ -9,9 +9,9 @@
 
 namespace ashlar::comm {
 
-/// What collectives reduce: every element type of the library but `bool`.
+/// What collectives reduce: every element type of the library.
 template <class T>
-concept Element = Scalar<T> && !std::same_as<T, bool>;
+concept Element = Scalar<T>;
 
 /// A commutative operation on two elements.
 template <class Op>
@@ -34,7 +34,7 @@ constexpr T in_element(T a, T b, F f) {
 }
 }  // namespace detail
 
-/// Integers wrap around; elements of 8 and 16 bits are rounded after every addition.
+/// Integers wrap around; elements of 8 and 16 bits are rounded after every addition; of `bool`, or.
 struct sum_op {
   template <Element T>
   constexpr T operator()(T a, T b) const {
@@ -42,7 +42,7 @@ struct sum_op {
   }
 };
 
-/// As `sum_op`.
+/// As `sum_op`; of `bool`, and.
 struct prod_op {
   template <Element T>
   constexpr T operator()(T a, T b) const {
@@ -50,10 +50,14 @@ struct prod_op {
   }
 };
 
-/// The sum, divided by the number of ranks at the end; integers are cut off towards 0.
+/// The sum, divided by the number of ranks at the end; integers are cut off towards 0. Not of
+/// `bool`.
 struct avg_op {
   template <Element T>
   constexpr T operator()(T a, T b) const {
+    static_assert(!std::same_as<T, bool>,
+                  "ashlar::comm::avg: of `bool` there is no average; take "
+                  "the sum of `int32`");
     return sum_op{}(a, b);
   }
   template <Element T>

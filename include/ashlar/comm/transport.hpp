@@ -150,6 +150,7 @@ struct message_record {
   int to;
   std::size_t bytes;
   int tag;
+  int step = 0;  ///< the round of its collective's schedule; of other messages, 0
   friend bool operator==(const message_record&, const message_record&) = default;
 };
 
@@ -166,12 +167,15 @@ class logged : public blocking<logged<Inner>> {
   [[nodiscard]] int size() const { return inner_->size(); }
 
   request isend(int to, std::span<const std::byte> out, int tag) {
-    messages_.push_back({inner_->rank(), to, out.size(), tag});
+    messages_.push_back({inner_->rank(), to, out.size(), tag, step_});
     return inner_->isend(to, out, tag);
   }
   request irecv(int from, std::span<std::byte> in, int tag) { return inner_->irecv(from, in, tag); }
   bool test(request& r) { return inner_->test(r); }
   void wait(request& r) { inner_->wait(r); }
+
+  /// See `SteppedTransport`.
+  void sends_of(int step) { step_ = step; }
 
   /// Returns: this rank's messages, in the order in which it began to send them.
   [[nodiscard]] const std::vector<message_record>& messages() const { return messages_; }
@@ -179,6 +183,7 @@ class logged : public blocking<logged<Inner>> {
 
  private:
   Inner* inner_;
+  int step_ = 0;
   std::vector<message_record> messages_;
 };
 
