@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -73,14 +75,84 @@ TEST_CASE("ops/arithmetic: quotients of integers are floating, or rounded as ask
                  [&](std::int64_t i) { return floor(at(a, i), at(b, i)); });
   check_elements(al::div(a, 2, al::rounding::floor{}),
                  [&](std::int64_t i) { return floor(at(a, i), 2); });
-  const auto x = al::from_values<plain<float>>(
-      {9}, {7.5F, -7.5F, 0.25F, -0.25F, 3e9F, -3e38F, INFINITY, -INFINITY, NAN});
-  const auto one = al::full<plain<float>>({}, 1.0);
-  check_elements(al::div(x, one, al::rounding::trunc{}),
-                 [&](std::int64_t i) { return std::trunc(at(x, i)); });
-  check_elements(al::div(x, one, al::rounding::floor{}),
-                 [&](std::int64_t i) { return std::floor(at(x, i)); });
   CHECK(at(al::div(a, al::full<plain<float>>({}, 2.0), al::rounding::floor{}), 1) == -4.0F);
+  CHECK(at(al::div(al::ones<plain<bool>>({}), true, al::rounding::floor{}), 0));
+  CHECK_THROWS_AS(static_cast<void>(al::div(b, a, al::rounding::trunc{})), al::argument_error);
+  CHECK_THROWS_AS(static_cast<void>(al::div(b, a, al::rounding::floor{})), al::argument_error);
+  CHECK_THROWS_AS(static_cast<void>(al::div(a, 0, al::rounding::trunc{})), al::argument_error);
+  const auto bytes = al::ones<plain<std::uint8_t>>({2});
+  CHECK_THROWS_AS(static_cast<void>(al::div(bytes, 256, al::rounding::floor{})),
+                  al::argument_error);  // 256 is 0 there
+  check_meta(al::div(a, b, al::rounding::floor{}),
+             al::div(ghost_of(a), ghost_of(b), al::rounding::floor{}));
+}
+
+namespace {
+
+/// PyTorch's definition of a quotient rounded down (`div_floor_floating`).
+template <class T>
+T floored(T a, T b) {
+  if (b == 0) {
+    return a / b;
+  }
+  const T rest = std::fmod(a, b);
+  T quotient = (a - rest) / b;
+  if (rest != 0 && (b < 0) != (rest < 0)) {
+    quotient -= 1;
+  }
+  if (quotient == 0) {
+    return std::copysign(T{0}, a / b);
+  }
+  const T below = std::floor(quotient);
+  return quotient - below > T{0.5} ? below + 1 : below;
+}
+
+template <class T>
+void check_floored() {
+  const T big = std::numeric_limits<T>::max();
+  const T tiny = std::numeric_limits<T>::min();
+  const T inf = std::numeric_limits<T>::infinity();
+  std::vector<T> all{0,    T(0.1), T(0.25), T(0.3), T(0.7), 1,       T(1.1),   3,   T(7.5),
+                     1000, T(3e9), tiny,    big,    inf,    big / 3, tiny * 5, NAN, big / T(1.5)};
+  for (std::size_t i = all.size(); i-- > 0;) {
+    all.push_back(-all[i]);
+  }
+  const auto n = static_cast<std::int64_t>(all.size());
+  const auto x = al::from_values<plain<T>>({n, 1}, std::span<const T>(all));
+  const auto y = al::from_values<plain<T>>({n}, std::span<const T>(all));
+  // Rounded twice there: a quotient beyond what counts every whole number is off by a rounding.
+  check_elements(
+      al::div(x, y, al::rounding::floor{}),
+      [&](std::int64_t i) { return floored(at(x, i / n), at(y, i % n)); },
+      2 * static_cast<double>(std::numeric_limits<T>::epsilon()));
+  check_elements(al::div(x, y, al::rounding::trunc{}),
+                 [&](std::int64_t i) { return std::trunc(at(x, i / n) / at(y, i % n)); });
+}
+
+}  // namespace
+
+TEST_CASE("ops/arithmetic: floating quotients are rounded as in PyTorch") {
+  check_floored<float>();
+  check_floored<double>();
+  CHECK(at(al::div(al::ones<plain<double>>({}), 0.1, al::rounding::floor{}), 0) == 9.0);
+  CHECK(at(al::div(al::ones<plain<float>>({}), 0.1, al::rounding::floor{}), 0) == 9.0F);
+  // Quotients of 12 bits by 12 bits that are whole, and their neighbours.
+  std::vector<float> upper;
+  std::vector<float> lower;
+  for (int i = 1; i < 2000; i += 7) {
+    const float b = static_cast<float>(i) * 0.1F;
+    for (const float q : {1.0F, 3.0F, 10.0F, 999.0F, 4095.0F}) {
+      for (const float a : {q * b, std::nextafter(q * b, 0.0F), std::nextafter(q * b, INFINITY)}) {
+        upper.insert(upper.end(), {a, -a, a, -a});
+        lower.insert(lower.end(), {b, b, -b, -b});
+      }
+    }
+  }
+  const al::shape s{static_cast<std::int64_t>(upper.size())};
+  const auto x = al::from_values<plain<float>>(s, std::span<const float>(upper));
+  const auto y = al::from_values<plain<float>>(s, std::span<const float>(lower));
+  check_elements(al::div(x, y, al::rounding::floor{}),
+                 [&](std::int64_t i) { return floored(at(x, i), at(y, i)); });
 }
 
 TEST_CASE("ops/arithmetic: integers to the power of an integer stay integers") {

@@ -36,6 +36,18 @@ TEST_CASE("ops/arithmetic: gradients, and theirs, equal differences") {
   check_family<checks>(family::arithmetic{});
 }
 
+TEST_CASE("ops/arithmetic: rounded quotients have gradients of zeros") {
+  const leaf a = al::from_values<leaf>({3}, {1.5, -7.0, 1e300});
+  const leaf b = al::from_values<leaf>({}, {0.1});
+  al::require_grad(a);
+  al::require_grad(b);
+  const auto y =
+      al::add(al::div(a, b, al::rounding::floor{}), al::div(a, b, al::rounding::trunc{}));
+  al::backward(y, al::ones<leaf>({3}));
+  check_same(al::gradient(a), al::zeros<leaf>({3}));
+  check_same(al::gradient(b), al::zeros<leaf>({}));
+}
+
 TEST_CASE("ops/arithmetic: equal ones share the gradient of the larger and the smaller") {
   const leaf a = al::ones<leaf>({2});
   const leaf b = al::ones<leaf>({2});

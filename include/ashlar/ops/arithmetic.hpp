@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <array>
 #include <concepts>
 #include <cstdint>
@@ -228,27 +229,98 @@ namespace ops::detail {
 template <class T>
 concept Rounding = std::same_as<T, rounding::trunc> || std::same_as<T, rounding::floor>;
 
+/// The same elements, on no tape.
+template <class X>
+[[nodiscard]] X off_tape(const X& x) {
+  if constexpr (contains<typename X::keys, keys::autograd>) {
+    return X(without<keys::autograd>(x));
+  } else {
+    return x;
+  }
+}
+
 /// Elements without what lies behind their points. Larger ones than `2^24` (double: `2^53`) have
 /// nothing there, and neither have NaN and infinities.
 template <class X>
 [[nodiscard]] X whole_part(const X& x) {
   using T = typename X::value_type;
-  const auto whole_above = scalar_like(x, std::is_same_v<T, double> ? 0x1p53 : 0x1p24);
-  return call<where>(call<lt>(call<abs>(x), whole_above),
-                     call<cast<T>>(call<cast<std::int64_t>>(x)), x);
+  if constexpr (NarrowFloating<T>) {  // of which some hold no 2^24
+    return call<cast<T>>(whole_part(call<cast<float>>(x)));
+  } else {
+    const auto whole_above = scalar_like(x, std::is_same_v<T, double> ? 0x1p53 : 0x1p24);
+    return call<where>(call<lt>(call<abs>(x), whole_above),
+                       call<cast<T>>(call<cast<std::int64_t>>(x)), x);
+  }
 }
 
-/// What is one too much where a quotient towards zero should be the next lower one.
+/// A whole quotient where what it leaves of `x` has not the sign of `y`: the next lower one.
 template <class X>
-[[nodiscard]] X above_floor(const X& x, const X& y, const X& quotient) {
+[[nodiscard]] X lowered(const X& quotient, const X& rest, const X& y) {
+  const X zero = scalar_like(y, 0.0);
+  const auto below = call<mul>(call<lt>(rest, zero), call<gt>(y, zero));
+  const auto above = call<mul>(call<gt>(rest, zero), call<lt>(y, zero));
+  return call<sub>(quotient, call<cast<typename X::value_type>>(call<add>(below, above)));
+}
+
+/// `x - whole * y` with its exact sign, of float or double.
+///
+/// Requires: `whole` is what `x / y` rounds to, or that without what lies behind its point.
+/// Source: Dekker, A Floating-Point Technique for Extending the Available Precision, 1971.
+template <class X>
+[[nodiscard]] X exact_rest(const X& x, const X& whole, const X& y) {
+  constexpr double splitter = std::is_same_v<typename X::value_type, double> ? 0x1p27 : 0x1p12;
+  // Away from both ends of the exponents, where halves overflow and products vanish.
+  const X factor = call<where>(call<gt>(call<abs>(y), scalar_like(y, 1.0)), scalar_like(y, 0x1p-40),
+                               scalar_like(y, 0x1p60));
+  const auto high = [](const X& v) {
+    const X c = call<scale>(v, splitter + 1.0, 0.0);
+    return X(call<sub>(c, call<sub>(c, v)));
+  };
+  const X b = call<mul>(y, factor);
+  const X product = call<mul>(whole, b);
+  const X w1 = high(whole);
+  const X w2 = call<sub>(whole, w1);
+  const X b1 = high(b);
+  const X b2 = call<sub>(b, b1);
+  const X upper = call<add>(call<sub>(call<mul>(w1, b1), product), call<mul>(w1, b2));
+  const X error = call<add>(call<add>(upper, call<mul>(w2, b1)), call<mul>(w2, b2));
+  const X rest = call<sub>(call<sub>(call<mul>(x, factor), product), error);
+  return call<where>(call<eq>(whole, scalar_like(x, 0.0)), x, rest);  // also where y is infinite
+}
+
+[[noreturn]] inline void refuse_zero() {
+  throw argument_error("ashlar::div", "an integer divided by 0; make one of them floating");
+}
+/// Refuses a divisor of 0 where there are elements.
+template <class X>
+void require_no_zero(const X& divisors) {
+  if constexpr (!requires { chip_of<typename X::keys>::memory::allocates_nothing; }) {
+    const auto elements = to_vector(divisors);
+    if (std::find(elements.begin(), elements.end(), typename X::value_type{}) != elements.end()) {
+      refuse_zero();
+    }
+  }
+}
+
+/// Of tensors of one type, without a gradient.
+template <Rounding How, class X>
+[[nodiscard]] X rounded_quotient(const X& x, const X& y) {
   using T = typename X::value_type;
-  if constexpr (Floating<T>) {
-    return call<cast<T>>(call<gt>(quotient, call<div>(x, y)));
+  constexpr bool down = std::same_as<How, rounding::floor>;
+  if constexpr (!Floating<T>) {
+    const X quotient = call<div>(x, y);
+    return down ? lowered(quotient, X(call<sub>(x, call<mul>(quotient, y))), y) : quotient;
+  } else if constexpr (!down) {
+    return whole_part(X(call<div>(x, y)));
+  } else if constexpr (NarrowFloating<T>) {
+    return call<cast<T>>(rounded_quotient<How>(call<cast<float>>(x), call<cast<float>>(y)));
   } else {
-    const X rest = call<sub>(x, call<mul>(quotient, y));
-    const X zero = scalar_like(x, 0.0);
-    return call<cast<T>>(
-        call<mul>(call<ne>(rest, zero), call<ne>(call<lt>(rest, zero), call<lt>(y, zero))));
+    const X quotient = call<div>(x, y);
+    const X whole = whole_part(quotient);
+    const X floor = lowered(whole, exact_rest(x, whole, y), y);
+    // NaN of an infinite x, as what is left of it is.
+    return call<where>(call<eq>(y, scalar_like(y, 0.0)), quotient,
+                       call<add>(floor, call<sub>(x, x)));
   }
 }
 }  // namespace ops::detail
@@ -256,8 +328,12 @@ template <class X>
 /// `div(x, y)`: of integers and `bool` the quotient is float32, as in PyTorch.
 ///
 /// `div(x, y, rounding::trunc{})` and `div(x, y, rounding::floor{})` keep the type in which `x` and
-/// `y` meet; `y` may be a number. They have no gradient. An integer divided by 0 this way gives
-/// nothing useful. The floor is that of the rounded quotient.
+/// `y` meet; `y` may be a number. As in PyTorch the floor is that of the exact quotient, NaN for an
+/// infinite `x`, and gradients are zero.
+///
+/// Throws: `argument_error` for an integer divided by 0 with a rounding.
+/// Cost:   with a rounding several passes; integer divisors in a tensor are read, which waits for
+///         the chip.
 inline constexpr struct div_function : spelled_function<div_function> {
   template <detail::AnyOrTensor X, detail::AnyOrTensor Y>
   static constexpr auto spell(auto to, const X& x, const Y& y) {
@@ -277,23 +353,34 @@ inline constexpr struct div_function : spelled_function<div_function> {
   template <Tensor X, Tensor Y, ops::detail::Rounding How>
   static auto spell(auto to, const X& x, const Y& y, How) {
     using T = promoted<typename X::value_type, typename Y::value_type>;
-    const auto a = ops::detail::in_type<T>(x);
-    const auto b = ops::detail::in_type<T>(y);
-    auto quotient = call<ops::div>(a, b);
-    if constexpr (Floating<T>) {
-      quotient = ops::detail::whole_part(quotient);
+    if constexpr (!Floating<T>) {
+      ops::detail::require_defined("div", x, y);
+      ops::detail::require_no_zero(y);
     }
-    if constexpr (std::same_as<How, rounding::floor>) {
-      quotient = call<ops::sub>(quotient, ops::detail::above_floor(a, b, quotient));
-    }
-    return to.value("div", quotient);
+    return rounded<How>(to, ops::detail::in_type<T>(x), ops::detail::in_type<T>(y));
   }
   template <Tensor X, class Number, ops::detail::Rounding How>
     requires std::is_arithmetic_v<Number>
-  static auto spell(auto to, const X& x, Number y, How how) {
-    const auto wide = ops::detail::in_type<
-        scalar_of<promote_with_number<Number>(dtype_of<typename X::value_type>)>>(x);
-    return spell(to, wide, ops::detail::scalar_like(wide, static_cast<double>(y)), how);
+  static auto spell(auto to, const X& x, Number y, How) {
+    using T = scalar_of<promote_with_number<Number>(dtype_of<typename X::value_type>)>;
+    if constexpr (!Floating<T>) {
+      if (static_cast<T>(y) == T{}) {
+        ops::detail::refuse_zero();
+      }
+    }
+    const auto wide = ops::detail::in_type<T>(x);
+    return rounded<How>(to, wide, ops::detail::scalar_like(wide, static_cast<double>(y)));
+  }
+
+ private:
+  template <class How, class X>
+  static auto rounded(auto to, const X& x, const X& y) {
+    using namespace ops::detail;
+    X quotient = rounded_quotient<How>(off_tape(x), off_tape(y));
+    if constexpr (Floating<typename X::value_type> && contains<typename X::keys, keys::autograd>) {
+      quotient = call<ops::add>(quotient, call<ops::fill>(call<ops::add>(x, y), 0.0));
+    }
+    return to.value("div", quotient);
   }
 } div;
 
