@@ -286,6 +286,15 @@ TEST_CASE("serve/static_engine: a step of other sizes is refused by the name of 
   other = made(4, 3, 2);
   other.sequences.pop_back();
   CHECK(refused(other) == std::tuple("sequences", 1, 2));
+  // Rows that are none of the step's.
+  for (const auto& [first, rows] :
+       {std::pair(1, 2), std::pair(-1, 1), std::pair(0, -1), std::pair(1, 2147483647)}) {
+    other = made(4, 3, 2);
+    other.sequences[1].first_row = first;
+    other.sequences[1].rows = rows;
+    CHECK_THROWS_AS(static_cast<void>(run(other)), al::argument_error);
+    CHECK_THROWS_AS(static_cast<void>(model.forward(other, cache)), al::argument_error);
+  }
 }
 
 TEST_CASE("serve/static_engine: stories260K tells the expected story") {

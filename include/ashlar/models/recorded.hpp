@@ -65,7 +65,8 @@ class recorded_step {
   }
 
   /// Returns: the logits of all rows, valid until the next call.
-  /// Throws:  `unrecorded_step` where `now` has other sizes, or a wider block table.
+  /// Throws:  `unrecorded_step` where `now` has other sizes, or a wider block table;
+  ///          `argument_error` where a sequence has rows that the step does not.
   /// Cost:    no allocation; block tables that are as they were are not copied.
   std::span<const float> operator()(const kv::step& now) {
     check(now);
@@ -146,9 +147,9 @@ class recorded_step {
       const auto own = std::span(tables_).subspan(i * width, width);
       const std::span<const kv::block_id> blocks = now.sequences[i].blocks;
       if (!std::ranges::equal(blocks, own.first(blocks.size()))) {
-        std::ranges::copy(blocks, own.begin());
-        chip::memory::copy_in(to.bytes() + i * width * sizeof(std::int32_t), own.data(),
-                              own.size_bytes());
+        chip::memory::copy_in(to.bytes() + i * width * sizeof(std::int32_t), blocks.data(),
+                              blocks.size_bytes());
+        std::ranges::copy(blocks, own.begin());  // what a copy that throws left out is tried again
       }
     }
   }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "ashlar/autograd/thread.hpp"
+#include "ashlar/core/error.hpp"
 #include "ashlar/kv/step.hpp"
 #include "ashlar/nn/module.hpp"
 #include "ashlar/ops/attention.hpp"
@@ -133,9 +134,18 @@ inline std::size_t widest_table(const kv::step& input) {
 }
 
 /// Writes to `owner` (rows) which sequence a row is of.
+///
+/// Throws: `argument_error` where a sequence has rows that are none of the step's.
 inline void number_rows(const kv::step& input, std::vector<std::int32_t>& owner) {
   for (std::size_t i = 0; i < input.sequences.size(); ++i) {
     const kv::sequence_step& s = input.sequences[i];
+    const std::int64_t end = std::int64_t{s.first_row} + s.rows;
+    if (s.first_row < 0 || s.rows < 0 || end > std::ssize(owner)) {
+      throw argument_error("ashlar::kv::step", "sequence " + std::to_string(i) + " has rows " +
+                                                   std::to_string(s.first_row) + " to " +
+                                                   std::to_string(end) + "; the step has " +
+                                                   std::to_string(owner.size()));
+    }
     std::fill_n(owner.begin() + s.first_row, s.rows, static_cast<std::int32_t>(i));
   }
 }
