@@ -63,9 +63,9 @@ class rank_program {
   /// Throws: `argument_error` where nothing of this number has begun.
   void wait(std::size_t number) {
     if (number >= transfers_.size()) {
-      throw argument_error("ashlar::comm::rank_program",
-                           "waits for transfer " + std::to_string(number) + " of " +
-                               std::to_string(transfers_.size()));
+      throw argument_error("ashlar::comm::rank_program", "waits for transfer " +
+                                                             std::to_string(number) + " of " +
+                                                             std::to_string(transfers_.size()));
     }
     items_.push_back({.what = kind::wait, .number = number});
   }
