@@ -251,6 +251,7 @@ TEST_CASE(
   for (const int d : {1, 2, 4, 8}) {
     CAPTURE(d);
     constexpr std::size_t bytes = 4096;
+    constexpr double n = bytes;
     const double took =
         comm::simulate(
             net(64, 64),
@@ -260,8 +261,8 @@ TEST_CASE(
             },
             1)
             .seconds;
-    CHECK(took >= overhead + d * bytes / bandwidth);
-    CHECK(took <= overhead + d * (latency + (bytes + 64) / bandwidth));
+    CHECK(took >= overhead + d * n / bandwidth);
+    CHECK(took <= overhead + d * (latency + (n + 64) / bandwidth));
   }
 }
 
@@ -276,8 +277,8 @@ TEST_CASE("comm/select: with contention on a ring, long messages go around it, s
     return comm::network{comm::presets::ring(ranks, 1e-7, 0.425e9), 1e-6, 0, true, 32};
   };
   // Links of an NVLink-like node that store messages at each hop.
-  const auto stored = [](int ranks, double latency) {
-    return comm::network{comm::presets::ring(ranks, latency, 25e9), 1e-6, 0, true};
+  const auto stored = [](int ranks, double hop) {
+    return comm::network{comm::presets::ring(ranks, hop, 25e9), 1e-6, 0, true};
   };
   for (const int p : {8, 16, 32, 64}) {
     CAPTURE(p);
