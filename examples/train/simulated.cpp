@@ -6,10 +6,10 @@
 #include <ashlar/chip/npu/description.hpp>
 #include <ashlar/comm/recorded.hpp>
 #include <ashlar/comm/threads.hpp>
+#include <ashlar/comm/timeline.hpp>
 #include <ashlar/trace/chrome.hpp>
 #include <ashlar/trace/gantt.hpp>
 #include <charconv>
-#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <ctime>
@@ -35,24 +35,24 @@ double thread_seconds() {
 al::parallel::device_rates chip_of(const network_options& n) {
   constexpr al::chip::npu_description npu;
   auto chip = al::parallel::device_rates::of(npu.general(), /*hertz=*/1e9, /*memory_bytes=*/16e9);
-  chip.flops = n.flops > 0 ? n.flops : chip.flops;
-  chip.memory_bandwidth = n.memory_bandwidth > 0 ? n.memory_bandwidth : chip.memory_bandwidth;
+  chip.flops = n.flops != 0 ? n.flops : chip.flops;
+  chip.memory_bandwidth = n.memory_bandwidth != 0 ? n.memory_bandwidth : chip.memory_bandwidth;
   return chip;
 }
 
 /// What happens from one time to another, counted from then [s].
 trace::timeline between(const trace::timeline& all, double from, double to) {
-  const auto ticks = [](double s) { return static_cast<std::int64_t>(std::llround(s * 1e9)); };
+  const std::int64_t first = comm::ticks_of(from, 1e9), last = comm::ticks_of(to, 1e9);
   trace::timeline part;
   part.ticks_per_microsecond = all.ticks_per_microsecond;
   for (const auto& lane : all.lanes()) {
     part.name_lane(lane.process, lane.lane, lane.name);
   }
   for (trace::event e : all.events()) {
-    const std::int64_t begin = std::max(e.start, ticks(from));
-    const std::int64_t end = std::min(e.end(), ticks(to));
+    const std::int64_t begin = std::max(e.start, first);
+    const std::int64_t end = std::min(e.end(), last);
     if (begin < end) {
-      e.start = begin - ticks(from);
+      e.start = begin - first;
       e.duration = end - begin;
       part.add(std::move(e));
     }
@@ -131,7 +131,7 @@ comm::network network_of(const network_options& o, int ranks) {
         refuse("'" + word + "' wants a number of nodes");
       }
     }
-    whole = std::min(whole * size, std::int64_t{1} << 40);
+    whole = std::min(whole * size, std::int64_t{1} << 31);  // more than any number of ranks
     dimensions.push_back({.how = at->second, .size = size});
   }
   if (whole != ranks) {

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <string>
 #include <utility>
@@ -213,6 +214,26 @@ TEST_CASE("comm/program: what does not meet is named") {
   CHECK(found.unequal == std::vector<comm::unequal_steps>{{1, 0, 5, 4}});
   CHECK_THROWS_AS(static_cast<void>(comm::simulate_programs(ring_of(3), two)),
                   ashlar::argument_error);
+}
+
+TEST_CASE("comm/program: what cannot be waited for, and times that are none, are errors") {
+  std::vector<comm::rank_program> two(2);
+  CHECK_THROWS_AS(two[0].wait(0), ashlar::argument_error);
+  for (const double seconds : {-1.0, std::numeric_limits<double>::quiet_NaN()}) {
+    CHECK_THROWS_AS(two[0].compute("never", seconds), ashlar::argument_error);
+  }
+  const auto run = [](double seconds, double latency) {
+    std::vector<comm::rank_program> programs(2);
+    programs[0].compute("long", seconds);
+    programs[0].send(1, 4, 0);
+    programs[1].receive(0, 4, 0);
+    return comm::simulate_programs({comm::presets::ring(2, latency, 4e9)}, programs).seconds;
+  };
+  CHECK(run(4e9, 1e-6) > 4e9);
+  for (const double endless : {1e10, 1e300, std::numeric_limits<double>::infinity()}) {
+    CHECK_THROWS_AS(static_cast<void>(run(endless, 1e-6)), ashlar::argument_error);
+    CHECK_THROWS_AS(static_cast<void>(run(1, endless)), ashlar::argument_error);
+  }
 }
 
 TEST_CASE("comm/recorded: the laws of a transport hold") {

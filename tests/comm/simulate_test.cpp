@@ -74,6 +74,22 @@ TEST_CASE("comm/simulate: on free links, collectives take what the closed forms 
         doctest::Approx(4 * (latency + n / bandwidth)).epsilon(1e-9));
 }
 
+TEST_CASE("comm/simulate: costs that are none are refused") {
+  const auto run = [](double overhead, double reduce_cost, double packet) {
+    static_cast<void>(comm::simulate(
+        comm::network{comm::presets::ring(2, latency, bandwidth), overhead, reduce_cost, true,
+                      packet},
+        [](int) { return rounds_of({}); }, 4));
+  };
+  constexpr double none = std::numeric_limits<double>::quiet_NaN();
+  run(0, 0, 0);
+  for (const double bad : {-1e-9, none}) {
+    CHECK_THROWS_AS(run(bad, 0, 0), ashlar::argument_error);
+    CHECK_THROWS_AS(run(0, bad, 0), ashlar::argument_error);
+    CHECK_THROWS_AS(run(0, 0, bad), ashlar::argument_error);
+  }
+}
+
 TEST_CASE("comm/simulate: messages wait for a link that another has") {
   // On a line of three, ranks 0 and 1 send 4000 bytes to rank 2: they share the last link.
   const auto run = [](bool contention) {

@@ -103,6 +103,35 @@ TEST_CASE("parallel/collectives: as operators they give what naive sums over the
   }
 }
 
+TEST_CASE("parallel/collectives: several without elements are under way at once") {
+  comm::run(2, [](comm::threads& t) {
+    const parallel::communicator to(t);
+    const real nothing = mine(t.rank(), 0), x = mine(t.rank(), 3);
+    const real first = parallel::begin_all_reduce(nothing, to);
+    const real second = parallel::begin_all_gather(nothing, to);
+    const real third = parallel::begin_all_reduce(x, to);
+    CHECK(to.under_way() == 3);
+    CHECK(al::to_vector(parallel::finish(second, to)).empty());
+    CHECK(al::to_vector(parallel::finish(third, to)) == values{10, 12, 14, 16, 18, 20});
+    CHECK(al::to_vector(parallel::finish(first, to)).empty());
+    CHECK(to.under_way() == 0);
+    CHECK_THROWS_AS(static_cast<void>(parallel::finish(first, to)), al::argument_error);
+    // In an arena they may stand where another's elements do.
+    const auto f = [&](const real& a, const real& b) {
+      const real begun = parallel::begin_all_reduce(a, to);
+      const real more = parallel::begin_all_reduce(b, to);
+      const real again = parallel::begin_all_gather(a, to);
+      return std::tuple(parallel::finish(again, to), parallel::finish(more, to),
+                        parallel::finish(begun, to));
+    };
+    const auto out =
+        graph::planned<al::chip::host>{}.compile(graph::capture(f, nothing, x))(nothing, x);
+    CHECK(al::to_vector(real(out[0])).empty());
+    CHECK(al::to_vector(real(out[1])) == values{10, 12, 14, 16, 18, 20});
+    CHECK(to.under_way() == 0);
+  });
+}
+
 TEST_CASE("parallel/collectives: captured ones begin early, and who waits for them comes late") {
   const auto got = comm::run(3, [&](comm::threads& t) {
     const step f{parallel::communicator(t)};
@@ -150,5 +179,16 @@ TEST_CASE("parallel/collectives: shapes that do not divide, and waiting for noth
     CHECK_THROWS_AS(static_cast<void>(parallel::finish(x, to)), al::argument_error);
     CHECK(to == parallel::communicator(to));
     CHECK(!(to == parallel::communicator(t)));
+
+    values one{1, 2}, more(3);
+    const al::tensor_spec two = al::contiguous_spec(al::dtype::float32, al::shape{2}.span()),
+                          three = al::contiguous_spec(al::dtype::float32, al::shape{3}.span());
+    to.begin<float>(
+        one.data(), {one.data(), &two}, 2, {0, 2}, {0, 2}, [](auto& end, auto all, int channel) {
+          return comm::start_all_reduce(end, all, comm::sum_op{}, comm::ordered{}, channel);
+        });
+    CHECK_THROWS_AS(to.finish<float>({more.data(), &three}, one.data()), al::argument_error);
+    to.finish<float>({more.data(), &two}, one.data());
+    CHECK(more == values{2, 4, 0});
   });
 }

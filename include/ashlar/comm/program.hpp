@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -41,7 +40,12 @@ class rank_program {
     bool message;  ///< not a collective
   };
 
+  /// Throws: `argument_error` where `seconds` are negative or no number.
   void compute(std::string name, double seconds) {
+    if (!(seconds >= 0)) {
+      throw argument_error("ashlar::comm::rank_program",
+                           name + " cannot take " + std::to_string(seconds) + " s");
+    }
     items_.push_back({kind::compute, std::move(name), seconds});
   }
   /// Returns: a number, for `wait`.
@@ -56,7 +60,15 @@ class rank_program {
   std::size_t receive(int from, std::size_t bytes, int tag) {
     return message("receive from ", verb::receive, from, bytes, tag);
   }
-  void wait(std::size_t number) { items_.push_back({.what = kind::wait, .number = number}); }
+  /// Throws: `argument_error` where nothing of this number has begun.
+  void wait(std::size_t number) {
+    if (number >= transfers_.size()) {
+      throw argument_error("ashlar::comm::rank_program", "waits for transfer " +
+                                                             std::to_string(number) + " of " +
+                                                             std::to_string(transfers_.size()));
+    }
+    items_.push_back({.what = kind::wait, .number = number});
+  }
   /// A place in the program, the same on every rank: the end of a step.
   void mark() { items_.push_back({.what = kind::mark}); }
 
@@ -105,12 +117,7 @@ class program_run {
 
   program_outcome run() {
     events_.run();
-    events_.each_waiting([&](const auto& a, const step& what) {
-      result_.stuck.push_back({a.rank, a.round, what.sends(), what.peer, what.count});
-    });
-    std::ranges::sort(result_.stuck, {}, [](const stuck_rank& s) {
-      return std::pair(s.rank, std::pair(s.peer, s.sending));
-    });
+    result_.stuck = stuck_in(events_);
     return std::move(result_);
   }
 
@@ -200,8 +207,8 @@ class program_run {
   }
   void add(int rank, int lane, const std::string& name, const char* category, double begin,
            double end) {
-    const auto ticks = [](double s) { return static_cast<std::int64_t>(std::llround(s * 1e9)); };
-    result_.timeline.add({name, category, rank, lane, ticks(begin), ticks(end) - ticks(begin)});
+    const std::int64_t from = ticks_of(begin, 1e9);
+    result_.timeline.add({name, category, rank, lane, from, ticks_of(end, 1e9) - from});
   }
 
   const std::vector<rank_program>& programs_;
@@ -219,7 +226,8 @@ class program_run {
 /// Transfers go on by themselves, whether or not their ranks ask for them.
 /// Returns: the same for the same programs. Where it is not `complete`, ranks that waited for what
 ///          never came did not go on.
-/// Throws:  `argument_error` where there is not a program for each rank of the network.
+/// Throws:  `argument_error` where there is not a program for each rank of the network, where the
+///          network's costs are negative, and where it takes longer than 2^62 ns.
 /// Cost:    that of `simulate`.
 [[nodiscard]] inline program_outcome simulate_programs(const network& net,
                                                        const std::vector<rank_program>& programs) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -58,6 +59,23 @@ struct no_observer {
   void ended(int /*rank*/, const round_steps&, double, double) {}
 };
 
+namespace detail {
+
+/// Whose messages wait in a simulation for others that do not come, by rank, peer and direction.
+template <class Host>
+std::vector<stuck_rank> stuck_in(const event_loop<Host>& events) {
+  std::vector<stuck_rank> found;
+  events.each_waiting([&](const auto& a, const step& what) {
+    found.push_back({a.rank, a.round, what.sends(), what.peer, what.count});
+  });
+  std::ranges::sort(found, {}, [](const stuck_rank& s) {
+    return std::tuple(s.rank, s.peer, s.sending, s.round, s.count);
+  });
+  return found;
+}
+
+}  // namespace detail
+
 /// Runs the schedules of all ranks as events, without threads and in a fixed order.
 ///
 /// A message sets out once both sides have come to it, so what needs somebody to hold messages in
@@ -67,6 +85,7 @@ struct no_observer {
 /// called for each message, `observer.ended(rank, steps, begin, end)` for each round, in the order
 /// of time.
 /// Requires: `schedule_of(rank)` for every rank of `net.wires`.
+/// Throws:   `argument_error` where one of the network's costs is negative or no number.
 /// Cost:     O(m log m) for m messages (times their hops, with contention).
 template <std::invocable<int> Schedules, class Observer = no_observer>
 outcome simulate(const network& net, Schedules&& schedule_of, std::size_t element_bytes,
@@ -109,12 +128,7 @@ outcome simulate(const network& net, Schedules&& schedule_of, std::size_t elemen
   for (const auto& a : events.actors()) {
     result.most_elements = std::max(result.most_elements, a.sent);
   }
-  events.each_waiting([&](const auto& a, const step& what) {
-    result.stuck.push_back({a.rank, a.round, what.sends(), what.peer, what.count});
-  });
-  std::ranges::sort(result.stuck, {}, [](const stuck_rank& s) {
-    return std::pair(s.rank, std::pair(s.peer, s.sending));
-  });
+  result.stuck = detail::stuck_in(events);
   return result;
 }
 

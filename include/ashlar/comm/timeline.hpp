@@ -11,6 +11,7 @@
 
 #include "ashlar/comm/operation.hpp"
 #include "ashlar/comm/schedule.hpp"
+#include "ashlar/core/error.hpp"
 #include "ashlar/trace/timeline.hpp"
 
 namespace ashlar::comm {
@@ -31,6 +32,18 @@ inline std::pair<int, std::string> of_collective(int tag) {
               "channel " + std::to_string(channel)};
 }
 }  // namespace lanes
+
+/// Throws: `argument_error` for what is no time, or is after the last tick of 64 bits.
+inline std::int64_t ticks_of(double seconds, double ticks_per_second) {
+  const double ticks = seconds * ticks_per_second;
+  if (!(std::abs(ticks) < 0x1p62)) {
+    throw argument_error("ashlar::comm::ticks_of",
+                         std::to_string(seconds) +
+                             " s are beyond a timeline's ticks; are rates "
+                             "and latencies what they should be?");
+  }
+  return std::llround(ticks);
+}
 
 /// How much of a rank's communication lies behind its computation.
 struct overlap {
@@ -121,7 +134,7 @@ class timeline_of_simulation {
   [[nodiscard]] const trace::timeline& timeline() const { return timeline_; }
 
  private:
-  static std::int64_t ticks(double seconds) { return std::llround(seconds * 1e12); }
+  static std::int64_t ticks(double seconds) { return ticks_of(seconds, 1e12); }
 
   std::size_t element_bytes_;
   std::map<int, double> arrived_;  // each rank's last message

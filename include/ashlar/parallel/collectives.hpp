@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <span>
@@ -28,9 +29,8 @@ namespace ashlar::parallel {
 /// Copies are the same one. What is under way has memory of its own: an exception between the
 /// beginning and the end of a collective leaves nothing that others could still read or write.
 /// Requires: the transport outlives it; every rank begins the same collectives in one order, at
-/// most
-///           `comm::tags::channels` at once, and nobody else runs collectives over that transport
-///           meanwhile. One thread at a time.
+///           most `comm::tags::channels` at once, and nobody else runs collectives over that
+///           transport meanwhile. One thread at a time.
 class communicator {
  public:
   template <comm::Transport Tr>
@@ -64,16 +64,22 @@ class communicator {
     chip::host_kernels::copy(view<T>{all.data() + own.first, &dense}, self);
     next->work = std::make_unique<comm::work<comm::any_endpoint>>(
         start(state_->endpoint, all, next->channel));
-    state_->all.insert_or_assign(result, std::move(next));
+    const place at{result, count == 0};
+    if (count != 0) {
+      state_->all.erase(at);  // nobody waits any more for what was here
+    }
+    state_->all.emplace(at, std::move(next));
   }
 
   /// Waits for what began under the address `began` and copies what it gave to `out`.
   ///
-  /// Throws: `argument_error` where nothing did; what the transport throws.
+  /// Throws: `argument_error` where nothing of that size did; what the transport throws.
   template <Scalar T>
   void finish(view<T> out, const T* began) const {
-    const auto found = state_->all.find(began);
-    if (found == state_->all.end()) {
+    const auto bytes = static_cast<std::size_t>(out.size()) * sizeof(T);
+    const place at{began, bytes == 0};
+    const auto found = state_->all.lower_bound(at);
+    if (found == state_->all.end() || found->first != at || found->second->kept.size() != bytes) {
       throw argument_error("ashlar::parallel::finish",
                            "no collective is under way for that tensor; give it what `begin_...` "
                            "returned, once");
@@ -92,10 +98,12 @@ class communicator {
     comm::chunk kept{0, 0};                                  // [bytes]
     std::unique_ptr<comm::work<comm::any_endpoint>> work{};  // ends before its memory does
   };
+  /// An address, and whether nothing is there: an arena gives such a tensor the place of others.
+  using place = std::pair<const void*, bool>;
   struct state {
     explicit state(auto& t) : endpoint(t) {}
     comm::any_endpoint endpoint;
-    std::map<const void*, std::unique_ptr<pending>> all{};
+    std::multimap<place, std::unique_ptr<pending>> all{};
   };
   std::shared_ptr<state> state_;
 };
@@ -120,6 +128,11 @@ struct begin_all_gather {
       throw argument_error("ashlar::parallel::all_gather", "a scalar has no axis to join along");
     }
     shape all(self.shape());
+    if (all[0] > std::numeric_limits<std::int64_t>::max() / to.size()) {
+      throw argument_error("ashlar::parallel::all_gather",
+                           std::to_string(all[0]) + " rows of each of " +
+                               std::to_string(to.size()) + " ranks are too many");
+    }
     all[0] *= to.size();
     return contiguous_spec(self.type, all.span());
   }

@@ -2,7 +2,6 @@
 #pragma once
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -102,10 +101,10 @@ class step_lanes {
     const double busy = one_at_a_time_ ? std::max(free_[0], free_[1]) : free_[lane];
     const double begin = std::max(busy, after);
     free_[lane] = begin + seconds;
-    const auto ticks = [](double s) { return static_cast<std::int64_t>(std::llround(s * 1e9)); };
+    const std::int64_t from = comm::ticks_of(begin, 1e9);
     timeline_.add({std::move(name), lane == 0 ? comm::lanes::compute : comm::lanes::collective,
-                   process_, lane == 0 ? 0 : comm::lanes::first_channel, ticks(begin),
-                   ticks(begin + seconds) - ticks(begin)});
+                   process_, lane == 0 ? 0 : comm::lanes::first_channel, from,
+                   comm::ticks_of(begin + seconds, 1e9) - from});
     return free_[lane];
   }
 

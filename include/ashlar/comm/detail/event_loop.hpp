@@ -7,12 +7,14 @@
 #include <functional>
 #include <limits>
 #include <queue>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "ashlar/comm/network.hpp"
 #include "ashlar/comm/schedule.hpp"
+#include "ashlar/core/error.hpp"
 
 namespace ashlar::comm::detail {
 
@@ -45,8 +47,15 @@ class event_loop {
     double began = 0;      // the round
   };
 
-  /// Requires: both outlive it.
-  event_loop(const network& net, Host& host) : net_(net), host_(host) {}
+  /// Requires: both outlive it. Throws: `argument_error` for costs that are negative or no numbers.
+  event_loop(const network& net, Host& host) : net_(net), host_(host) {
+    if (!(net.overhead >= 0) || !(net.reduce_cost >= 0) || !(net.packet_bytes >= 0)) {
+      throw argument_error("ashlar::comm::network",
+                           "overhead " + std::to_string(net.overhead) + ", reduce_cost " +
+                               std::to_string(net.reduce_cost) + ", packet_bytes " +
+                               std::to_string(net.packet_bytes) + "; none may be below 0");
+    }
+  }
 
   /// Begins a schedule of a rank. Its messages meet those of the same tag; `last` is a round before
   /// which it stops. Returns: its number.
