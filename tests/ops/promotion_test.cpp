@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "ashlar/dispatch/any.hpp"
+#include "ashlar/ops/cumsum.hpp"
 #include "ashlar/ops/math.hpp"
 #include "ashlar/ops/operators.hpp"
 #include "ashlar/ops/reduction.hpp"
@@ -186,4 +187,53 @@ TEST_CASE("ops/promotion: at run time tensors without dimensions count as in PyT
       }
     }
   }
+}
+
+TEST_CASE("ops/promotion: an output in another type than the call is no argument in disguise") {
+  using meta = al::make_key_set<al::keys::backend<al::chip::meta>>;
+  using row = al::tensor<float, meta>;
+  const row line = al::empty<row>({8});
+  const any head = al::narrow(line, 0, 0, 4);
+  const any next = al::narrow(line, 0, 2, 4);
+  const any wide = al::empty<al::tensor<double, meta>>({4});
+  any out = head;
+  CHECK_THROWS_AS(al::add.out(out, next, wide), al::overlap_error);
+  CHECK(al::add.out(out, head, wide).type() == f4);  // the same place is fine
+  row typed = head.as<row>();
+  CHECK_THROWS_AS(al::add.out(typed, next.as<row>(), al::empty<al::tensor<double, meta>>({4})),
+                  al::overlap_error);
+  al::add.out(typed, typed, al::empty<al::tensor<double, meta>>({4}));
+  CHECK(typed.bytes() == head.bytes());
+  CHECK_THROWS_AS(al::lt.in_place(typed, next.as<row>()), al::overlap_error);
+  any one = al::narrow(line, 0, 0, 1);
+  CHECK_THROWS_AS(al::add.out(one, one, wide), al::output_error);
+}
+
+TEST_CASE("ops/promotion: in place a function with a spelling takes types at run time") {
+  const auto rows = of_each_type({2, 3}, std::make_index_sequence<9>{});
+  for (std::size_t i = 0; i < 9; ++i) {
+    any x = rows[i];
+    if (al::is_floating(types[i])) {
+      CHECK(al::div.in_place(x, x).type() == types[i]);
+    } else {
+      CHECK_THROWS_AS(al::div.in_place(x, x), al::any_type_error);
+    }
+    any y = rows[i];
+    if (types[i] == b1) {
+      CHECK_THROWS_AS(al::cumsum.in_place(y), al::any_type_error);
+    } else {
+      CHECK(al::cumsum.in_place(y).type() == types[i]);
+    }
+  }
+}
+
+TEST_CASE("ops/promotion: an empty handle is refused wherever its type would be asked for") {
+  const any x = of_each_type({2}, std::make_index_sequence<9>{})[3];
+  any none;
+  CHECK_THROWS_AS(static_cast<void>(none / x), al::undefined_tensor);
+  CHECK_THROWS_AS(static_cast<void>(x / none), al::undefined_tensor);
+  CHECK_THROWS_AS(static_cast<void>(none * 2), al::undefined_tensor);
+  CHECK_THROWS_AS(static_cast<void>(2 / none), al::undefined_tensor);
+  CHECK_THROWS_AS(static_cast<void>(al::sum(none)), al::undefined_tensor);
+  CHECK_THROWS_AS(al::div.in_place(none, x), al::undefined_tensor);
 }

@@ -366,6 +366,16 @@ struct any_call {
       if (to->tag().element() != element) {
         return write_cast(*to, args...);
       }
+    } else if constexpr (F == form::out) {  // what is cast would hide that it shares elements
+      const auto shares = [&]<class X>(const X& a) {
+        if constexpr (is_any<X>) {
+          return &a.body()->root() == &to->body()->root();
+        }
+        return false;
+      };
+      if (*to && (shares(args) || ...)) {
+        return write_cast(*to, args...);
+      }
     }
     const auto same = [&]<std::size_t I>(std::integral_constant<std::size_t, I>,
                                          const auto& a) -> decltype(auto) {
@@ -400,22 +410,10 @@ struct any_call {
   /// Makes the result, then casts it to what is written to.
   [[gnu::noinline]] static void write_cast(any& to, const A&... args) {
     const any value = any_call<Op, form::functional, A...>::run(args...);
-    if (value.tag().chip() != to.tag().chip()) {
-      throw device_error(name_of<Op>(), to.where(), value.where());
+    if constexpr (F == form::out || Elementwise<Op>) {
+      require_apart_from<Elementwise<Op>>(name_of<Op>(), to, value.spec(), args...);
     }
-    if (!can_cast(value.type(), to.type())) {
-      throw any_type_error(
-          std::string(name_of(to.type())),
-          std::string(name_of(value.type())) + ", the result of " + std::string(name_of<Op>()));
-    }
-    if (is_missing<F>(name_of<Op>(), to, value.spec(), args...)) {
-      say_resized(name_of<Op>(), to, value.spec());
-      to = cast_to<0>(value, to.tag().element());
-    } else if constexpr (F == form::out) {
-      any_call<ops::clone, F, any>::run(to, cast_to<0>(value, to.tag().element()));
-    } else {
-      any_call<ops::copy, F, any, any>::run(to, cast_to<0>(value, to.tag().element()));
-    }
+    write_at_run_time<F>(name_of<Op>(), to, value, args...);
   }
 
   /// The cold ends of a call.
@@ -464,6 +462,27 @@ any_tensor<Stack> in_type_at_run_time(const any_tensor<Stack>& x, dtype to) {
     throw unlisted_element("cast", to);
   }
   return any_call<ops::clone, form::functional, any_tensor<Stack>>::template cast_to<0>(x, element);
+}
+
+template <form F, class Stack, class... A>
+void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_tensor<Stack>& value,
+                       const A&... args) {
+  using any = any_tensor<Stack>;
+  if (value.tag().chip() != to.tag().chip()) {
+    throw device_error(op, to.where(), value.where());
+  }
+  if (!can_cast(value.type(), to.type())) {
+    throw any_type_error(std::string(name_of(to.type())),
+                         std::string(name_of(value.type())) + ", the result of " + std::string(op));
+  }
+  if (is_missing<F>(op, to, value.spec(), args...)) {
+    say_resized(op, to, value.spec());
+    to = in_type_at_run_time(value, to.type());
+  } else if constexpr (F == form::out) {
+    any_call<ops::clone, F, any>::run(to, in_type_at_run_time(value, to.type()));
+  } else {
+    any_call<ops::copy, F, any, any>::run(to, in_type_at_run_time(value, to.type()));
+  }
 }
 
 }  // namespace detail

@@ -134,6 +134,12 @@ struct any_call;
 template <class Stack>
 any_tensor<Stack> in_type_at_run_time(const any_tensor<Stack>& x, dtype to);
 
+/// Writes the result of a call with `args` to `to`, cast to its element type. Defined in `any.hpp`.
+/// Throws: `any_type_error` where it cannot be cast, `device_error`, `output_error`.
+template <form F, class Stack, class... A>
+void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_tensor<Stack>& value,
+                       const A&... args);
+
 /// A tensor, be its type a value.
 template <class X>
 concept AnyOrTensor = Tensor<X> || is_any<X>;
@@ -184,8 +190,9 @@ template <class Op>
 struct op_function;
 
 namespace detail {
-/// Takes a result of another element type to where it should go.
-template <form F, class Out, class X, class... A>
+/// Takes a result of another element type, made of `args`, to where it should go. `SamePlace`:
+/// whether that may be one of them.
+template <form F, bool SamePlace, class Out, class X, class... A>
 Out& put_cast(std::string_view op, Out& to, const X& value, const A&... args);
 }  // namespace detail
 
@@ -391,7 +398,7 @@ struct op_function : detail::writing_forms<op_function<Op>> {
         forward<form::out, detail::call_type<Op, A...>(set{}), 0>(std::index_sequence_for<A...>{},
                                                                   output, args...);
       } else if constexpr (detail::may_go_to<made, Out>) {
-        detail::put_cast<form::out>(Op::name, output, unlocated(args...), args...);
+        detail::put_cast<form::out, Elementwise<Op>>(Op::name, output, unlocated(args...), args...);
       }
     }
     return output;
@@ -420,7 +427,8 @@ struct op_function : detail::writing_forms<op_function<Op>> {
         forward<form::in_place, detail::call_type<Op, Self, A...>(set{}), 1>(
             std::index_sequence_for<A...>{}, self, args...);
       } else if constexpr (detail::may_go_to<made, Self>) {
-        detail::put_cast<form::in_place>(Op::name, self, unlocated(self, args...));
+        detail::put_cast<form::in_place, Elementwise<Op>>(Op::name, self, unlocated(self, args...),
+                                                          args...);
       }
     }
     return self;
@@ -472,15 +480,22 @@ Out& put(std::string_view op, Out& to, const X& value, const A&... args) {
     return to;
   }
 }
-template <form F, class Out, class X, class... A>
-Out& put_cast(std::string_view op, Out& to, const X& value, const A&... args) {
-  if (to && same_shape(to.spec(), value.spec())) {
+template <bool SamePlace, class Out, class... A>
+void require_apart_from(std::string_view op, const Out& to, const tensor_spec& made,
+                        const A&... args) {
+  if (to && same_shape(to.spec(), made)) {
     [[maybe_unused]] const auto check = [&]<class Y>(const Y& a) {
-      if constexpr (Tensor<Y>) {
-        require_no_overlap(op, to, a, "an argument", false);
+      if constexpr (std::is_base_of_v<tensor_handle, Y>) {
+        require_no_overlap(op, to, a, "an argument", SamePlace);
       }
     };
     (check(args), ...);
+  }
+}
+template <form F, bool SamePlace, class Out, class X, class... A>
+Out& put_cast(std::string_view op, Out& to, const X& value, const A&... args) {
+  if constexpr (F == form::out || SamePlace) {
+    require_apart_from<SamePlace>(op, to, value.spec(), args...);
   }
   return put<F>(op, to, call<ops::cast<typename Out::value_type>>(value), args...);
 }

@@ -44,7 +44,7 @@ struct to_output {
     if constexpr (goes_to<X, Out>) {
       put<form::out>(op, out, x);
     } else if constexpr (may_go_to<X, Out>) {
-      put_cast<form::out>(op, out, x);
+      put_cast<form::out, false>(op, out, x);
     }
   }
 };
@@ -54,7 +54,13 @@ struct to_first {
   Self& self;
   template <class Op, class First, class... A>
   ASHLAR_INLINE void operator()(op_function<Op> f, const First& first, const A&... args) const {
-    if constexpr (element_type<First> == element_type<Self>) {
+    if constexpr (is_any<Self>) {
+      if (first.body() == self.body()) {
+        f.over_first(self, args...);
+      } else {
+        write_at_run_time<form::in_place>(Op::name, self, f.unlocated(first, args...));
+      }
+    } else if constexpr (element_type<First> == element_type<Self>) {
       f.over_first(self, args...);
     } else {
       value(Op::name, f.unlocated(first, args...));
@@ -68,7 +74,7 @@ struct to_first {
     if constexpr (goes_to<X, Self>) {
       put<form::in_place>(op, self, x);
     } else if constexpr (may_go_to<X, Self>) {
-      put_cast<form::in_place>(op, self, x);
+      put_cast<form::in_place, false>(op, self, x);
     }
   }
 };
@@ -224,7 +230,7 @@ struct spelled_function : detail::writing_forms<Derived> {
     Derived::spell(detail::to_output<Out>{output}, args...);
     return output;
   }
-  template <Tensor Self, class... A>
+  template <detail::AnyOrTensor Self, class... A>
     requires detail::SpelledBy<Derived, detail::to_first<Self>, Self, A...>
   Self& over_first(Self& self, const A&... args) const {
     Derived::spell(detail::to_first<Self>{self}, std::as_const(self), args...);

@@ -338,7 +338,7 @@ inline constexpr struct div_function : spelled_function<div_function> {
   template <detail::AnyOrTensor X, detail::AnyOrTensor Y>
   static constexpr auto spell(auto to, const X& x, const Y& y) {
     if constexpr (detail::is_any<X> && detail::is_any<Y>) {
-      const bool whole = is_integral(x.type()) && is_integral(y.type());
+      const bool whole = x && y && is_integral(x.type()) && is_integral(y.type());
       const auto wide = [&](const auto& a) {
         return whole ? ops::detail::integers_as<scalar_of<default_floating>>(a) : a;
       };

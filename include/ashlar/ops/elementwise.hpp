@@ -112,7 +112,7 @@ template <class T, class X>
 template <class T, class X>
 [[nodiscard]] auto integers_as(const X& x) {
   if constexpr (ashlar::detail::is_any<X>) {
-    return is_integral(x.type()) ? ashlar::detail::in_type_at_run_time(x, dtype_of<T>) : x;
+    return x && is_integral(x.type()) ? ashlar::detail::in_type_at_run_time(x, dtype_of<T>) : x;
   } else if constexpr (Floating<typename X::value_type>) {
     return x;
   } else {

@@ -141,6 +141,9 @@ auto infix_number(const number_handed_over<A, D>& a, const A& b) {
 /// As `beside`, where the type is a value.
 template <PlainNumber S, class Stack>
 any_tensor<Stack> beside_number(const any_tensor<Stack>& a) {
+  if (!a) {
+    throw undefined_tensor("+ - * /");
+  }
   const dtype to = promote_with_number<S>(a.type());
   return to == a.type() ? a : in_type_at_run_time(a, to);
 }
