@@ -64,6 +64,9 @@ TEST_CASE("autograd/backward: broadcasting is summed, promotion is cast back") {
   al::backward(y, of({1}));
   CHECK(at(al::gradient(x)) == 30);
   CHECK_THROWS_AS(al::mul.out(y, x, d), al::not_recordable);
+  real longer = of({1, 2, 3});
+  CHECK_THROWS_AS(al::mul.out(longer, x, d), al::not_recordable);
+  CHECK(longer.size() == 3);  // as it was
 }
 
 TEST_CASE("autograd/backward: a pass that is recorded gives gradients of gradients") {

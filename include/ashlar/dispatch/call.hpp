@@ -462,13 +462,14 @@ Out& put(std::string_view op, Out& to, const X& value, const A&... args) {
     each_result(to, value, [&](auto& one, const auto& from) { put<F>(op, one, from); });
     return to;
   } else if constexpr (F == form::out) {
-    if (is_missing<F>(op, to, value.spec(), args...)) {
-      say_resized(op, to, value.spec());
-      to = {};
-    } else {
+    if (!is_missing<F>(op, to, value.spec(), args...)) {
       require_no_overlap(op, to, value, "an argument", true);
+      return op_function<ops::clone>{}.out(to, value);
     }
-    return op_function<ops::clone>{}.out(to, value);
+    Out made;
+    op_function<ops::clone>{}.out(made, value);
+    say_resized(op, to, value.spec());
+    return to = std::move(made);
   } else {
     static_cast<void>(is_missing<F>(op, to, value.spec()));
     if (&to.body()->root() != &value.body()->root()) {
