@@ -68,6 +68,11 @@ struct any_result<Stack, std::tuple<R...>> {
   using type = std::tuple<typename any_result<Stack, R>::type...>;
 };
 
+// See `spelled.hpp`.
+template <form F, class Stack, class... A>
+void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_tensor<Stack>& value,
+                       const A&... args);
+
 /// One operator, form and kinds of arguments: a table over chips and element types.
 template <class Op, form F, class... A>
 struct any_call {
@@ -475,13 +480,17 @@ void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_ten
     throw any_type_error(std::string(name_of(to.type())),
                          std::string(name_of(value.type())) + ", the result of " + std::string(op));
   }
-  if (is_missing<F>(op, to, value.spec(), args...)) {
-    say_resized(op, to, value.spec());
-    to = in_type_at_run_time(value, to.type());
-  } else if constexpr (F == form::out) {
-    any_call<ops::clone, F, any>::run(to, in_type_at_run_time(value, to.type()));
+  const bool anew = is_missing<F>(op, to, value.spec(), args...);
+  const any cast = in_type_at_run_time(value, to.type());
+  if constexpr (F == form::out) {
+    any made = anew ? any() : to;
+    any_call<ops::clone, F, any>::run(made, cast);
+    if (anew) {
+      say_resized(op, to, value.spec());
+    }
+    to = std::move(made);
   } else {
-    any_call<ops::copy, F, any, any>::run(to, in_type_at_run_time(value, to.type()));
+    any_call<ops::copy, F, any, any>::run(to, cast);
   }
 }
 

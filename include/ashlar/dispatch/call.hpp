@@ -134,12 +134,6 @@ struct any_call;
 template <class Stack>
 any_tensor<Stack> in_type_at_run_time(const any_tensor<Stack>& x, dtype to);
 
-/// Writes the result of a call with `args` to `to`, cast to its element type. Defined in `any.hpp`.
-/// Throws: `any_type_error` where it cannot be cast, `device_error`, `output_error`.
-template <form F, class Stack, class... A>
-void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_tensor<Stack>& value,
-                       const A&... args);
-
 /// A tensor, be its type a value.
 template <class X>
 concept AnyOrTensor = Tensor<X> || is_any<X>;

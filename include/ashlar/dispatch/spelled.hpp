@@ -16,6 +16,12 @@ namespace ashlar {
 
 namespace detail {
 
+/// Writes the result of a call with `args` to `to`, cast to its element type. Defined in `any.hpp`.
+/// Throws: `any_type_error` where it cannot be cast, `device_error`, `output_error`.
+template <form F, class Stack, class... A>
+void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_tensor<Stack>& value,
+                       const A&... args);
+
 /// Where a spelling sends its arguments: one type for each form of a call.
 struct to_result {
   template <class Op, class... A>
