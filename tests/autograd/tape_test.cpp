@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ashlar/autograd.hpp"
+#include "ashlar/dispatch/any.hpp"
 #include "ashlar/ops/arithmetic.hpp"
 #include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/copy.hpp"
@@ -67,6 +68,23 @@ TEST_CASE("autograd/backward: broadcasting is summed, promotion is cast back") {
   real longer = of({1, 2, 3});
   CHECK_THROWS_AS(al::mul.out(longer, x, d), al::not_recordable);
   CHECK(longer.size() == 3);  // as it was
+}
+
+namespace {
+struct at_run_time {
+  using chips = al::chip_list<al::chip::host>;
+  using element_types = al::element_list<float, double>;
+  using keys = real::keys;
+};
+}  // namespace
+
+TEST_CASE("autograd/out: a call at run time that is cast and resized is not recorded either") {
+  using any = al::any_tensor<at_run_time>;
+  const any x = leaf({3});
+  any longer = of({1, 2, 3});
+  CHECK_THROWS_AS(al::mul.out(longer, x, any(al::from_values<wide>({1}, {5.0}))),
+                  al::not_recordable);
+  CHECK(longer.size() == 3);
 }
 
 TEST_CASE("autograd/backward: a pass that is recorded gives gradients of gradients") {
