@@ -33,3 +33,19 @@ struct checks {
 TEST_CASE("ops/attention: gradients equal differences") {
   check_family<checks>(family::attention{});
 }
+
+TEST_CASE("ops/attention: a recorded gradient is that of the parts, not of the fused backward") {
+  const leaf q = al::require_grad(numbers<leaf>({2, 2, 3, 2}, 1));
+  const leaf k = numbers<leaf>({2, 1, 3, 2}, 2);
+  const auto slope = [&](bool recorded) {
+    const leaf y = al::scaled_dot_product_attention(q, k, k, true, 0.6);
+    return std::get<0>(al::grad(y, al::ones<leaf>({2, 2, 3, 2}), {.create_graph = recorded}, q));
+  };
+  const leaf parts = slope(true);
+  CHECK(al::autograd::node_of(parts, "test").name != "scaled_dot_product_attention_backward");
+  const leaf fused = slope(false);
+  CHECK(!al::requires_grad(fused));
+  // Sums of three products in another order.
+  check_elements(
+      al::detach(parts), [&](std::int64_t i) { return at(fused, i); }, 0.0, 1e-14);
+}
