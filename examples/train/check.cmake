@@ -124,6 +124,9 @@ expect_refusal("must be a multiple of 4294967296" --mesh data=4194304 --micro-ba
 expect_refusal("'datum=3' is no dimension" --mesh datum=3)
 expect_refusal("'web' is no wiring" --transport simulated --network web)
 expect_refusal("has 6 nodes for 2 ranks" --transport simulated --network ring=2,full=3)
+expect_refusal("has 2147483648 nodes for 2 ranks" --transport simulated
+               --network ring=2147483647,ring=2147483647,ring=2147483647)
 expect_refusal("2 values for 1 dimensions" --transport simulated --latency 1e-6,1e-6)
+expect_refusal("none may be below 0" --transport simulated --overhead nan)
 expect_refusal("no folder with a checkpoint" --resume ${SCRATCH}/nothing)
 expect_refusal("nothing is left to do before step 2" --stop 2 --resume ${SCRATCH}/parts)

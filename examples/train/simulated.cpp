@@ -155,7 +155,10 @@ comm::network network_of(const network_options& o, int ranks) {
 
 outcome run_simulated(const options& o, const network_options& n) {
   const int ranks = layout_of(o).size();
-  const comm::network net = network_of(n, ranks);  // before anything runs
+  const comm::network net = network_of(n, ranks);
+  // What is no network is refused before anything runs.
+  static_cast<void>(comm::simulate_programs(
+      net, std::vector<comm::rank_program>(static_cast<std::size_t>(ranks))));
   const auto data = demo::prepare(o.model);
   const auto chip = chip_of(n);
   struct result {

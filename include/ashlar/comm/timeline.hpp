@@ -37,10 +37,9 @@ inline std::pair<int, std::string> of_collective(int tag) {
 inline std::int64_t ticks_of(double seconds, double ticks_per_second) {
   const double ticks = seconds * ticks_per_second;
   if (!(std::abs(ticks) < 0x1p62)) {
-    throw argument_error("ashlar::comm::ticks_of",
-                         std::to_string(seconds) +
-                             " s are beyond a timeline's ticks; are rates "
-                             "and latencies what they should be?");
+    throw argument_error(
+        "ashlar::comm::ticks_of",
+        "a time is none, or beyond 2^62 ticks; are the rates what they should be?");
   }
   return std::llround(ticks);
 }

@@ -215,7 +215,8 @@ class event_loop {
   void begin_round(std::size_t i, double now) {
     actor& a = actors_[i];
     if (++a.round >= a.last) {
-      a.plan = {};
+      a.plan = {};  // thousands may have ended
+      a.steps = {};
       host_.finished(i, now);
       return;
     }
