@@ -399,7 +399,7 @@ class schedule_queue {
         }
       }
       if (shares_.choose(g) == 0 || !fits(g, pool.free() - left, pool)) {
-        const bool never = detail::needed(g, pool, bare_) > pool.capacity();
+        const bool never = detail::held(g) + detail::needed(g, pool, bare_) > pool.capacity();
         shares_.unchoose(g);
         restart(g);  // what waits holds nothing
         if (!never) {
