@@ -274,17 +274,17 @@ TEST_CASE("serve/scheduler: branches that gave way share their beginning again")
 
 TEST_CASE("serve/scheduler: branches that outgrew the pool while they waited are handed out") {
   using cache = kv::vllm_v1<2>;
-  using sequence = serve::sequence<cache>;
+  using own = serve::sequence<cache>;
   cache::pool pool(9);  // one stands for none
-  serve::continuous<serve::whole_prefill<16>>::queue<sequence> queue;
+  serve::continuous<serve::whole_prefill<16>>::queue<own> queue;
   const auto add = [&](serve::request_id id, std::size_t tokens, std::int32_t branches) {
-    queue.add(std::make_unique<sequence>(
-        serve::scheduling{.id = id, .branches = branches},
-        serve::request{.tokens = std::vector<serve::token>(tokens, 1)}, 0, pool));
+    queue.add(std::make_unique<own>(serve::scheduling{.id = id, .branches = branches},
+                                    serve::request{.tokens = std::vector<serve::token>(tokens, 1)},
+                                    0, pool));
   };
   const auto step = [&] {
     auto plan = queue.next(pool);
-    for (sequence* s : plan.batch) {
+    for (own* s : plan.batch) {
       serve::advance(*s);
     }
     return plan;
@@ -295,7 +295,7 @@ TEST_CASE("serve/scheduler: branches that outgrew the pool while they waited are
   static_cast<void>(queue.fork(*queue.branches(1).front()));
   static_cast<void>(queue.fork(*queue.branches(1).front()));
   // Each of three branches comes to nine tokens, of which six are computed.
-  for (const std::size_t more : {1, 1, 3}) {
+  for (const std::size_t more : {1u, 1u, 3u}) {
     for (std::size_t i = 0; i < 3; ++i) {
       auto& tokens = queue.branches(1)[i]->tokens;
       tokens.insert(tokens.end(), more, static_cast<serve::token>(2 + i));
