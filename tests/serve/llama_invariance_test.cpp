@@ -192,7 +192,7 @@ std::size_t differences_to_whole(const Model& model, const book& served) {
 
 /// The share of blocks of 16 that beams save, over the steps of `count` searches, eight at a time,
 /// which begin somewhere in `text`. Lengths are quantiles of a log-normal distribution, of exactly
-/// these means before they are cut at the context: drawn one by one, 32 moved the result by a tenth
+/// these means before they are cut: drawn one by one, 32 moved the result by a tenth
 /// from seed to seed.
 double saved_by_beams(testing::serving_llama& model, const tokens& text, int width,
                       std::size_t count, double prompt_mean, double output_mean) {
@@ -420,7 +420,8 @@ TEST_CASE("serve/llama: beams of stories260K share at least as many blocks as th
       opened.tokenizer.encode_prompt(std::string{std::istreambuf_iterator<char>(file), {}});
   REQUIRE(text.size() > 200);
   // PagedAttention, 6.3: blocks of 16, widths of 2 and 6, the mean lengths of Alpaca and ShareGPT.
-  // Here a context of 512 cuts the latter, and the shorter a text, the less of it is shared.
+  // Here a context of 512 and prompts of half the text at most cut the latter to 98 and 264 tokens,
+  // and the shorter a text, the less of it is shared.
   const auto saved = [&](int width, std::size_t count, double prompt, double output) {
     return saved_by_beams(opened.model, text, width, count, prompt, output);
   };

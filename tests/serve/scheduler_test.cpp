@@ -272,6 +272,49 @@ TEST_CASE("serve/scheduler: branches that gave way share their beginning again")
   CHECK(b.pool.used() == 3 + 3);
 }
 
+TEST_CASE("serve/scheduler: branches that outgrew the pool while they waited are handed out") {
+  using cache = kv::vllm_v1<2>;
+  using own = serve::sequence<cache>;
+  cache::pool pool(9);  // one stands for none
+  serve::continuous<serve::whole_prefill<16>>::queue<own> queue;
+  const auto add = [&](serve::request_id id, std::size_t tokens, std::int32_t branches) {
+    queue.add(std::make_unique<own>(serve::scheduling{.id = id, .branches = branches},
+                                    serve::request{.tokens = std::vector<serve::token>(tokens, 1)},
+                                    0, pool));
+  };
+  const auto step = [&] {
+    auto plan = queue.next(pool);
+    for (own* s : plan.batch) {
+      serve::advance(*s);
+    }
+    return plan;
+  };
+  add(0, 1, 1);
+  add(1, 4, 3);
+  CHECK(step().batch.size() == 2);
+  static_cast<void>(queue.fork(*queue.branches(1).front()));
+  static_cast<void>(queue.fork(*queue.branches(1).front()));
+  // Each of three branches comes to nine tokens, of which six are computed.
+  for (const std::size_t more : {1u, 1u, 3u}) {
+    for (std::size_t i = 0; i < 3; ++i) {
+      auto& tokens = queue.branches(1)[i]->tokens;
+      tokens.insert(tokens.end(), more, static_cast<serve::token>(2 + i));
+    }
+    if (more == 1) {
+      CHECK(step().batch.size() == 3);
+    }
+  }
+  queue.branches(0).front()->tokens.insert(queue.branches(0).front()->tokens.end(), 2, 1);
+  CHECK(step().preempted == 1);
+  queue.remove(0);
+  CHECK(pool.used() == 0);
+  // Two blocks in common and three of its own for each are eleven, of eight; some are still known,
+  // and those that are missing would fit alone.
+  CHECK(step().hopeless.size() == 3);
+  CHECK(queue.empty());
+  queue.validate(pool);
+}
+
 TEST_CASE("serve/scheduler: where branches do not fit into a budget, those behind them do") {
   bench<serve::chunked_prefill<8>> b(100);
   for (int i = 0; i < 5; ++i) {

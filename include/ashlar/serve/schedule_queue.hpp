@@ -127,7 +127,7 @@ class schedule_queue {
   /// `now` is the time in seconds on a clock of the caller's; only `delay` asks.
   /// Requires: the batch before was computed (`advance`) or taken back (`rewind`).
   /// Returns: a batch that is empty only where no sequence is left that has something to compute,
-  ///          or others hold the pool's blocks.
+  ///          others hold the pool's blocks, or somebody was hopeless: then the next one goes on.
   template <class Pool>
   schedule<Sequence> next(Pool& pool, double now = 0) {
     static_assert(
@@ -399,7 +399,7 @@ class schedule_queue {
         }
       }
       if (shares_.choose(g) == 0 || !fits(g, pool.free() - left, pool)) {
-        const bool never = detail::needed(g, pool, bare_) > pool.capacity();
+        const bool never = detail::held(g) + detail::needed(g, pool, bare_) > pool.capacity();
         shares_.unchoose(g);
         restart(g);  // what waits holds nothing
         if (!never) {
