@@ -459,6 +459,28 @@ TEST_CASE("serve/scheduler: orders decide who is next and who gives way") {
   CHECK(loser(serve::continuous<serve::fair_by_tenant>{}) == ids{2, 4});
 }
 
+TEST_CASE("serve/scheduler: tenants do not take each other's blocks in turn for ever") {
+  bench<serve::chunked_prefill<4>, serve::fair_by_tenant> b(9);
+  for (std::uint32_t tenant = 0; tenant < 3; ++tenant) {
+    b.queue.add(std::make_unique<sequence>(
+        serve::scheduling{.id = b.next_id++, .branches = 2, .tenant = tenant},
+        serve::request{.tokens = std::vector<serve::token>(12, 1)}, 0, b.pool));
+  }
+  int steps = 0;
+  for (; steps < 300 && !b.queue.empty(); ++steps) {
+    b.step();
+    CHECK(b.last.hopeless.empty());
+    for (sequence* s : b.last.batch) {
+      if (s->generated() == 1 && b.queue.branches(s->id).size() == 1) {
+        b.queue.fork(*s);
+      } else if (s->generated() > 10) {
+        static_cast<void>(b.queue.drop(*s));
+      }
+    }
+  }
+  CHECK(steps < 300);
+}
+
 TEST_CASE("serve/scheduler: a tenant who pauses saves nothing up") {
   counting_bench<serve::continuous<serve::whole_prefill<4>, serve::fair_by_tenant>> b(100);
   serve::request_id next = 0;

@@ -167,13 +167,15 @@ struct fair_by_tenant {
     std::size_t size_ = 0;
   };
 
-  /// The newest of the tenant who had most.
+  /// The newest of the tenant who had most, but for who came in first: computing again counts, so
+  /// that tenants could take each other's blocks away in turn, and nobody would come to an end.
   template <class Group>
   static std::size_t victim(std::span<Group* const> running) {
-    const auto last = std::ranges::max_element(running, [](const Group* a, const Group* b) {
+    const auto rest = running.size() > 1 ? running.subspan(1) : running;
+    const auto last = std::ranges::max_element(rest, [](const Group* a, const Group* b) {
       return *a->account != *b->account ? *a->account < *b->account : a->number < b->number;
     });
-    return static_cast<std::size_t>(last - running.begin());
+    return static_cast<std::size_t>(last - rest.begin()) + (running.size() - rest.size());
   }
 };
 
