@@ -39,9 +39,9 @@ words names(const graph::graph& g) {
   return all;
 }
 bool begins(const graph::node& n) {
-  return graph::is_call_of<parallel::ops::begin_all_reduce>(n) ||
-         graph::is_call_of<parallel::ops::begin_all_gather>(n) ||
-         graph::is_call_of<parallel::ops::begin_reduce_scatter>(n);
+  return graph::is_call_of<parallel::collective_ops::begin_all_reduce>(n) ||
+         graph::is_call_of<parallel::collective_ops::begin_all_gather>(n) ||
+         graph::is_call_of<parallel::collective_ops::begin_reduce_scatter>(n);
 }
 /// Whole numbers, so that no order of sums rounds: element i of rank r is i + 10 r.
 real mine(int rank, std::int64_t rows) {

@@ -108,7 +108,7 @@ class communicator {
   std::shared_ptr<state> state_;
 };
 
-namespace ops {
+namespace collective_ops {
 
 /// Begins a sum over the ranks. The result has no elements yet: `finish` makes them.
 struct begin_all_reduce {
@@ -163,13 +163,13 @@ struct finish {
   }
 };
 
-}  // namespace ops
+}  // namespace collective_ops
 
 /// `begin_all_reduce(x, to)` and its like begin; `finish(begun, to)` waits and gives the elements.
-inline constexpr op_function<ops::begin_all_reduce> begin_all_reduce;
-inline constexpr op_function<ops::begin_all_gather> begin_all_gather;
-inline constexpr op_function<ops::begin_reduce_scatter> begin_reduce_scatter;
-inline constexpr op_function<ops::finish> finish;
+inline constexpr op_function<collective_ops::begin_all_reduce> begin_all_reduce;
+inline constexpr op_function<collective_ops::begin_all_gather> begin_all_gather;
+inline constexpr op_function<collective_ops::begin_reduce_scatter> begin_reduce_scatter;
+inline constexpr op_function<collective_ops::finish> finish;
 
 /// The sum of `x` over the ranks, the same bits on each.
 template <Tensor X>
@@ -192,7 +192,7 @@ template <Tensor X>
 namespace ashlar {
 
 template <>
-struct kernel<parallel::ops::begin_all_reduce, keys::backend<chip::host>> {
+struct kernel<parallel::collective_ops::begin_all_reduce, keys::backend<chip::host>> {
   template <comm::Element T>
   static void impl(context<chip::host>&, view<T> out, view<const T> self,
                    const parallel::communicator& to) {
@@ -203,7 +203,7 @@ struct kernel<parallel::ops::begin_all_reduce, keys::backend<chip::host>> {
   }
 };
 template <>
-struct kernel<parallel::ops::begin_all_gather, keys::backend<chip::host>> {
+struct kernel<parallel::collective_ops::begin_all_gather, keys::backend<chip::host>> {
   template <class T>
   static void impl(context<chip::host>&, view<T> out, view<const T> self,
                    const parallel::communicator& to) {
@@ -216,7 +216,7 @@ struct kernel<parallel::ops::begin_all_gather, keys::backend<chip::host>> {
   }
 };
 template <>
-struct kernel<parallel::ops::begin_reduce_scatter, keys::backend<chip::host>> {
+struct kernel<parallel::collective_ops::begin_reduce_scatter, keys::backend<chip::host>> {
   template <comm::Element T>
   static void impl(context<chip::host>&, view<T> out, view<const T> self,
                    const parallel::communicator& to) {
@@ -230,7 +230,7 @@ struct kernel<parallel::ops::begin_reduce_scatter, keys::backend<chip::host>> {
   }
 };
 template <>
-struct kernel<parallel::ops::finish, keys::backend<chip::host>> {
+struct kernel<parallel::collective_ops::finish, keys::backend<chip::host>> {
   template <class T>
   static void impl(context<chip::host>&, view<T> out, view<const T> began,
                    const parallel::communicator& to) {
