@@ -147,8 +147,8 @@ TEST_CASE("parallel/collectives: captured ones begin early, and who waits for th
       for (int again = 0; again < 2; ++again) {
         const auto out = compiled(x);
         std::vector<values> elements;
-        for (const al::tensor_handle& y : out) {
-          elements.push_back(al::to_vector(real(y)));
+        for (const al::tensor_handle& element : out) {
+          elements.push_back(al::to_vector(real(element)));
         }
         equal += elements == expected ? 1 : 0;
       }
