@@ -398,7 +398,7 @@ TEST_CASE("models/gpt: paged steps give the bits of the whole prompt's rows") {
                                                               48);
       reader a{random_tokens(41, 4), {}};
       reader b{random_tokens(23, 5), {}};
-      for (kv::block_id i = 0; i < 16; ++i) {
+      for (kv::block_id i = 0; i < kv::blocks_for(48, block_tokens); ++i) {
         a.blocks.push_back(47 - 2 * i);
         b.blocks.push_back(2 * i);
       }

@@ -156,8 +156,7 @@ TEST_CASE("serve/engine: a block size of run time makes the steps of the same co
     for (const auto& r : seeded()) {
       engine.submit(r);
     }
-    engine.run();
-    const auto s = engine.statistics();
+    const auto s = (engine.run(), engine.statistics());
     return std::tuple(s.steps, s.preemptions, s.blocks, s.blocks_peak, s.waste_mean);
   };
   fake_model model;
@@ -167,6 +166,9 @@ TEST_CASE("serve/engine: a block size of run time makes the steps of the same co
   CHECK(std::get<1>(expected) > 0);
   CHECK(count(value) == expected);
   CHECK(any_blocks(model).statistics().blocks == 4 * 96 / 16);
+  remembering::engine large(model, {.block_tokens = 500});  // and a null block
+  large.submit({.tokens = {9}, .max_tokens = 3});
+  CHECK(large.run().at(0).tokens == naive({.tokens = {9}, .max_tokens = 3}, 0));
   CHECK_THROWS_AS(any_blocks(model, {.block_tokens = -1}), ashlar::argument_error);
   CHECK_THROWS_AS(blocks_of_4(model, {.block_tokens = 8}), ashlar::argument_error);
 }

@@ -316,12 +316,14 @@ class engine {
     return own != kv::at_run_time ? own : asked == 0 ? 16 : asked;
   }
   [[nodiscard]] kv::block_id blocks_of(std::int64_t asked, const char* option) const {
-    const std::int64_t tokens = asked != 0 ? asked : 4 * std::int64_t{model_.context_length()};
-    const std::int64_t blocks = kv::blocks_for(tokens, block_tokens_);
-    if (tokens < 0 ||
+    // Some caches keep a block for themselves, so four times a context may be none that is left.
+    const std::int64_t blocks = asked != 0
+                                    ? kv::blocks_for(asked, block_tokens_)
+                                    : 4 * kv::blocks_for(model_.context_length(), block_tokens_);
+    if (asked < 0 ||
         blocks > std::numeric_limits<kv::block_id>::max() - execution_policy::spare_blocks) {
       throw argument_error("ashlar::serve::engine",
-                           std::string(option) + " is " + std::to_string(tokens) +
+                           std::string(option) + " is " + std::to_string(asked) +
                                "; it must be positive, and at most 2^31 - 1 blocks");
     }
     return static_cast<kv::block_id>(blocks);

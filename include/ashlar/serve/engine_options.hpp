@@ -24,7 +24,8 @@ struct token_event {
 };
 
 struct engine_options {
-  /// Room of the key-value cache, rounded up to blocks; 0: four times the model's context.
+  /// Room of the key-value cache, rounded up to blocks; 0: blocks for four times
+  /// the model's context.
   std::int64_t cache_tokens = 0;
   /// Room in the host's memory, for a cache that swaps (`kv::swap_to_host`); 0: as above.
   std::int64_t host_tokens = 0;

@@ -4,4 +4,6 @@
 
 #include "ashlar/comm.hpp"
 
-void use(ashlar::comm::threads& t, std::span<bool> data) { ashlar::comm::all_reduce(t, data); }
+void use(ashlar::comm::threads& t, std::span<long double> data) {
+  ashlar::comm::all_reduce(t, data);
+}
