@@ -7,9 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iterator>
@@ -29,6 +27,7 @@
 #include "ashlar/serve/sampler.hpp"
 #include "ashlar/serve/scheduler.hpp"
 #include "ashlar/serve/speculative.hpp"
+#include "io/io_support.hpp"
 #include "support/llama.hpp"
 
 namespace al = ashlar;
@@ -388,14 +387,11 @@ TEST_CASE("serve/llama: the same where kernels use a second thread") {
 }
 
 TEST_CASE("serve/llama: the same with stories260K") {
-  const char* data = std::getenv("ASHLAR_DATA");
-  const auto file =
-      std::filesystem::path(data == nullptr ? "" : data) / "stories260K" / "stories260K.bin";
-  if (!std::filesystem::exists(file)) {
-    MESSAGE("SKIPPED: no stories260K in ASHLAR_DATA");
+  const auto folder = io_test::real_model();
+  if (!folder) {
     return;
   }
-  auto opened = testing::open(file);
+  auto opened = testing::open(*folder / "stories260K.bin");
   workload work;
   for (const char* text :
        {"", "The", "One day a dog", "Tom and Ben went to the park to play with a big red ball.",
@@ -408,14 +404,12 @@ TEST_CASE("serve/llama: the same with stories260K") {
 }
 
 TEST_CASE("serve/llama: beams of stories260K share at least as many blocks as the paper counted") {
-  const char* data = std::getenv("ASHLAR_DATA");
-  const auto folder = std::filesystem::path(data == nullptr ? "" : data) / "stories260K";
-  if (!std::filesystem::exists(folder / "stories260K.bin")) {
-    MESSAGE("SKIPPED: no stories260K in ASHLAR_DATA");
+  const auto folder = io_test::real_model();
+  if (!folder) {
     return;
   }
-  auto opened = testing::open(folder / "stories260K.bin");
-  std::ifstream file(folder / "expected.txt");
+  auto opened = testing::open(*folder / "stories260K.bin");
+  std::ifstream file(*folder / "expected.txt");
   const tokens text =
       opened.tokenizer.encode_prompt(std::string{std::istreambuf_iterator<char>(file), {}});
   REQUIRE(text.size() > 200);

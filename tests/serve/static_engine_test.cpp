@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -26,6 +25,7 @@
 #include "ashlar/kv/policies.hpp"
 #include "ashlar/serve/engine.hpp"
 #include "ashlar/serve/proposers.hpp"
+#include "io/io_support.hpp"
 #include "laws/execution_policy.hpp"
 #include "support/llama.hpp"
 #include "support/recorded_llama.hpp"
@@ -298,14 +298,12 @@ TEST_CASE("serve/static_engine: a step of other sizes is refused by the name of 
 }
 
 TEST_CASE("serve/static_engine: stories260K tells the expected story") {
-  const char* data = std::getenv("ASHLAR_DATA");
-  const auto folder = std::filesystem::path(data == nullptr ? "" : data) / "stories260K";
-  if (!std::filesystem::exists(folder / "stories260K.bin")) {
-    MESSAGE("SKIPPED: no stories260K in ASHLAR_DATA");
+  const auto folder = io_test::real_model();
+  if (!folder) {
     return;
   }
-  auto opened = testing::open(folder / "stories260K.bin");
-  std::ifstream file(folder / "expected.txt");
+  auto opened = testing::open(*folder / "stories260K.bin");
+  std::ifstream file(*folder / "expected.txt");
   std::string expected{std::istreambuf_iterator<char>(file), {}};
   expected.erase(expected.find_last_not_of('\n') + 1);
   REQUIRE(expected.size() > 500);
