@@ -76,6 +76,10 @@ static_assert(al::dispatch::coverage<al::chip::meta>().count(found::missing) == 
 
 }  // namespace
 
+TEST_CASE("ops/coverage: a name that no operator has is an error") {
+  CHECK_THROWS_AS(static_cast<void>(on_host["mattmul"]), al::argument_error);
+}
+
 TEST_CASE("ops/coverage: the list of operators has each that is declared, once") {
   std::ifstream file(std::string(std::getenv("ASHLAR_SOURCE")) + "/include/ashlar/ops/fwd.hpp");
   REQUIRE(file);

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "ashlar/core/error.hpp"
 #include "ashlar/dispatch/op.hpp"
 #include "ashlar/ops.hpp"
 
@@ -20,6 +21,18 @@ struct coverage_row {
   std::string_view where;  ///< the chip on which it happens; empty where nothing answers
 };
 
+namespace detail {
+template <class T, std::size_t N>
+constexpr const T& named(const std::array<T, N>& all, std::string_view name,
+                         std::string_view T::*of) {
+  const auto at = std::ranges::find(all, name, of);
+  if (at == all.end()) {
+    throw argument_error("ashlar::dispatch::coverage", "there is no " + std::string(name));
+  }
+  return *at;
+}
+}  // namespace detail
+
 /// All operators on one chip, or under one key, as a value:
 /// `static_assert(table.count(found::missing) == 0)`.
 template <std::size_t N>
@@ -31,9 +44,9 @@ struct coverage_table {
     return static_cast<std::size_t>(
         std::ranges::count(rows, how, [](const coverage_row& r) { return r.how; }));
   }
-  /// Requires: an operator of that name.
+  /// Throws: `argument_error` where no operator has that name.
   [[nodiscard]] constexpr const coverage_row& operator[](std::string_view name) const {
-    return *std::ranges::find(rows, name, &coverage_row::name);
+    return detail::named(rows, name, &coverage_row::name);
   }
   /// A line for each rule and chip that answer any: the rule, how many, which.
   [[nodiscard]] std::string text() const;
@@ -44,9 +57,9 @@ template <std::size_t Keys, std::size_t N>
 struct stack_coverage {
   std::array<coverage_table<N>, Keys> tables{};
 
-  /// Requires: a key of that name.
+  /// Throws: `argument_error` where no key has that name.
   [[nodiscard]] constexpr const coverage_table<N>& operator[](std::string_view key) const {
-    return *std::ranges::find(tables, key, &coverage_table<N>::chip);
+    return detail::named(tables, key, &coverage_table<N>::chip);
   }
   /// The text of all tables, one after the other.
   [[nodiscard]] std::string text() const {
