@@ -297,6 +297,28 @@ TEST_CASE("dispatch/any: composites are there for the element types that they ar
                   al::unsupported_elements);
 }
 
+TEST_CASE("dispatch/any: whole numbers beside integers are exact") {
+  using numbers = al::any_tensor<with_places>;
+  const std::int64_t big = (std::int64_t{1} << 53) + 1;
+  const numbers n = al::from_values<typed<std::int64_t>>({2}, {2, -3});
+  const auto whole_of = [](const numbers& y) { return al::to_vector(y.as<typed<std::int64_t>>()); };
+  using list = std::vector<std::int64_t>;
+  CHECK(whole_of(n + big) == list{big + 2, big - 3});
+  CHECK(whole_of(big - n) == list{big - 2, big + 3});
+  CHECK(whole_of(n * big) == list{2 * big, -3 * big});
+  numbers y = al::from_values<typed<std::int64_t>>({2}, {2, -3});
+  const std::byte* place = y.bytes();
+  y -= big;
+  CHECK(y.bytes() == place);
+  CHECK(whole_of(y) == list{2 - big, -3 - big});
+  CHECK_THROWS_AS(y += 0.5, al::any_type_error);
+  CHECK_THROWS_AS(y /= 2, al::any_type_error);
+  CHECK(whole_of(y) == list{2 - big, -3 - big});
+  const numbers small = al::from_values<typed<std::int32_t>>({1}, {5});  // modulo 2^32
+  CHECK(al::to_vector((small + big).as<typed<std::int32_t>>()) == std::vector<std::int32_t>{6});
+  CHECK(al::to_vector((small * 0.5).as<typed<float>>()) == std::vector<float>{2.5});
+}
+
 TEST_CASE("dispatch/any: a chip's own kernel, and its fallback for the rest") {
   const any x = al::to<card>(reals({1, 2}).as<typed<float>>());
   CHECK(x.where() == al::device{"card", 0});
@@ -474,4 +496,18 @@ TEST_CASE("dispatch/any: the tape records calls at run time, for tensors that ca
   al::mul.in_place(changed, y);
   const al::autograd::node& written = al::autograd::node_of(changed.as<recorded>(), "test");
   CHECK(static_cast<int>(written.hooked->where.line()) == __LINE__ - 2);
+  const auto place_of = [](const some& t) {
+    return static_cast<int>(al::autograd::node_of(t.as<recorded>(), "test").hooked->where.line());
+  };
+  const some infix = x * y, opposite = -x, less = 1 - x, twice = x * 2.0;
+  CHECK(place_of(infix) == __LINE__ - 1);
+  CHECK(place_of(opposite) == __LINE__ - 2);
+  CHECK(place_of(less) == __LINE__ - 3);
+  CHECK(place_of(twice) == __LINE__ - 4);
+  changed += x;
+  CHECK(place_of(changed) == __LINE__ - 1);
+  changed *= 2;
+  CHECK(place_of(changed) == __LINE__ - 1);
+  changed /= y;
+  CHECK(place_of(changed) == __LINE__ - 1);
 }

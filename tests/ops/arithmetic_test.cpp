@@ -248,6 +248,46 @@ TEST_CASE("ops/operators: signs mean what they mean for numbers") {
   check_elements(n * 2 + 1, [&](std::int64_t i) { return at(n, i) * 2 + 1; });
 }
 
+TEST_CASE("ops/operators: whole numbers beside integers are exact, modulo 2^bits") {
+  using whole = std::int64_t;
+  const auto bits = [](whole v) { return static_cast<std::uint64_t>(v); };
+  const auto n = al::from_values<plain<whole>>({3}, {1, -3, std::numeric_limits<whole>::max()});
+  for (const whole big :
+       {(whole{1} << 53) + 1, -(whole{1} << 60) - 7, whole{3}, std::numeric_limits<whole>::min()}) {
+    const auto check = [&](const plain<whole>& y, auto twin) {
+      check_elements(y,
+                     [&](whole i) { return static_cast<whole>(twin(bits(at(n, i)), bits(big))); });
+    };
+    const auto written = [&](auto write) {
+      auto y = al::clone(n);
+      const auto* place = y.data();
+      write(y);
+      CHECK(y.data() == place);
+      return y;
+    };
+    check(n + big, [](auto x, auto b) { return x + b; });
+    check(n - big, [](auto x, auto b) { return x - b; });
+    check(big - n, [](auto x, auto b) { return b - x; });
+    check(big * n, [](auto x, auto b) { return x * b; });
+    check(written([&](auto& y) { y += big; }), [](auto x, auto b) { return x + b; });
+    check(written([&](auto& y) { y -= big; }), [](auto x, auto b) { return x - b; });
+    check(written([&](auto& y) { y *= big; }), [](auto x, auto b) { return x * b; });
+    check(al::div(n, big, al::rounding::trunc{}),
+          [](auto x, auto b) { return static_cast<whole>(x) / static_cast<whole>(b); });
+  }
+  const auto s = al::from_values<plain<std::int8_t>>({2}, {1, -100});
+  check_elements(s + 300, [&](whole i) { return static_cast<std::int8_t>(at(s, i) + 44); });
+  check_elements(s - -128, [&](whole i) { return static_cast<std::int8_t>(at(s, i) + 128); });
+  const auto u = al::from_values<plain<std::uint8_t>>({2}, {1, 200});
+  check_elements(u - 2, [&](whole i) { return static_cast<std::uint8_t>(at(u, i) - 2); });
+  check_elements(1 - u, [&](whole i) { return static_cast<std::uint8_t>(1 - at(u, i)); });
+  // Rounded once: as a double first it would be a tie, and go down.
+  const whole above_tie = (whole{1} << 54) + (whole{1} << 30) + 1;
+  const auto zero = al::zeros<plain<float>>({1});
+  CHECK(at(zero + above_tie, 0) == static_cast<float>(above_tie));
+  CHECK(at(above_tie / al::ones<plain<whole>>({1}), 0) == static_cast<float>(above_tie));
+}
+
 TEST_CASE("ops/arithmetic: bad arguments are refused and leave the tensors usable") {
   const auto a = numbers<plain<float>>({2, 3}, 1);
   const auto b = numbers<plain<float>>({4}, 2);

@@ -239,6 +239,9 @@ class any_tensor : public tensor_handle {
     return x;
   }
 
+  // Here as in `tensor`; the infix calls of two operands need not be.
+  friend auto operator-(detail::handed_over<any_tensor> x) { return infix_negative(x); }
+
  private:
   template <class Op, form F, class... A>
   friend struct detail::any_call;

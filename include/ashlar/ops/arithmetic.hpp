@@ -11,6 +11,7 @@
 #include "ashlar/ops/copy.hpp"
 #include "ashlar/ops/creation.hpp"
 #include "ashlar/ops/detail/functions.hpp"
+#include "ashlar/ops/detail/numbers.hpp"
 #include "ashlar/ops/elementwise.hpp"
 #include "ashlar/tile/functions.hpp"
 
@@ -369,7 +370,7 @@ inline constexpr struct div_function : spelled_function<div_function> {
       }
     }
     const auto wide = ops::detail::in_type<T>(x);
-    return rounded<How>(to, wide, ops::detail::scalar_like(wide, static_cast<double>(y)));
+    return rounded<How>(to, wide, ops::detail::number_like(wide, {y, dtype_of<T>}));
   }
 
  private:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <numbers>
+#include <type_traits>
 
 #include "ashlar/dispatch/op.hpp"
 #include "ashlar/ops/activation.hpp"
@@ -46,13 +47,17 @@ template <>
 struct decomposition<ops::scale> : detail::parts::from_prims {
   auto operator()(const auto& x, double alpha, double beta) const {
     using ops::detail::scalar_like;
-    // Unsigned numbers have no negative factors, but they can be taken away.
-    const auto product = mul(x, scalar_like(x, alpha < 0 ? -alpha : alpha));
-    const auto rest = scalar_like(x, beta < 0 ? -beta : beta);
-    if (alpha < 0) {
-      return beta < 0 ? sub(sub(scalar_like(x, 0.0), rest), product) : sub(rest, product);
+    using T = typename std::remove_cvref_t<decltype(x)>::value_type;
+    if constexpr (std::is_unsigned_v<T>) {  // no negative numbers, but they can be taken away
+      const auto product = mul(x, scalar_like(x, alpha < 0 ? -alpha : alpha));
+      const auto rest = scalar_like(x, beta < 0 ? -beta : beta);
+      if (alpha < 0) {
+        return beta < 0 ? sub(sub(scalar_like(x, 0.0), rest), product) : sub(rest, product);
+      }
+      return beta < 0 ? sub(product, rest) : add(product, rest);
+    } else {
+      return add(mul(x, scalar_like(x, alpha)), scalar_like(x, beta));
     }
-    return beta < 0 ? sub(product, rest) : add(product, rest);
   }
 };
 template <>
