@@ -297,6 +297,68 @@ TEST_CASE("dispatch/any: composites are there for the element types that they ar
                   al::unsupported_elements);
 }
 
+TEST_CASE("dispatch/any: functions are spelled as for tensors by type") {
+  using numbers = al::any_tensor<with_places>;
+  const numbers x = al::from_values<typed<float>>({2, 2}, {3, 1, -7, 5});
+  const auto reals_of = [](const numbers& y) { return al::to_vector(y.as<typed<float>>()); };
+  const auto whole_of = [](const numbers& y) { return al::to_vector(y.as<typed<std::int64_t>>()); };
+  const auto [values, places] = al::topk(x, 1);
+  CHECK(reals_of(values) == std::vector<float>{3, 5});
+  CHECK(whole_of(places) == std::vector<std::int64_t>{0, 1});
+  const auto sorted = al::sort(x);
+  CHECK(reals_of(std::get<0>(sorted)) == std::vector<float>{1, 3, -7, 5});
+  CHECK(whole_of(al::argsort(x)) == std::vector<std::int64_t>{1, 0, 0, 1});
+  CHECK(reals_of(al::transpose(x)) == std::vector<float>{3, -7, 1, 5});
+  CHECK(reals_of(al::reshape(x, {4})) == std::vector<float>{3, 1, -7, 5});
+  CHECK(reals_of(al::gather(x, 1, places)) == std::vector<float>{3, 5});
+  CHECK(reals_of(al::cat(x, x, 0)) == std::vector<float>{3, 1, -7, 5, 3, 1, -7, 5});
+  const numbers column = al::from_values<typed<float>>({2}, {1, 2});
+  CHECK(reals_of(al::matmul(x, column)) == std::vector<float>{5, 3});
+  const numbers n = al::from_values<typed<std::int64_t>>({3}, {7, -7, 5});
+  const numbers two = al::from_values<typed<std::int64_t>>({3}, {2, 2, -2});
+  using floor = al::rounding::floor;
+  using trunc = al::rounding::trunc;
+  CHECK(whole_of(al::div(n, two, floor{})) == std::vector<std::int64_t>{3, -4, -3});
+  CHECK(whole_of(al::div(n, 2, trunc{})) == std::vector<std::int64_t>{3, -3, 2});
+  CHECK(reals_of(al::div(x, 2, floor{})) == std::vector<float>{1, 0, -4, 2});
+  CHECK(reals_of(al::div(n, 0.5, trunc{})) == std::vector<float>{14, -14, 10});
+  CHECK_THROWS_AS(static_cast<void>(al::div(n, 0, floor{})), al::argument_error);
+  numbers written = al::from_values<typed<float>>({3}, {0, 0, 0});
+  const std::byte* const place = written.bytes();
+  al::div.out(written, n, two, trunc{});
+  CHECK(written.bytes() == place);
+  CHECK(reals_of(written) == std::vector<float>{3, -3, -2});
+  al::div.in_place(written, 2, floor{});
+  CHECK(written.bytes() == place);
+  CHECK(reals_of(written) == std::vector<float>{1, -2, -1});
+  CHECK(whole_of(al::pow(n, 2)) == std::vector<std::int64_t>{49, 49, 25});
+  CHECK(reals_of(al::pow(written, 2)) == std::vector<float>{1, 4, 1});
+}
+
+TEST_CASE("dispatch/any: out= of several results") {
+  using numbers = al::any_tensor<with_places>;
+  const numbers x = al::from_values<typed<float>>({2, 2}, {3, 1, -7, 5});
+  numbers values = al::from_values<typed<float>>({2, 1}, {0, 0});
+  std::tuple<numbers, numbers> to{values, numbers{}};
+  const std::byte* const place = values.bytes();
+  al::topk.out(to, x, 1);
+  CHECK(std::get<0>(to).bytes() == place);
+  CHECK(al::to_vector(values.as<typed<float>>()) == std::vector<float>{3, 5});
+  CHECK(al::to_vector(std::get<1>(to).as<typed<std::int64_t>>()) ==
+        std::vector<std::int64_t>{0, 1});
+  // All are looked at before one is written; integers go to floats, floats not to integers.
+  std::tuple<numbers, numbers> narrow{values, numbers(al::empty<typed<std::int32_t>>({2, 1}))};
+  al::topk.out(narrow, al::scale(x, -1.0), 1);
+  CHECK(al::to_vector(values.as<typed<float>>()) == std::vector<float>{-1, 7});
+  std::get<0>(narrow) = al::from_values<typed<std::int32_t>>({2, 1}, {8, 9});
+  CHECK_THROWS_AS(al::topk.out(narrow, x, 1), al::any_type_error);
+  CHECK(al::to_vector(std::get<1>(narrow).as<typed<std::int32_t>>()) ==
+        std::vector<std::int32_t>{1, 0});
+  std::tuple<numbers, numbers> same{values, values};
+  CHECK_THROWS_AS(al::topk.out(same, x, 1), al::overlap_error);
+  CHECK(al::to_vector(values.as<typed<float>>()) == std::vector<float>{-1, 7});
+}
+
 TEST_CASE("dispatch/any: whole numbers beside integers are exact") {
   using numbers = al::any_tensor<with_places>;
   const std::int64_t big = (std::int64_t{1} << 53) + 1;
@@ -510,4 +572,6 @@ TEST_CASE("dispatch/any: the tape records calls at run time, for tensors that ca
   CHECK(place_of(changed) == __LINE__ - 1);
   changed /= y;
   CHECK(place_of(changed) == __LINE__ - 1);
+  const some rounded = al::div(x, y, al::rounding::floor{});  // recorded, with zeros
+  CHECK(place_of(rounded) == __LINE__ - 1);
 }

@@ -68,11 +68,6 @@ struct any_result<Stack, std::tuple<R...>> {
   using type = std::tuple<typename any_result<Stack, R>::type...>;
 };
 
-// See `spelled.hpp`.
-template <form F, class Stack, class... A>
-void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_tensor<Stack>& value,
-                       const A&... args);
-
 /// One operator, form and kinds of arguments: a table over chips and element types.
 template <class Op, form F, class... A>
 struct any_call {
@@ -469,10 +464,12 @@ any_tensor<Stack> in_type_at_run_time(const any_tensor<Stack>& x, dtype to) {
   return any_call<ops::clone, form::functional, any_tensor<Stack>>::template cast_to<0>(x, element);
 }
 
-template <form F, class Stack, class... A>
-void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_tensor<Stack>& value,
-                       const A&... args) {
-  using any = any_tensor<Stack>;
+template <class Stack>
+void require_may_go_to(std::string_view op, const any_tensor<Stack>& to,
+                       const any_tensor<Stack>& value) {
+  if (!to) {
+    return;
+  }
   if (value.tag().chip() != to.tag().chip()) {
     throw device_error(op, to.where(), value.where());
   }
@@ -480,8 +477,14 @@ void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_ten
     throw any_type_error(std::string(name_of(to.type())),
                          std::string(name_of(value.type())) + ", the result of " + std::string(op));
   }
+}
+template <form F, class Stack, class... A>
+void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_tensor<Stack>& value,
+                       const A&... args) {
+  using any = any_tensor<Stack>;
+  require_may_go_to(op, to, value);
   const bool anew = is_missing<F>(op, to, value.spec(), args...);
-  const any cast = in_type_at_run_time(value, to.type());
+  const any cast = to ? in_type_at_run_time(value, to.type()) : value;
   if constexpr (F == form::out) {
     any made = anew ? any() : to;
     any_call<ops::clone, F, any>::run(made, cast);

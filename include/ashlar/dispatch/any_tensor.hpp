@@ -165,9 +165,8 @@ struct any_tag {
 /// Handle to a tensor of which types say only the stack.
 ///
 /// Its body always has room for the states of all keys of the stack; which keys it carries is a
-/// value. Tensors come in by conversion, `as<X>()` takes them out. Operators take it as they take
-/// typed tensors, all arguments written out: `call<ops::sum>(x, shape{1}, false)`; include
-/// `ashlar/dispatch/any.hpp`.
+/// value. Tensors come in by conversion, `as<X>()` takes them out. Functions take it as they take
+/// typed tensors; include `ashlar/dispatch/any.hpp`.
 /// Cost: one word more than a typed handle; coming in with fewer keys than the stack has is an
 /// alias.
 template <class Stack>

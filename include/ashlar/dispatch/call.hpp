@@ -134,6 +134,16 @@ struct any_call;
 template <class Stack>
 any_tensor<Stack> in_type_at_run_time(const any_tensor<Stack>& x, dtype to);
 
+/// Writes the result of a call with `args` to `to`, cast to its element type. Defined in `any.hpp`.
+/// Throws: `any_type_error` where it cannot be cast, `device_error`, `output_error`.
+template <form F, class Stack, class... A>
+void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_tensor<Stack>& value,
+                       const A&... args);
+/// Throws what that would throw for the types of a result. Defined there.
+template <class Stack>
+void require_may_go_to(std::string_view op, const any_tensor<Stack>& to,
+                       const any_tensor<Stack>& value);
+
 /// A tensor, be its type a value.
 template <class X>
 concept AnyOrTensor = Tensor<X> || is_any<X>;
@@ -363,6 +373,12 @@ struct op_function : detail::writing_forms<op_function<Op>> {
     detail::any_call<Op, form::out, A...>::run(output, args...);
     return output;
   }
+  template <class... Stack, class... A>
+    requires(sizeof...(Stack) > 1)
+  std::tuple<any_tensor<Stack>...>& to_output(std::tuple<any_tensor<Stack>...>& output,
+                                              const A&... args) const {
+    return detail::put<form::out>(Op::name, output, unlocated(args...), args...);
+  }
   template <class Stack, class... A>
   any_tensor<Stack>& over_first(any_tensor<Stack>& self, const A&... args) const {
     detail::any_call<Op, form::in_place, any_tensor<Stack>, A...>::run(self, args...);
@@ -442,8 +458,14 @@ struct op_function : detail::writing_forms<op_function<Op>> {
 namespace detail {
 template <form F, class Out, class X, class... A>
 Out& put(std::string_view op, Out& to, const X& value, const A&... args) {
-  if constexpr (!Tensor<Out>) {  // all are looked at before one is written
-    each_result(to, value, [&](const auto& one, const auto& from) {
+  if constexpr (is_any<Out>) {
+    write_at_run_time<F>(op, to, value);
+    return to;
+  } else if constexpr (!Tensor<Out>) {  // all are looked at before one is written
+    each_result(to, value, [&]<class Y>(const Y& one, const auto& from) {
+      if constexpr (is_any<Y>) {
+        require_may_go_to(op, one, from);
+      }
       if (!is_missing<F>(op, one, from.spec(), args...)) {
         std::apply(
             [&](const auto&... each) {

@@ -16,12 +16,6 @@ namespace ashlar {
 
 namespace detail {
 
-/// Writes the result of a call with `args` to `to`, cast to its element type. Defined in `any.hpp`.
-/// Throws: `any_type_error` where it cannot be cast, `device_error`, `output_error`.
-template <form F, class Stack, class... A>
-void write_at_run_time(std::string_view op, any_tensor<Stack>& to, const any_tensor<Stack>& value,
-                       const A&... args);
-
 /// Where a spelling sends its arguments: one type for each form of a call.
 struct to_result {
   template <class Op, class... A>
@@ -43,11 +37,14 @@ struct to_output {
   }
   template <class X>
   void value(std::string_view op, const X& x) const {
-    static_assert(may_go_to<X, Out>,
+    constexpr bool at_run_time = is_any<X> && is_any<Out>;
+    static_assert(at_run_time || may_go_to<X, Out>,
                   "ashlar::call: the output has another type than the result; give a tensor of its "
                   "element type or of one that it can be cast to, or the tuple that the function "
                   "returns");
-    if constexpr (goes_to<X, Out>) {
+    if constexpr (at_run_time) {
+      write_at_run_time<form::out>(op, out, x);
+    } else if constexpr (goes_to<X, Out>) {
       put<form::out>(op, out, x);
     } else if constexpr (may_go_to<X, Out>) {
       put_cast<form::out, false>(op, out, x);
@@ -72,12 +69,15 @@ struct to_first {
       value(Op::name, f.unlocated(first, args...));
     }
   }
-  template <Tensor X>
+  template <AnyOrTensor X>
   void value(std::string_view op, const X& x) const {
-    static_assert(may_go_to<X, Self>,
+    constexpr bool at_run_time = is_any<X> && is_any<Self>;
+    static_assert(at_run_time || may_go_to<X, Self>,
                   "ashlar::call: the result cannot be cast to the element type of what is changed "
                   "in place, which is of a narrower category; use the functional form");
-    if constexpr (goes_to<X, Self>) {
+    if constexpr (at_run_time) {
+      write_at_run_time<form::in_place>(op, self, x);
+    } else if constexpr (goes_to<X, Self>) {
       put<form::in_place>(op, self, x);
     } else if constexpr (may_go_to<X, Self>) {
       put_cast<form::in_place, false>(op, self, x);
@@ -171,19 +171,19 @@ struct spelled_function : detail::writing_forms<Derived> {
   ASHLAR_INLINE constexpr auto operator()(const A&... args) const {
     return Derived::spell(detail::to_result{}, args...);
   }
-  template <Tensor X, class Where = where>
+  template <detail::AnyOrTensor X, class Where = where>
     requires std::same_as<Where, where>
   constexpr auto operator()(const X& x, std::initializer_list<std::int64_t> list,
                             Where at = where::current()) const {
     return (*this)(x, shape(list), at);
   }
-  template <Tensor X, class A, class Where = where>
+  template <detail::AnyOrTensor X, class A, class Where = where>
     requires(std::same_as<Where, where> && !std::same_as<A, where>)
   constexpr auto operator()(const X& x, std::initializer_list<std::int64_t> list, const A& rest,
                             Where at = where::current()) const {
     return (*this)(x, shape(list), rest, at);
   }
-  template <Tensor X, class A, class B, class Where = where>
+  template <detail::AnyOrTensor X, class A, class B, class Where = where>
     requires(std::same_as<Where, where> && !std::same_as<B, where>)
   constexpr auto operator()(const X& x, std::initializer_list<std::int64_t> list, const A& a,
                             const B& b, Where at = where::current()) const {
@@ -191,38 +191,38 @@ struct spelled_function : detail::writing_forms<Derived> {
   }
 
   using detail::writing_forms<Derived>::out;
-  template <class Out, Tensor X, class Where = where>
+  template <class Out, detail::AnyOrTensor X, class Where = where>
     requires std::same_as<Where, where>
   Out& out(Out& output, const X& x, std::initializer_list<std::int64_t> list,
            Where at = where::current()) const {
     return out(output, x, shape(list), at);
   }
-  template <class Out, Tensor X, class A, class Where = where>
+  template <class Out, detail::AnyOrTensor X, class A, class Where = where>
     requires(std::same_as<Where, where> && !std::same_as<A, where>)
   Out& out(Out& output, const X& x, std::initializer_list<std::int64_t> list, const A& rest,
            Where at = where::current()) const {
     return out(output, x, shape(list), rest, at);
   }
-  template <class Out, Tensor X, class A, class B, class Where = where>
+  template <class Out, detail::AnyOrTensor X, class A, class B, class Where = where>
     requires(std::same_as<Where, where> && !std::same_as<B, where>)
   Out& out(Out& output, const X& x, std::initializer_list<std::int64_t> list, const A& a,
            const B& b, Where at = where::current()) const {
     return out(output, x, shape(list), a, b, at);
   }
   using detail::writing_forms<Derived>::in_place;
-  template <Tensor Self, class Where = where>
+  template <detail::AnyOrTensor Self, class Where = where>
     requires std::same_as<Where, where>
   Self& in_place(Self& self, std::initializer_list<std::int64_t> list,
                  Where at = where::current()) const {
     return in_place(self, shape(list), at);
   }
-  template <Tensor Self, class A, class Where = where>
+  template <detail::AnyOrTensor Self, class A, class Where = where>
     requires(std::same_as<Where, where> && !std::same_as<A, where>)
   Self& in_place(Self& self, std::initializer_list<std::int64_t> list, const A& rest,
                  Where at = where::current()) const {
     return in_place(self, shape(list), rest, at);
   }
-  template <Tensor Self, class A, class B, class Where = where>
+  template <detail::AnyOrTensor Self, class A, class B, class Where = where>
     requires(std::same_as<Where, where> && !std::same_as<B, where>)
   Self& in_place(Self& self, std::initializer_list<std::int64_t> list, const A& a, const B& b,
                  Where at = where::current()) const {

@@ -214,7 +214,8 @@ inline constexpr op_function<ops::minimum> minimum;
 
 /// `scale(x, alpha, beta = 0)`.
 inline constexpr struct scale_function : spelled_function<scale_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, double alpha, double beta = 0.0) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, double alpha,
+                              double beta = 0.0) {
     return to(op_function<ops::scale>{}, x, alpha, beta);
   }
 } scale;
@@ -372,8 +373,47 @@ inline constexpr struct div_function : spelled_function<div_function> {
     const auto wide = ops::detail::in_type<T>(x);
     return rounded<How>(to, wide, ops::detail::number_like(wide, {y, dtype_of<T>}));
   }
+  // At run time no key but the tape's hears of the parts.
+  template <class X, ops::detail::Rounding How>
+    requires detail::is_any<X>
+  static auto spell(auto to, const X& x, const X& y, How) {
+    ops::detail::require_defined("div", x, y);
+    met_types met;
+    met.meet(x.type(), x.rank());
+    met.meet(y.type(), y.rank());
+    return rounded_at_run_time<How>(to, detail::in_type_at_run_time(x, met.type()),
+                                    detail::in_type_at_run_time(y, met.type()));
+  }
+  template <class X, class Number, ops::detail::Rounding How>
+    requires(detail::is_any<X> && std::is_arithmetic_v<Number>)
+  static auto spell(auto to, const X& x, Number y, How) {
+    ops::detail::require_defined("div", x);
+    const dtype type = promote_with_number<Number>(x.type());
+    const X wide = detail::in_type_at_run_time(x, type);
+    return rounded_at_run_time<How>(to, wide, ops::detail::number_like(wide, {y, type}));
+  }
 
  private:
+  template <class How, class X>
+  static auto rounded_at_run_time(auto to, const X& x, const X& y) {
+    if (x.where() != y.where()) {
+      throw device_error("div", x.where(), y.where());
+    }
+    X quotient = x.visit([&]<class T, class K>(const tensor<T, K>& typed) {
+      using bare = tensor<T, key_set<typename backend_of<K>::key>>;
+      const bare divisor(static_cast<const tensor_handle&>(y));
+      if constexpr (!Floating<T>) {
+        ops::detail::require_no_zero(divisor);
+      }
+      return X(ops::detail::rounded_quotient<How>(bare(static_cast<const tensor_handle&>(typed)),
+                                                  divisor),
+               x.tag().keys() | y.tag().keys());
+    });
+    if (is_floating(x.type())) {  // zeros for a gradient, where there is one
+      quotient = call<ops::add>(quotient, call<ops::fill>(call<ops::add>(x, y), 0.0));
+    }
+    return to.value("div", quotient);
+  }
   template <class How, class X>
   static auto rounded(auto to, const X& x, const X& y) {
     using namespace ops::detail;
@@ -390,24 +430,38 @@ inline constexpr struct div_function : spelled_function<div_function> {
 ///
 /// Throws: `argument_error` for integers with a negative integer for the exponent.
 inline constexpr struct pow_function : spelled_function<pow_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, double exponent) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, double exponent) {
     return to(op_function<ops::pow>{}, x, exponent);
   }
   template <Tensor X, std::integral Number>
     requires(!Floating<typename X::value_type>)
   static auto spell(auto to, const X& x, Number exponent) {
+    using T = scalar_of<promote_with_number<Number>(dtype_of<typename X::value_type>)>;
+    return to.value("pow", whole_power(ops::detail::in_type<T>(x), exponent));
+  }
+  template <class X, std::integral Number>
+    requires detail::is_any<X>
+  static auto spell(auto to, const X& x, Number exponent) {
+    ops::detail::require_defined("pow", x);
+    if (is_floating(x.type())) {
+      return to(op_function<ops::pow>{}, x, static_cast<double>(exponent));
+    }
+    const dtype type = promote_with_number<Number>(x.type());
+    return to.value("pow", whole_power(detail::in_type_at_run_time(x, type), exponent));
+  }
+
+ private:
+  static auto whole_power(auto power, std::integral auto exponent) {
     if (exponent < 0) {
       throw argument_error("ashlar::pow",
                            "an integer to a negative integer; make one of them floating");
     }
-    auto power = ops::detail::in_type<
-        scalar_of<promote_with_number<Number>(dtype_of<typename X::value_type>)>>(x);
     auto product = call<ops::fill>(power, 1.0);
     for (auto rest = static_cast<std::uint64_t>(exponent); rest != 0; rest /= 2) {
       product = rest % 2 != 0 ? call<ops::mul>(product, power) : product;
       power = rest > 1 ? call<ops::mul>(power, power) : power;
     }
-    return to.value("pow", product);
+    return product;
   }
 } pow;
 

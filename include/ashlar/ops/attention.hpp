@@ -196,12 +196,14 @@ struct kernel<ops::scaled_dot_product_attention_backward, keys::backend<chip::ho
 /// `scaled_dot_product_attention(q, k, v, causal, scale = 1 / sqrt(Dh))`.
 inline constexpr struct scaled_dot_product_attention_function
     : spelled_function<scaled_dot_product_attention_function> {
-  static constexpr auto spell(auto to, const Tensor auto& q, const Tensor auto& k,
-                              const Tensor auto& v, bool causal, double factor) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& q,
+                              const detail::AnyOrTensor auto& k, const detail::AnyOrTensor auto& v,
+                              bool causal, double factor) {
     return to(op_function<ops::scaled_dot_product_attention>{}, q, k, v, causal, factor);
   }
-  static constexpr auto spell(auto to, const Tensor auto& q, const Tensor auto& k,
-                              const Tensor auto& v, bool causal = false) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& q,
+                              const detail::AnyOrTensor auto& k, const detail::AnyOrTensor auto& v,
+                              bool causal = false) {
     ops::detail::require_defined("scaled_dot_product_attention", q, k, v);
     const double width = q.rank() > 0 ? static_cast<double>(q.extent(-1)) : 1.0;
     return spell(to, q, k, v, causal, 1.0 / std::sqrt(width));

@@ -179,17 +179,20 @@ struct batch_norm_train {
 
 /// `batch_norm(x, mean, variance, weight, bias, eps = 1e-5)`.
 inline constexpr struct batch_norm_function : spelled_function<batch_norm_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const Tensor auto& running_mean,
-                              const Tensor auto& running_variance, const Tensor auto& weight,
-                              const Tensor auto& bias, double eps = 1e-5) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x,
+                              const detail::AnyOrTensor auto& running_mean,
+                              const detail::AnyOrTensor auto& running_variance,
+                              const detail::AnyOrTensor auto& weight,
+                              const detail::AnyOrTensor auto& bias, double eps = 1e-5) {
     return to(op_function<ops::batch_norm>{}, x, running_mean, running_variance, weight, bias, eps);
   }
 } batch_norm;
 
 /// `batch_norm_train(x, weight, bias, eps = 1e-5)` -> result, mean, variance.
 inline constexpr struct batch_norm_train_function : spelled_function<batch_norm_train_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const Tensor auto& weight,
-                              const Tensor auto& bias, double eps = 1e-5) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x,
+                              const detail::AnyOrTensor auto& weight,
+                              const detail::AnyOrTensor auto& bias, double eps = 1e-5) {
     return to(op_function<ops::batch_norm_train>{}, x, weight, bias, eps);
   }
 } batch_norm_train;

@@ -102,7 +102,7 @@ struct kernel<ops::cat, keys::backend<chip::host>> {
 /// Cost:   one copy; a span of n tensors: log4(n) copies, so that one operator serves any number.
 inline constexpr struct cat_function : spelled_function<cat_function> {
   /// The axis stands after the tensors.
-  template <Tensor X, class... Rest>
+  template <detail::AnyOrTensor X, class... Rest>
     requires(std::is_convertible_v<std::tuple_element_t<sizeof...(Rest), std::tuple<X, Rest...>>,
                                    std::int64_t>)
   static constexpr auto spell(auto to, const X& first, const Rest&... rest) {
@@ -113,11 +113,11 @@ inline constexpr struct cat_function : spelled_function<cat_function> {
                 static_cast<std::int64_t>(std::get<tensors>(all)));
     }(std::make_index_sequence<tensors>{});
   }
-  template <Tensor... X>
+  template <detail::AnyOrTensor... X>
   static void spell(auto, const X&...) {
     static_assert(sizeof...(X) == 0, "ashlar::cat: the axis stands after the tensors; give one");
   }
-  template <Tensor X>
+  template <detail::AnyOrTensor X>
   static constexpr auto spell(auto to, std::span<const X> tensors, std::int64_t axis) {
     constexpr op_function<ops::cat> join;
     const std::size_t n = tensors.size();
@@ -139,13 +139,13 @@ inline constexpr struct cat_function : spelled_function<cat_function> {
         return to(join, part(0), part(1), part(2), part(3), axis);
     }
   }
-  template <Tensor X>
+  template <detail::AnyOrTensor X>
   static constexpr auto spell(auto to, const std::vector<X>& tensors, std::int64_t axis) {
     return spell(to, std::span<const X>(tensors), axis);
   }
 
  private:
-  template <Tensor X>
+  template <detail::AnyOrTensor X>
   static X joined(std::span<const X> tensors, std::int64_t axis) {
     return spell(detail::to_result{}, tensors, axis);
   }

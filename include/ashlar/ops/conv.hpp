@@ -391,24 +391,26 @@ struct avg_pool2d {
 
 /// `conv2d(x, weight, options = {}, groups = 1)`, `conv2d(x, weight, bias, options = {}, ...)`.
 inline constexpr struct conv2d_function : spelled_function<conv2d_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const Tensor auto& weight,
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x,
+                              const detail::AnyOrTensor auto& weight,
                               const window_options& options = {}, std::int64_t groups = 1) {
     return to(op_function<ops::conv2d>{}, x, weight, options, groups);
   }
-  static constexpr auto spell(auto to, const Tensor auto& x, const Tensor auto& weight,
-                              const Tensor auto& bias, const window_options& options = {},
-                              std::int64_t groups = 1) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x,
+                              const detail::AnyOrTensor auto& weight,
+                              const detail::AnyOrTensor auto& bias,
+                              const window_options& options = {}, std::int64_t groups = 1) {
     return to(op_function<ops::conv2d>{}, x, weight, bias, options, groups);
   }
 } conv2d;
 
 /// `max_pool2d(x, size)`: windows side by side; `max_pool2d(x, size, options)`.
 inline constexpr struct max_pool2d_function : spelled_function<max_pool2d_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const shape& size,
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, const shape& size,
                               const window_options& options) {
     return to(op_function<ops::max_pool2d>{}, x, size, options);
   }
-  static constexpr auto spell(auto to, const Tensor auto& x, const shape& size) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, const shape& size) {
     ops::detail::require_window("max_pool2d", size);
     return spell(to, x, size, window_options{.stride = {size[0], size[1]}});
   }
@@ -417,11 +419,11 @@ inline constexpr struct max_pool2d_function : spelled_function<max_pool2d_functi
 /// `avg_pool2d(x, size)`: windows side by side;
 /// `avg_pool2d(x, size, options, count_padding = true)`.
 inline constexpr struct avg_pool2d_function : spelled_function<avg_pool2d_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const shape& size,
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, const shape& size,
                               const window_options& options, bool count_padding = true) {
     return to(op_function<ops::avg_pool2d>{}, x, size, options, count_padding);
   }
-  static constexpr auto spell(auto to, const Tensor auto& x, const shape& size) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, const shape& size) {
     ops::detail::require_window("avg_pool2d", size);
     return spell(to, x, size, window_options{.stride = {size[0], size[1]}});
   }

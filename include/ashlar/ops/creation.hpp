@@ -76,7 +76,7 @@ struct kernel<ops::arange, keys::backend<chip::host>> {
 
 /// `fill(x, value)`, `fill.in_place(x, value)`.
 inline constexpr struct fill_function : spelled_function<fill_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, double value) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, double value) {
     return to(op_function<ops::fill>{}, x, value);
   }
 } fill;

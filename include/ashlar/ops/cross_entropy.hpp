@@ -111,7 +111,8 @@ struct kernel<ops::cross_entropy_backward, keys::backend<chip::host>> {
 
 /// `cross_entropy(logits, targets, ignore_index = -100)`.
 inline constexpr struct cross_entropy_function : spelled_function<cross_entropy_function> {
-  static constexpr auto spell(auto to, const Tensor auto& logits, const Tensor auto& targets,
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& logits,
+                              const detail::AnyOrTensor auto& targets,
                               std::int64_t ignore_index = -100) {
     return to(op_function<ops::cross_entropy>{}, logits, targets, ignore_index);
   }

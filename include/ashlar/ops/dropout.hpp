@@ -64,9 +64,9 @@ struct dropout {
 
 /// `dropout(x, p, seed, offset = 0)`.
 inline constexpr struct dropout_function : spelled_function<dropout_function> {
-  template <std::integral Seed, std::integral Offset = std::uint64_t>
-  static constexpr auto spell(auto to, const FloatingTensor auto& x, double p, Seed seed,
-                              Offset offset = 0) {
+  template <class X, std::integral Seed, std::integral Offset = std::uint64_t>
+    requires(FloatingTensor<X> || detail::is_any<X>)
+  static constexpr auto spell(auto to, const X& x, double p, Seed seed, Offset offset = 0) {
     return to(op_function<ops::dropout>{}, x, p, static_cast<std::uint64_t>(seed),
               static_cast<std::uint64_t>(offset));
   }

@@ -245,8 +245,8 @@ struct kernel<ops::scatter, keys::backend<chip::host>> {
 
 /// `gather(x, axis, index)`.
 inline constexpr struct gather_function : spelled_function<gather_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis,
-                              const Tensor auto& index) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis,
+                              const detail::AnyOrTensor auto& index) {
     return to(op_function<ops::gather>{}, x, index, axis);
   }
 } gather;
@@ -254,8 +254,9 @@ inline constexpr struct gather_function : spelled_function<gather_function> {
 /// `scatter(x, axis, index, source)` writes, `scatter_add(x, axis, index, source)` adds.
 template <bool Accumulate>
 struct scatter_function : spelled_function<scatter_function<Accumulate>> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis,
-                              const Tensor auto& index, const Tensor auto& source) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis,
+                              const detail::AnyOrTensor auto& index,
+                              const detail::AnyOrTensor auto& source) {
     return to(op_function<ops::scatter>{}, x, index, source, axis, Accumulate);
   }
 };
@@ -264,8 +265,8 @@ inline constexpr scatter_function<true> scatter_add;
 
 /// `index_select(x, axis, ids)`.
 inline constexpr struct index_select_function : spelled_function<index_select_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis,
-                              const Tensor auto& ids) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis,
+                              const detail::AnyOrTensor auto& ids) {
     return to(op_function<ops::index_select>{}, x, ids, axis);
   }
 } index_select;

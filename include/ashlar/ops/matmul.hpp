@@ -194,7 +194,8 @@ struct kernel<ops::linear_bias, keys::backend<chip::host>> {
 /// `matmul(a, b)`; an operand with one axis is a row on the left, a column on the right, and its
 /// axis is gone from the result, as in NumPy.
 inline constexpr struct matmul_function : spelled_function<matmul_function> {
-  static constexpr auto spell(auto to, const Tensor auto& a, const Tensor auto& b) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& a,
+                              const detail::AnyOrTensor auto& b) {
     ops::detail::require_defined("matmul", a, b);
     if (a.rank() == 1 && b.rank() == 1) {
       const auto y = call<ops::matmul>(unsqueeze(a, 0), unsqueeze(b, 1));
@@ -212,11 +213,13 @@ inline constexpr struct matmul_function : spelled_function<matmul_function> {
 
 /// `linear(x, weight)`, `linear(x, weight, bias)`.
 inline constexpr struct linear_function : spelled_function<linear_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const Tensor auto& weight) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x,
+                              const detail::AnyOrTensor auto& weight) {
     return to(op_function<ops::linear>{}, x, weight);
   }
-  static constexpr auto spell(auto to, const Tensor auto& x, const Tensor auto& weight,
-                              const Tensor auto& bias) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x,
+                              const detail::AnyOrTensor auto& weight,
+                              const detail::AnyOrTensor auto& bias) {
     return to(op_function<ops::linear_bias>{}, x, weight, bias);
   }
 } linear;

@@ -235,16 +235,17 @@ struct kernel<ops::layer_norm_backward_weight, keys::backend<chip::host>> {
 
 /// `rms_norm(x, weight, eps = 1e-5)`.
 inline constexpr struct rms_norm_function : spelled_function<rms_norm_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const Tensor auto& weight,
-                              double eps = 1e-5) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x,
+                              const detail::AnyOrTensor auto& weight, double eps = 1e-5) {
     return to(op_function<ops::rms_norm>{}, x, weight, eps);
   }
 } rms_norm;
 
 /// `layer_norm(x, weight, bias, eps = 1e-5)`.
 inline constexpr struct layer_norm_function : spelled_function<layer_norm_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const Tensor auto& weight,
-                              const Tensor auto& bias, double eps = 1e-5) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x,
+                              const detail::AnyOrTensor auto& weight,
+                              const detail::AnyOrTensor auto& bias, double eps = 1e-5) {
     return to(op_function<ops::layer_norm>{}, x, weight, bias, eps);
   }
 } layer_norm;

@@ -65,8 +65,8 @@ using chip::host_kernels::random_blocks;
 template <class Op>
 struct random_function : spelled_function<random_function<Op>> {
   template <std::integral Seed, std::integral Offset = std::uint64_t>
-  static constexpr auto spell(auto to, const Tensor auto& x, Seed seed, Offset offset = 0,
-                              double a = 0.0, double b = 1.0) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, Seed seed,
+                              Offset offset = 0, double a = 0.0, double b = 1.0) {
     return to(op_function<Op>{}, x, static_cast<std::uint64_t>(seed),
               static_cast<std::uint64_t>(offset), a, b);
   }

@@ -292,7 +292,8 @@ inline constexpr struct sum_function : spelled_function<sum_function> {
 
 /// `sum_to(x, shape)`.
 inline constexpr struct sum_to_function : spelled_function<sum_to_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const shape& extents) {
+  static constexpr auto spell(auto to, const ashlar::detail::AnyOrTensor auto& x,
+                              const shape& extents) {
     return to(op_function<ops::sum_to>{}, x, extents);
   }
 } sum_to;

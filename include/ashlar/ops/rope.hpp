@@ -60,8 +60,9 @@ struct kernel<ops::rope, keys::backend<chip::host>> {
 
 /// `rope(x, positions, theta, interleaved, inverse = false)`.
 inline constexpr struct rope_function : spelled_function<rope_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const Tensor auto& positions,
-                              double theta, bool interleaved, bool inverse = false) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x,
+                              const detail::AnyOrTensor auto& positions, double theta,
+                              bool interleaved, bool inverse = false) {
     return to(op_function<ops::rope>{}, x, positions, theta, interleaved, inverse);
   }
 } rope;

@@ -145,14 +145,14 @@ struct kernel<ops::log_softmax_backward, keys::backend<chip::host>> {
 
 /// `softmax(x, axis = -1)`.
 inline constexpr struct softmax_function : spelled_function<softmax_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis = -1) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis = -1) {
     return to(op_function<ops::softmax>{}, x, axis);
   }
 } softmax;
 
 /// `log_softmax(x, axis = -1)`.
 inline constexpr struct log_softmax_function : spelled_function<log_softmax_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis = -1) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis = -1) {
     return to(op_function<ops::log_softmax>{}, x, axis);
   }
 } log_softmax;

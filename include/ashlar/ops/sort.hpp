@@ -133,7 +133,7 @@ struct kernel<ops::argsort, keys::backend<chip::host>> {
 
 /// `argsort(x, axis = -1, descending = false)`.
 inline constexpr struct argsort_function : spelled_function<argsort_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis = -1,
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis = -1,
                               bool descending = false) {
     ops::detail::require_defined("argsort", x);
     const int a = row_axis("argsort", axis, x.rank());
@@ -144,15 +144,15 @@ inline constexpr struct argsort_function : spelled_function<argsort_function> {
 
 /// `topk(x, k, axis = -1, largest = true)` -> values, places.
 inline constexpr struct topk_function : spelled_function<topk_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t k, std::int64_t axis = -1,
-                              bool largest = true) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t k,
+                              std::int64_t axis = -1, bool largest = true) {
     return to(op_function<ops::topk>{}, x, k, axis, largest);
   }
 } topk;
 
 /// `sort(x, axis = -1, descending = false)` -> values, places.
 inline constexpr struct sort_function : spelled_function<sort_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis = -1,
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis = -1,
                               bool descending = false) {
     return to(op_function<ops::sort>{}, x, axis, descending);
   }

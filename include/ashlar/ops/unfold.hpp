@@ -120,8 +120,8 @@ struct kernel<ops::unfold_backward, keys::backend<chip::host>> {
 
 /// `unfold(x, axis, size, step = 1, dilation = 1)`.
 inline constexpr struct unfold_function : spelled_function<unfold_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis, std::int64_t size,
-                              std::int64_t step = 1, std::int64_t dilation = 1) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis,
+                              std::int64_t size, std::int64_t step = 1, std::int64_t dilation = 1) {
     return to(op_function<ops::unfold>{}, x, axis, size, step, dilation);
   }
 } unfold;

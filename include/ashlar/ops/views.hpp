@@ -236,23 +236,23 @@ struct kernel<ops::slice_backward, keys::backend<chip::host>> {
 
 /// `slice(x, axis, begin, end, step = 1)`.
 inline constexpr struct slice_function : spelled_function<slice_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis, std::int64_t begin,
-                              std::int64_t end, std::int64_t step = 1) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis,
+                              std::int64_t begin, std::int64_t end, std::int64_t step = 1) {
     return to(op_function<ops::slice>{}, x, axis, begin, end, step);
   }
 } slice;
 
 /// `narrow(x, axis, start, length)`.
 inline constexpr struct narrow_function : spelled_function<narrow_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis, std::int64_t start,
-                              std::int64_t length) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis,
+                              std::int64_t start, std::int64_t length) {
     return to(op_function<ops::narrow>{}, x, axis, start, length);
   }
 } narrow;
 
 /// `select(x, axis, index)`.
 inline constexpr struct select_function : spelled_function<select_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis,
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis,
                               std::int64_t index) {
     return to(op_function<ops::select>{}, x, axis, index);
   }
@@ -260,7 +260,7 @@ inline constexpr struct select_function : spelled_function<select_function> {
 
 /// `transpose(x, axis0, axis1)`; of the last two axes unless told.
 inline constexpr struct transpose_function : spelled_function<transpose_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis0 = -2,
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis0 = -2,
                               std::int64_t axis1 = -1) {
     return to(op_function<ops::transpose>{}, x, axis0, axis1);
   }
@@ -268,42 +268,42 @@ inline constexpr struct transpose_function : spelled_function<transpose_function
 
 /// `permute(x, order)`.
 inline constexpr struct permute_function : spelled_function<permute_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const shape& order) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, const shape& order) {
     return to(op_function<ops::permute>{}, x, order);
   }
 } permute;
 
 /// `expand(x, shape)`.
 inline constexpr struct expand_function : spelled_function<expand_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const shape& extents) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, const shape& extents) {
     return to(op_function<ops::expand>{}, x, extents);
   }
 } expand;
 
 /// `squeeze(x, axis)`.
 inline constexpr struct squeeze_function : spelled_function<squeeze_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis) {
     return to(op_function<ops::squeeze>{}, x, axis);
   }
 } squeeze;
 
 /// `unsqueeze(x, axis)`.
 inline constexpr struct unsqueeze_function : spelled_function<unsqueeze_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, std::int64_t axis) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, std::int64_t axis) {
     return to(op_function<ops::unsqueeze>{}, x, axis);
   }
 } unsqueeze;
 
 /// `view_as(x, shape)`.
 inline constexpr struct view_as_function : spelled_function<view_as_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const shape& extents) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, const shape& extents) {
     return to(op_function<ops::view_as>{}, x, extents);
   }
 } view_as;
 
 /// `reshape(x, shape)`.
 inline constexpr struct reshape_function : spelled_function<reshape_function> {
-  static constexpr auto spell(auto to, const Tensor auto& x, const shape& extents) {
+  static constexpr auto spell(auto to, const detail::AnyOrTensor auto& x, const shape& extents) {
     return to(op_function<ops::reshape>{}, x, extents);
   }
 } reshape;
