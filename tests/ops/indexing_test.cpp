@@ -144,6 +144,11 @@ TEST_CASE("ops/gather: index_select copies places, one_hot marks them") {
                     al::argument_error);
     CHECK_THROWS_AS(al::index_select(y, 1, al::full<number_of_place>({2}, double(wrong))),
                     al::argument_error);
+    const auto nothing = al::narrow(y, 0, 0, 0);  // (0, 3)
+    CHECK_THROWS_AS(al::index_select(nothing, 1, al::full<number_of_place>({2}, double(wrong))),
+                    al::argument_error);
+    CHECK(al::shape(al::index_select(nothing, 1, al::full<number_of_place>({2}, 2)).shape()) ==
+          al::shape{0, 2});
   }
   CHECK_THROWS_AS(al::one_hot<real>(ids, -1), al::argument_error);
   // More classes than the ids can name: none of them comes back as another one.
@@ -198,7 +203,8 @@ TEST_CASE("ops/sort: topk is the beginning of a sort, with its values") {
       check_same(std::get<0>(top), al::gather(x, 1, std::get<1>(top)));
     }
   }
-  CHECK_THROWS_AS(static_cast<void>(al::topk(x, 18)), al::argument_error);
+  CHECK_THROWS_WITH_AS(static_cast<void>(al::topk(x, 18)),
+                       "ashlar::topk: 18 places of 17; they must all exist", al::argument_error);
   // A wrong place for one result: neither is written.
   auto kept = std::tuple(al::zeros<real>({3, 2}),
                          al::expand(al::zeros<plain<std::int64_t>>({3, 1}), {3, 2}));

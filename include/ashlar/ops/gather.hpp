@@ -165,10 +165,12 @@ struct index_select {
       detail::require_defined(name, x, ids);
       const shape to(meta(x.spec(), ids.spec(), axis).shape());
       const int a = wrap_axis(name, axis, x.rank());
-      if (a != 0) {
+      if (a != 0 && x.size() != 0) {
         return call<gather>(x, detail::along_axis(ids, to, a), std::int64_t{a});
       }
-      const auto table = call<reshape>(x, detail::rows_and_columns(shape(x.shape())));
+      // Where there are no elements, rows without any: ids are looked at all the same.
+      const auto table = call<reshape>(
+          x, a != 0 ? shape{x.extent(a), 0} : detail::rows_and_columns(shape(x.shape())));
       return call<reshape>(call<embedding>(table, ids), to);
     }
   };

@@ -30,11 +30,17 @@ struct argsort {
   static constexpr dtype result_type = dtype::int64;
   static constexpr tensor_spec meta(const tensor_spec& self, std::int64_t axis, bool,
                                     std::int64_t count) {
-    const int a = row_axis(name, axis, self.rank);
+    return places_of(name, self, axis, count);
+  }
+  /// The same for an operator of that name.
+  static constexpr tensor_spec places_of(std::string_view op, const tensor_spec& self,
+                                         std::int64_t axis, std::int64_t count) {
+    const int a = row_axis(op, axis, self.rank);
     const std::int64_t n = self.rank == 0 ? 1 : self[a];
     if (count < 0 || count > n || (self.rank == 0 && count != 1)) {
-      throw argument_error("ashlar::argsort", std::to_string(count) + " places of " +
-                                                  std::to_string(n) + "; they must all exist");
+      throw argument_error(
+          "ashlar::" + std::string(op),
+          std::to_string(count) + " places of " + std::to_string(n) + "; they must all exist");
     }
     shape to(self.shape());
     if (self.rank != 0) {
@@ -79,14 +85,15 @@ struct topk {
   static constexpr std::array arguments{argument{"self"}};
   static constexpr bool captured_in_parts = true;
   static constexpr std::array<tensor_spec, 2> meta(const tensor_spec& self, std::int64_t k,
-                                                   std::int64_t axis, bool largest) {
-    const tensor_spec places = argsort::meta(self, axis, largest, k);
+                                                   std::int64_t axis, bool) {
+    const tensor_spec places = argsort::places_of(name, self, axis, k);
     return {contiguous_spec(self.type, places.shape()), places};
   }
   struct composite {
     template <class X>
     auto operator()(const X& x, std::int64_t k, std::int64_t axis, bool largest) const {
       detail::require_defined(name, x);
+      static_cast<void>(meta(x.spec(), k, axis, largest));  // what throws has this name
       auto places = call<argsort>(x, axis, largest, k);
       X values = x.rank() == 0 ? X(call<clone>(x)) : X(call<gather>(x, places, axis));
       return std::tuple(std::move(values), std::move(places));
