@@ -167,6 +167,8 @@ TEST_CASE("ops/autocast: each list has the element type of PyTorch's") {
   static_assert(policy::element<al::ops::matmul>(al::dtype::float16) == al::dtype::bfloat16);
   static_assert(policy::element<al::ops::exp>(al::dtype::bfloat16) == al::dtype::float32);
   static_assert(policy::element<al::ops::exp>(al::dtype::int32) == al::dtype::int32);
+  static_assert(policy::element<al::ops::conv2d>(al::dtype::float32) == al::dtype::bfloat16);
+  static_assert(policy::element<al::ops::cumsum>(al::dtype::bfloat16) == al::dtype::float32);
   static_assert(policy::element<al::ops::cat>(al::dtype::bfloat16) == al::dtype::bfloat16);
   static_assert(al::keys::autocast<al::float16>::element<al::ops::matmul>(al::dtype::float32) ==
                 al::dtype::float16);

@@ -23,11 +23,11 @@ namespace ashlar {
 /// Source: PyTorch's lists for CUDA (torch.amp, "Autocast Op Reference"), as far as the operators
 /// exist here; `rms_norm` stands beside `layer_norm`.
 struct autocast_lists {
-  using lower =
-      ops::operators<ops::matmul, ops::linear, ops::linear_bias, ops::scaled_dot_product_attention>;
+  using lower = ops::operators<ops::matmul, ops::linear, ops::linear_bias, ops::conv2d,
+                               ops::scaled_dot_product_attention>;
   using full = ops::operators<ops::exp, ops::log, ops::pow, ops::rsqrt, ops::sum, ops::sum_squares,
-                              ops::softmax, ops::log_softmax, ops::cross_entropy, ops::layer_norm,
-                              ops::rms_norm>;
+                              ops::cumsum, ops::softmax, ops::log_softmax, ops::cross_entropy,
+                              ops::layer_norm, ops::rms_norm>;
   using widest = ops::operators<ops::cat>;
 };
 
