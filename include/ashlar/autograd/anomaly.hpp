@@ -8,9 +8,8 @@ namespace ashlar {
 /// For as long as it lives on this thread, calls note where they stand in the user's code, and
 /// backward passes look at every gradient.
 ///
-/// The place is that of a call, in any form and also at run time, with up to six arguments, or of
-/// an infix operator; inside a composite that of the composite. Longer calls, and an infix operator
-/// beside a number that changes the element type, have none.
+/// The place is that of a call with up to eight arguments, in any form and also at run time, or of
+/// an infix operator; inside a composite that of the composite. Longer calls have none.
 /// A gradient with a NaN ends the pass with `not_a_number`: the operator, the argument, and the
 /// place of the forward call. Where the backward of an operator throws, the place is printed to
 /// stderr first.
