@@ -5,6 +5,9 @@
 #include <fstream>
 #include <string>
 
+#include "ashlar/chip/npu/chip.hpp"
+#include "ashlar/ops/tile/matmul.hpp"
+#include "ashlar/parallel/measured_products.hpp"
 #include "ashlar/parallel/pipeline.hpp"
 #include "ashlar/parallel/planner.hpp"
 #include "ashlar/trace/gantt.hpp"
@@ -29,6 +32,21 @@ int main(int argc, char** argv) {
     std::printf(" %d", rank);
   }
   std::printf("\n");
+
+  // The same search for eight of the reference accelerator, by the cycles of its simulator: of
+  // products of one and two blocks along each axis, from which those of all sizes follow.
+  using npu = al::chip::npu<al::chip::npu_description{}>;
+  using tensor = al::tensor<al::bfloat16, al::make_key_set<al::keys::backend<npu>>>;
+  constexpr double hertz = 1e9;
+  auto counted = parallel::device_rates::of(npu::description, hertz, /*memory_bytes=*/16e9);
+  counted.products = parallel::product_times::measured(
+      parallel::block_sizes<npu, al::bfloat16>(),
+      parallel::measured_products<tensor, al::chip::npu_clock<npu>>({hertz}));
+  const parallel::training_job small{.model = parallel::transformer::gpt(8, 512, 8, 8192, 512),
+                                     .precision = parallel::precision::megatron_bf16(),
+                                     .batch = 16};
+  const auto cycles = parallel::plan(small, counted, al::plan::network::ring(8, {10e9, 1e-6}));
+  std::printf("\nby cycles of the simulator:\n%s\n", parallel::to_table(cycles, 3).c_str());
 
   std::printf("\n%-12s %8s %6s %6s  in flight\n", "4 x 8", "makespan", "span", "idle");
   const auto show = [&](const char* name, const pipeline::schedule& s) {

@@ -36,12 +36,34 @@ Int sure(Int result, const char* call) {
   return result;
 }
 
+/// A descriptor, closed with its owner.
+class descriptor {
+ public:
+  descriptor() = default;
+  explicit descriptor(int fd) : fd_(fd) {}
+  descriptor(descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  descriptor& operator=(descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~descriptor() {
+    if (fd_ >= 0) {
+      close(fd_);
+    }
+  }
+  [[nodiscard]] int get() const { return fd_; }
+
+ private:
+  int fd_ = -1;
+};
+
 /// A door that a rank listens at, made before there are processes, so that all know the number.
 struct door {
-  int fd = -1;
+  descriptor own;
   sockaddr_in at{};
 
-  explicit door(int ranks) : fd(sure(socket(AF_INET, SOCK_STREAM, 0), "socket")) {
+  explicit door(int ranks) : own(sure(socket(AF_INET, SOCK_STREAM, 0), "socket")) {
+    const int fd = own.get();
     at.sin_family = AF_INET;
     at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     sure(bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at), "bind");
@@ -72,8 +94,7 @@ class tcp {
     std::vector<std::byte> contents;
   };
   struct line {
-    int in = -1;
-    int out = -1;
+    descriptor in, out;
     bool open_in = true;
     bool open_out = true;
     letter arriving;
@@ -88,26 +109,35 @@ class tcp {
   /// The only owner: where it is destroyed, a receive leaves its place alone, a send goes on.
   using request = std::shared_ptr<ticket>;
 
-  /// Throws: `timed_out` where a process does not come within `patience_ms`.
+  /// Throws: `timed_out` where a process does not come, or does not say who it is, within
+  ///         `patience_ms`; `argument_error` where it says what no rank would.
   tcp(int rank, const std::vector<door>& doors, int patience_ms = 30000)
       : rank_(rank), lines_(doors.size()) {
     for (std::size_t peer = 0; peer < doors.size(); ++peer) {
       const auto* const at = reinterpret_cast<const sockaddr*>(&doors[peer].at);
-      lines_[peer].out = sure(socket(AF_INET, SOCK_STREAM, 0), "socket");
-      sure(connect(lines_[peer].out, at, sizeof doors[peer].at), "connect");
-      sure(send(lines_[peer].out, &rank, sizeof rank, MSG_NOSIGNAL), "send");
+      lines_[peer].out = descriptor(sure(socket(AF_INET, SOCK_STREAM, 0), "socket"));
+      const int out = lines_[peer].out.get();
+      sure(connect(out, at, sizeof doors[peer].at), "connect");
+      sure(send(out, &rank, sizeof rank, MSG_NOSIGNAL), "send");
     }
-    const int own = doors[static_cast<std::size_t>(rank)].fd;
+    const int own = doors[static_cast<std::size_t>(rank)].own.get();
     for (std::size_t i = 0; i < doors.size(); ++i) {
       await(own, patience_ms);
-      const int fd = sure(accept(own, nullptr, nullptr), "accept");
-      await(fd, patience_ms);
+      descriptor in(sure(accept(own, nullptr, nullptr), "accept"));
       int peer = -1;
-      sure(recv(fd, &peer, sizeof peer, MSG_WAITALL), "recv");
-      of(peer).in = fd;
+      for (std::size_t said = 0; said < sizeof peer;) {
+        await(in.get(), patience_ms);
+        const auto n =
+            sure(recv(in.get(), reinterpret_cast<std::byte*>(&peer) + said, sizeof peer - said, 0),
+                 "recv");
+        if (n == 0) {
+          throw ashlar::comm::peer_failed(rank_, missing());
+        }
+        said += static_cast<std::size_t>(n);
+      }
+      of(peer).in = std::move(in);
     }
   }
-  ~tcp() { close_all(); }
   tcp(const tcp&) = delete;
   tcp& operator=(const tcp&) = delete;
 
@@ -150,20 +180,17 @@ class tcp {
     return lines_[static_cast<std::size_t>(rank)];
   }
 
-  void close_all() {
-    for (const line& l : lines_) {
-      close(l.in);
-      close(l.out);
-    }
+  /// The first rank that has not come.
+  [[nodiscard]] int missing() const {
+    return static_cast<int>(
+        std::ranges::find_if(lines_, [](const line& l) { return l.in.get() < 0; }) -
+        lines_.begin());
   }
   /// Waits for somebody to come, or to say who has come.
-  void await(int fd, int patience_ms) {
+  void await(int fd, int patience_ms) const {
     pollfd door{fd, POLLIN, 0};
     if (sure(poll(&door, 1, patience_ms), "poll") == 0) {
-      const auto missing = std::ranges::find(lines_, -1, &line::in) - lines_.begin();
-      close_all();  // nobody destroys what is not made
-      throw ashlar::comm::timed_out(rank_, static_cast<int>(missing), 0, false,
-                                    patience_ms / 1000.0);
+      throw ashlar::comm::timed_out(rank_, missing(), 0, false, patience_ms / 1000.0);
     }
   }
 
@@ -192,8 +219,8 @@ class tcp {
   void progress(int patience) {
     std::vector<pollfd> fds;
     for (const line& l : lines_) {
-      fds.push_back({l.open_in ? l.in : -1, POLLIN, 0});
-      fds.push_back({l.open_out && !l.leaving.empty() ? l.out : -1, POLLOUT, 0});
+      fds.push_back({l.open_in ? l.in.get() : -1, POLLIN, 0});
+      fds.push_back({l.open_out && !l.leaving.empty() ? l.out.get() : -1, POLLOUT, 0});
     }
     if (poll(fds.data(), fds.size(), patience) < 0 && errno != EINTR) {  // a signal is no failure
       throw std::system_error(errno, std::generic_category(), "poll");
@@ -217,8 +244,8 @@ class tcp {
   }
   static bool write_some(line& l) {
     auto& [t, bytes] = l.leaving.front();
-    const ssize_t n =
-        send(l.out, bytes.data() + l.left, bytes.size() - l.left, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t n = send(l.out.get(), bytes.data() + l.left, bytes.size() - l.left,
+                           MSG_NOSIGNAL | MSG_DONTWAIT);
     if (!moved(n, l.left, l.open_out)) {
       return false;
     }
@@ -237,7 +264,7 @@ class tcp {
     std::byte* const to = heading ? reinterpret_cast<std::byte*>(&now.head) + l.arrived
                                   : now.contents.data() + (l.arrived - sizeof now.head);
     const std::size_t all = sizeof now.head + (heading ? 0 : now.contents.size());
-    if (!moved(recv(l.in, to, all - l.arrived, MSG_DONTWAIT), l.arrived, l.open_in)) {
+    if (!moved(recv(l.in.get(), to, all - l.arrived, MSG_DONTWAIT), l.arrived, l.open_in)) {
       return false;
     }
     if (heading && l.arrived == sizeof now.head) {
@@ -292,9 +319,6 @@ bool on_processes(int ranks, const F& f) {
   for (const pid_t child : others) {
     int status = 1;
     all = waitpid(child, &status, 0) == child && status == 0 && all;
-  }
-  for (const door& d : doors) {
-    close(d.fd);
   }
   return all;
 }

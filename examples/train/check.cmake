@@ -28,6 +28,7 @@ function(expect_refusal sentence)
   if(code EQUAL 0 OR NOT err MATCHES "${sentence}")
     message(FATAL_ERROR "${ARGN}: stderr must match ${sentence}\ncode: ${code}\n${out}${err}")
   endif()
+  set(err "${err}" PARENT_SCOPE)
 endfunction()
 
 # One rank adds micro-batches up in the order in which as many replicas' gradients are summed.
@@ -128,5 +129,20 @@ expect_refusal("has 2147483648 nodes for 2 ranks" --transport simulated
                --network ring=2147483647,ring=2147483647,ring=2147483647)
 expect_refusal("2 values for 1 dimensions" --transport simulated --latency 1e-6,1e-6)
 expect_refusal("none may be below 0" --transport simulated --overhead nan)
+expect_refusal("--network is for --transport simulated" --network ring)
+expect_refusal("--timeline is for --transport simulated" --timeline ${SCRATCH}/step.json)
+# What cannot be written is told before the first step, with its path.
+function(expect_early_refusal sentence)
+  expect_refusal("${sentence}" ${ARGN})
+  if(err MATCHES "step 1 of")
+    message(FATAL_ERROR "${ARGN} is refused only after it has run:\n${err}")
+  endif()
+endfunction()
+expect_early_refusal("cannot create '${SCRATCH}/step.json" --save ${SCRATCH}/step.json)
+expect_early_refusal("parts.*has a checkpoint of 2 ranks" --mesh data=4 --micro-batches 1
+                     --save ${SCRATCH}/parts)
+expect_early_refusal("cannot create '${SCRATCH}/nowhere/step.json" --transport simulated
+                     --timeline ${SCRATCH}/nowhere/step.json)
+expect_early_refusal("cannot write '${SCRATCH}'" --transport simulated --timeline ${SCRATCH})
 expect_refusal("no folder with a checkpoint" --resume ${SCRATCH}/nothing)
 expect_refusal("nothing is left to do before step 2" --stop 2 --resume ${SCRATCH}/parts)

@@ -123,6 +123,12 @@ int main(int argc, char** argv) {
     return app.exit(e);
   }
   try {
+    for (const CLI::Option* given : app.get_options()) {
+      if (o.transport != "simulated" && given->count() > 0 &&
+          given->get_description().starts_with("simulated:")) {
+        throw std::runtime_error(given->get_name() + " is for --transport simulated");
+      }
+    }
     if (o.model.dim % 8 != 0) {
       throw std::runtime_error("--dim " + std::to_string(o.model.dim) +
                                " must be a multiple of 8: four heads of an even size");

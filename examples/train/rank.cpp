@@ -363,6 +363,9 @@ outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& da
                  note_taker notes) {
   const demo::training_stack::session session;
   const al::chip::thread_limit one(1);  // the ranks are the threads
+  if (!o.save.empty()) {
+    parallel::expect_room(o.save, wires.rank(), wires.size());
+  }
   trainer t(wires, o, data, notes);
   const auto held = t.divide();
   al::nn::adamw<parameter> optimizer(

@@ -7,13 +7,13 @@
 #include <ashlar/comm/recorded.hpp>
 #include <ashlar/comm/threads.hpp>
 #include <ashlar/comm/timeline.hpp>
+#include <ashlar/io/file.hpp>
 #include <ashlar/trace/chrome.hpp>
 #include <ashlar/trace/gantt.hpp>
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
 #include <ctime>
-#include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <utility>
@@ -62,13 +62,11 @@ trace::timeline between(const trace::timeline& all, double from, double to) {
 
 void write(const trace::timeline& t, const std::string& path) {
   const auto ends = [&](const char* with) { return path.ends_with(with); };
-  std::ofstream file(path, std::ios::binary);
-  file << (ends(".svg")    ? trace::to_svg(t)
-           : ends(".html") ? trace::to_gantt_page(t, "a training step")
-                           : trace::to_chrome_trace(t));
-  if (!file.flush()) {
-    throw std::runtime_error("--timeline: '" + path + "' cannot be written");
-  }
+  al::io::file_writer file(path);
+  file.write(ends(".svg")    ? trace::to_svg(t)
+             : ends(".html") ? trace::to_gantt_page(t, "a training step")
+                             : trace::to_chrome_trace(t));
+  file.commit();
 }
 
 void report(const comm::program_outcome& ran, const network_options& n, int ranks) {
@@ -156,7 +154,10 @@ comm::network network_of(const network_options& o, int ranks) {
 outcome run_simulated(const options& o, const network_options& n) {
   const int ranks = layout_of(o).size();
   const comm::network net = network_of(n, ranks);
-  // What is no network is refused before anything runs.
+  // What is no network is refused before anything runs, and so is a file that cannot be written.
+  if (!n.timeline.empty()) {
+    const al::io::file_writer nothing(n.timeline);
+  }
   static_cast<void>(comm::simulate_programs(
       net, std::vector<comm::rank_program>(static_cast<std::size_t>(ranks))));
   const auto data = demo::prepare(o.model);

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // A transport from outside the library: examples/own_transport/tcp.hpp.
 #include <doctest/doctest.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
+#include <iterator>
 #include <span>
 #include <stdexcept>
 #include <vector>
@@ -107,20 +110,61 @@ TEST_CASE(
   }));
 }
 
-TEST_CASE("comm/own_transport: a process that never comes is named in time") {
+namespace {
+
+/// Descriptors that this process has open.
+std::ptrdiff_t open_descriptors() {
+  return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+}
+
+}  // namespace
+
+TEST_CASE(
+    "comm/own_transport: a process that never comes, or never says who it is, is named in "
+    "time and leaves nothing open") {
+  const auto before = open_descriptors();
+  for (const bool comes : {false, true}) {
+    CAPTURE(comes);
+    std::vector<own::door> doors;
+    for (int i = 0; i < 3; ++i) {
+      doors.emplace_back(3);
+    }
+    const own::descriptor mute(own::sure(socket(AF_INET, SOCK_STREAM, 0), "socket"));
+    if (comes) {
+      own::sure(
+          connect(mute.get(), reinterpret_cast<const sockaddr*>(&doors[0].at), sizeof doors[0].at),
+          "connect");
+      own::sure(send(mute.get(), "\1", 1, MSG_NOSIGNAL), "send");  // of four bytes
+    }
+    try {
+      const own::tcp alone(0, doors, /*patience_ms=*/20);
+      FAIL("nobody else came");
+    } catch (const comm::timed_out& e) {
+      CHECK(e.rank == 0);
+      CHECK(e.peer == (comes ? 0 : 1));  // behind the mute one nobody was let in
+      CHECK(!e.sending);
+    }
+  }
+  CHECK(open_descriptors() == before);
+}
+
+TEST_CASE(
+    "comm/own_transport: who goes before it has said who it is, and a rank that is none, are "
+    "errors") {
   std::vector<own::door> doors;
-  for (int i = 0; i < 3; ++i) {
-    doors.emplace_back(3);
-  }
-  try {
-    const own::tcp alone(0, doors, /*patience_ms=*/20);
-    FAIL("nobody else came");
-  } catch (const comm::timed_out& e) {
-    CHECK(e.rank == 0);
-    CHECK(e.peer == 1);
-    CHECK(!e.sending);
-  }
-  for (const own::door& d : doors) {
-    close(d.fd);
-  }
+  doors.emplace_back(3);
+  const auto come = [&](std::span<const std::byte> words) {
+    own::descriptor stranger(own::sure(socket(AF_INET, SOCK_STREAM, 0), "socket"));
+    own::sure(connect(stranger.get(), reinterpret_cast<const sockaddr*>(&doors[0].at),
+                      sizeof doors[0].at),
+              "connect");
+    own::sure(send(stranger.get(), words.data(), words.size(), MSG_NOSIGNAL), "send");
+  };
+  const int none = 7;
+  come(std::as_bytes(std::span(&none, 1)).first(2));
+  CHECK_THROWS_AS(own::tcp(0, doors, 1000), comm::peer_failed);
+  doors.clear();
+  doors.emplace_back(3);
+  come(std::as_bytes(std::span(&none, 1)));
+  CHECK_THROWS_AS(own::tcp(0, doors, 1000), ashlar::argument_error);
 }

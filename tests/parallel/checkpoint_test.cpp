@@ -311,6 +311,15 @@ TEST_CASE("parallel/checkpoint: whole tensors are a plain file, and what does no
 
   CHECK_THROWS_AS(parallel::save_part(folder / "a/state-00001-of-00002.safetensors", 0, 1, {}),
                   al::io::file_error);
+  // The same before there is anything to save.
+  CHECK_THROWS_AS(parallel::expect_room(folder / "a/state-00001-of-00002.safetensors", 0, 1),
+                  al::io::file_error);
+  CHECK_THROWS_AS(parallel::expect_room(folder / "a", 0, 1), parallel::checkpoint_error);
+  parallel::expect_room(folder / "a", 1, 2);
+  parallel::expect_room(folder / "new/folder", 0, 1);
+  CHECK(std::filesystem::is_empty(folder / "new/folder"));
+  std::filesystem::create_directories(folder / "full/state-00001-of-00001.safetensors");
+  CHECK_THROWS_AS(parallel::expect_room(folder / "full", 0, 1), al::io::file_error);
   // What a saving that was killed leaves behind, and what only looks like a rank's file.
   for (const char* other : {"state-00001-of-00002.safetensors.tmp.1.0",
                             "state-00001-of--0003.safetensors", "state-00001-of-00004.txt"}) {

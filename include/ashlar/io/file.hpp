@@ -106,9 +106,15 @@ class mapped_file {
 /// Readers see the old file or the whole new one. Without `commit` nothing is left behind.
 class file_writer {
  public:
-  /// Throws: `file_error`.
+  /// Throws: `file_error`, also where a folder is in the file's place.
   explicit file_writer(std::filesystem::path path)
-      : path_(std::move(path)), temporary_(beside(path_)), file_(create(temporary_)) {}
+      : path_(std::move(path)), temporary_(beside(path_)), file_(create(temporary_)) {
+    std::error_code unknown;
+    if (std::filesystem::is_directory(path_, unknown)) {
+      ::unlink(temporary_.c_str());
+      throw file_error(path_.string(), "write", EISDIR);
+    }
+  }
   file_writer(const file_writer&) = delete;
   file_writer& operator=(const file_writer&) = delete;
   ~file_writer() {

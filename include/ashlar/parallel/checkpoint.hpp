@@ -19,6 +19,7 @@
 #include "ashlar/core/shape.hpp"
 #include "ashlar/io/entry.hpp"
 #include "ashlar/io/error.hpp"
+#include "ashlar/io/file.hpp"
 #include "ashlar/io/safetensors.hpp"
 
 /// Training states that some ranks wrote and others read: every rank writes a file of what it has.
@@ -178,6 +179,26 @@ inline constexpr std::string_view place_prefix = "ashlar.place.", state_prefix =
   return found;
 }
 
+/// Throws: `checkpoint_error` where the folder has a checkpoint of another number of ranks.
+inline void expect_no_other(const std::filesystem::path& folder, int ranks) {
+  for (const int n : detail::savings_in(folder)) {
+    if (n != ranks) {
+      throw checkpoint_error(
+          folder.string(), "has a checkpoint of " + std::to_string(n) + " ranks, which files of " +
+                               std::to_string(ranks) +
+                               " would spoil; give another folder, or remove it");
+    }
+  }
+}
+/// Effects: makes the folder where there is none. Throws: `io::file_error`.
+inline void make_folder(const std::filesystem::path& folder) {
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  if (failed) {
+    throw io::file_error(folder.string(), "create", failed.value());
+  }
+}
+
 /// The place of a part, from what `save_part` wrote down.
 [[nodiscard]] inline region read_place(std::string_view text, const io::tensor_entry& entry,
                                        const std::string& field) {
@@ -210,6 +231,15 @@ inline constexpr std::string_view place_prefix = "ashlar.place.", state_prefix =
 
 using state_metadata = std::map<std::string, std::string>;
 
+/// Says of a folder what `save_part` would say, before there is anything to save.
+///
+/// Effects: makes the folder where there is none. Throws: `checkpoint_error`, `io::file_error`.
+inline void expect_room(const std::filesystem::path& folder, int rank, int ranks) {
+  detail::expect_no_other(folder, ranks);
+  detail::make_folder(folder);
+  const io::file_writer nothing(detail::part_file(folder, rank, ranks));
+}
+
 /// Writes one rank's file of a checkpoint.
 ///
 /// Whole tensors lie in it under their names, so that the checkpoint of one rank is a plain
@@ -220,14 +250,7 @@ using state_metadata = std::map<std::string, std::string>;
 ///         checkpoint of another number of ranks, which stays as it is; `io::file_error`.
 inline void save_part(const std::filesystem::path& folder, int rank, int ranks,
                       std::span<const state_part> parts, const state_metadata& metadata = {}) {
-  for (const int n : detail::savings_in(folder)) {
-    if (n != ranks) {
-      throw checkpoint_error(
-          folder.string(), "has a checkpoint of " + std::to_string(n) + " ranks, which files of " +
-                               std::to_string(ranks) +
-                               " would spoil; give another folder, or remove it");
-    }
-  }
+  detail::expect_no_other(folder, ranks);
   std::vector<io::tensor_entry> entries;
   io::safetensors::metadata_map notes;
   for (const auto& [key, value] : metadata) {
@@ -258,11 +281,7 @@ inline void save_part(const std::filesystem::path& folder, int rank, int ranks,
     }
     entries.push_back(std::move(entry));
   }
-  std::error_code failed;
-  std::filesystem::create_directories(folder, failed);
-  if (failed) {
-    throw io::file_error(folder.string(), "create", failed.value());
-  }
+  detail::make_folder(folder);
   io::safetensors::write(detail::part_file(folder, rank, ranks), entries, notes);
 }
 

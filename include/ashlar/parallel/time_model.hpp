@@ -7,6 +7,7 @@
 
 #include "ashlar/chip/description.hpp"
 #include "ashlar/parallel/memory_model.hpp"
+#include "ashlar/parallel/product_times.hpp"
 #include "ashlar/parallel/transformer.hpp"
 #include "ashlar/plan/network.hpp"
 
@@ -18,6 +19,7 @@ struct device_rates {
   double memory_bandwidth = 1e11;  ///< [bytes/s]
   double memory_bytes = 16e9;
   bool copy_uses_compute = false;  ///< nothing is computed while bytes move
+  product_times products = {};     ///< as measured, in place of `flops`; empty: by `flops`
 
   /// The description's peaks for 16-bit elements at `hertz`, times the share of them that programs
   /// reach, times the number of cores that share the memory.
@@ -28,7 +30,7 @@ struct device_rates {
     return {per_cycle * hertz * reached * cores, c.memory_bytes_per_cycle * hertz, memory_bytes,
             c.copy_uses_compute};
   }
-  friend constexpr bool operator==(const device_rates&, const device_rates&) = default;
+  friend bool operator==(const device_rates&, const device_rates&) = default;
 };
 
 /// What is trained, and on how much at a time.
@@ -50,6 +52,35 @@ struct layout_groups {
         data(group(l.tensor * (l.pipeline_inside ? l.pipeline : 1), l.data)),
         pipeline(group(l.tensor * (l.pipeline_inside ? 1 : l.data), l.pipeline)) {}
 };
+
+/// Products of a forward pass, of one micro-batch on one rank [s].
+struct product_costs {
+  double layer = 0;      ///< of all in a layer
+  double attention = 0;  ///< of these, scores and what is done with them
+  double output = 0;     ///< of the output layer
+};
+
+/// Returns: what they take where `t` ranks divide each of them, as measured or by operations.
+[[nodiscard]] inline product_costs product_costs_of(const transformer& m, const device_rates& chip,
+                                                    double batch, double t) {
+  if (chip.products.empty()) {
+    const double rate = t * chip.flops;
+    return {batch * m.layer_flops() / rate, batch * m.attention_flops() / rate,
+            batch * m.output_flops() / rate};
+  }
+  const auto of = [](std::int64_t n) { return static_cast<double>(n); };
+  const double length = of(m.sequence), rows = batch * length, width = of(m.width);
+  const double hidden = of(m.hidden) / t, queries = of(m.query_width()) / t;
+  const product_times& p = chip.products;
+  product_costs c;
+  c.attention = batch * of(m.heads) / t *
+                (p(length, length, of(m.head_dim)) + p(length, of(m.head_dim), length));
+  c.layer = p(rows, queries, width) + 2 * p(rows, of(m.key_width()) / t, width) + c.attention +
+            p(rows, width, queries) + (m.gated ? 2 : 1) * p(rows, hidden, width) +
+            p(rows, width, hidden);
+  c.output = p(rows, of(m.vocabulary) / t, width);
+  return c;
+}
 
 /// Times of a stage and of what moves, for one micro-batch [s].
 struct stage_costs {
@@ -75,7 +106,8 @@ struct step_time {
 
 /// Returns: what a stage costs. `l.pipeline * l.chunks` stages divide the layers evenly.
 ///
-/// A product takes as long as its operations or as its bytes, whichever is longer. Collectives of
+/// Products take as long as they were measured, or else as their operations, or as what they and
+/// the operators around them read and write, whichever is longer. Collectives of
 /// tensor parallelism are waited for: two per layer forward, two backward, and two more where a
 /// layer is computed again. Those of ZeRO-2 and 3 run beside the layer next to them.
 [[nodiscard]] inline stage_costs stage_costs_of(const training_job& job, const device_rates& chip,
@@ -86,18 +118,17 @@ struct step_time {
   const double layers = static_cast<double>(m.layers) / (l.pipeline * l.chunks);
   const double message =
       batch * static_cast<double>(m.sequence) * static_cast<double>(m.width) * p.activation;
-  const auto takes = [&](double flops, double elements, double bytes) {
-    return std::max(batch * flops / (t * chip.flops),
-                    (elements * p.parameter / t + bytes) / chip.memory_bandwidth);
+  const product_costs products = product_costs_of(m, chip, batch, t);
+  const auto takes = [&](double seconds, double elements, double bytes) {
+    return std::max(seconds, (elements * p.parameter / t + bytes) / chip.memory_bandwidth);
   };
   layout kept = l;
   kept.recompute = recompute::selective;
   const double matrices = static_cast<double>(m.layer_matrices());
-  const double forward = takes(m.layer_flops(), matrices, layer_activations(m, p, kept));
-  const double again = l.recompute == recompute::full ? forward
-                       : l.recompute == recompute::selective
-                           ? batch * m.attention_flops() / (t * chip.flops)
-                           : 0;
+  const double forward = takes(products.layer, matrices, layer_activations(m, p, kept));
+  const double again = l.recompute == recompute::full        ? forward
+                       : l.recompute == recompute::selective ? products.attention
+                                                             : 0;
   const double reduce = groups.tensor.all_reduce(message);
   const double own = static_cast<double>(m.layer_parameters()) / t;
   const double gather = l.zero >= 3 ? groups.data.all_gather(own * p.parameter) : 0;
@@ -115,7 +146,7 @@ struct step_time {
   c.forward = layers * (forward + wait_forward + seen_forward);
   c.backward = layers * (2 * forward + again + wait_backward + seen_backward);
   c.output_forward =
-      takes(m.output_flops(), static_cast<double>(m.vocabulary) * static_cast<double>(m.width), 0);
+      takes(products.output, static_cast<double>(m.vocabulary) * static_cast<double>(m.width), 0);
   c.output_backward = 2 * c.output_forward;
   if (l.pipeline > 1) {
     c.transfer = groups.pipeline.neighbours().seconds(message / (l.sequence_parallel ? t : 1));

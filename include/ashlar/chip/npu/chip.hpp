@@ -70,6 +70,8 @@ struct npu {
     static npu_codegen::cached_program compile(const tile::program& program) {
       return {cache(), program};
     }
+    /// Cycles of all tile programs that have run, on all its devices.
+    static std::int64_t cycles() { return cache().cycles(); }
 
    private:
     static npu_codegen::program_cache& cache() {
@@ -85,6 +87,21 @@ struct npu {
                                  const npu_isa::run_options& options = {},
                                  std::source_location where = std::source_location::current()) {
     return npu_isa::simulate(D, p, regions, arguments, options, where);
+  }
+};
+
+/// What an `npu` counts for a launch [s], where a cycle takes `1 / hertz`. Models `chip::Measure`.
+///
+/// Requires: nobody else uses the chip meanwhile.
+template <class C>
+struct npu_clock {
+  double hertz = 1e9;
+
+  template <class F>
+  double operator()(const F& launch) const {
+    const std::int64_t before = C::codegen::cycles();
+    launch();
+    return static_cast<double>(C::codegen::cycles() - before) / hertz;
   }
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -108,10 +109,14 @@ inline isa::run_report launch(const compiled& c, const tile::grid& size,
   }
 }
 
-/// Keeps what was compiled for one machine.
+/// Keeps what was compiled for one machine, and counts what it ran.
 class program_cache {
  public:
   explicit program_cache(const npu_description& d) : machine_(d) {}
+
+  /// Cycles of all that `run` ran, by whatever thread.
+  [[nodiscard]] std::int64_t cycles() const { return cycles_; }
+  void count(std::int64_t cycles) { cycles_ += cycles; }
 
   /// Compiles the program unless that has happened before.
   const compiled& find(const tile::program& p, bool one_dma) {
@@ -132,6 +137,7 @@ class program_cache {
     compiled made;
   };
   npu_description machine_;
+  std::atomic<std::int64_t> cycles_ = 0;
   std::mutex mutex_;
   std::list<entry> entries_;
 };
@@ -147,7 +153,10 @@ inline const compiled& prepare(program_cache& cache, const tile::program& p,
 /// `std::cerr`.
 inline isa::run_report run(program_cache& cache, const tile::program& p, const tile::grid& size,
                            std::span<const tile::argument> arguments) {
-  return launch(prepare(cache, p, arguments), size, arguments, {.timeline = false}, &std::cerr);
+  isa::run_report r =
+      launch(prepare(cache, p, arguments), size, arguments, {.timeline = false}, &std::cerr);
+  cache.count(r.cycles);
+  return r;
 }
 
 /// A program that a cache keeps compiled.
