@@ -12,8 +12,10 @@
 #include <new>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
+#include "ashlar/autograd.hpp"
 #include "ashlar/chip/llvm/tools.hpp"
 #include "ashlar/chip/source/portable.hpp"
 #include "ashlar/graph/capture.hpp"
@@ -26,14 +28,17 @@
 #include "ashlar/ops/comparison.hpp"
 #include "ashlar/ops/conv.hpp"
 #include "ashlar/ops/creation.hpp"
+#include "ashlar/ops/cross_entropy.hpp"
 #include "ashlar/ops/embedding.hpp"
 #include "ashlar/ops/matmul.hpp"
 #include "ashlar/ops/norm.hpp"
+#include "ashlar/ops/optimizer.hpp"
 #include "ashlar/ops/random.hpp"
 #include "ashlar/ops/reduction.hpp"
 #include "ashlar/ops/softmax.hpp"
 #include "ashlar/ops/tile.hpp"
 #include "ashlar/ops/views.hpp"
+#include "ashlar/stack.hpp"
 
 namespace al = ashlar;
 namespace graph = ashlar::graph;
@@ -174,6 +179,57 @@ struct experts {
   }
 };
 
+/// A classifier of pairs of tokens with what an optimizer keeps of it, and one step of its
+/// training.
+struct trained {
+  using stack = al::stack<al::on<al::chip::portable>, al::differentiate<al::autograd::tape<>>,
+                          al::through<al::keys::capture>>;
+  using tensor = stack::tensor<float>;
+  using integers = stack::tensor<std::int32_t>;
+  using whole = stack::tensor<std::int64_t>;
+
+  tensor table = al::randn<tensor>({7, 8}, 1), gain = al::ones<tensor>({16}),
+         shift = al::zeros<tensor>({16}), hidden = al::randn<tensor>({12, 16}, 2),
+         bias = al::zeros<tensor>({12}), head = al::randn<tensor>({7, 12}, 3);
+  std::vector<tensor> parameters{table, gain, shift, hidden, bias, head}, first{}, second{};
+
+  trained() {
+    for (const tensor& p : parameters) {
+      al::require_grad(p);
+      first.push_back(al::zeros<tensor>(al::shape(p.shape())));
+      second.push_back(al::zeros<tensor>(al::shape(p.shape())));
+    }
+  }
+  /// By AdamW, or by descent with momentum.
+  bool adam = false;
+  tensor operator()(const integers& ids, const integers& targets, const whole& number) const {
+    const auto rows = al::reshape(al::embedding(table, ids), {ids.extent(0), -1});
+    const auto y = al::tanh(al::linear(al::layer_norm(rows, gain, shift, 1e-5), hidden, bias));
+    const tensor loss = al::cross_entropy(al::linear(y, head), targets);
+    al::backward(loss);
+    const al::no_grad off;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      const tensor g = std::exchange(al::gradient(parameters[i]), {});
+      if (adam) {
+        al::adamw_step(parameters[i], g, first[i], second[i], al::adamw_options{}, number);
+      } else {
+        al::sgd_step(parameters[i], g, first[i], al::sgd_options{.lr = 0.1, .momentum = 0.9});
+      }
+    }
+    return al::detach(loss);
+  }
+  /// All that a step may write to.
+  std::vector<std::vector<float>> state() const {
+    std::vector<std::vector<float>> all;
+    for (const auto& each : {parameters, first, second}) {
+      for (const tensor& x : each) {
+        all.push_back(al::to_vector(x));
+      }
+    }
+    return all;
+  }
+};
+
 /// The model as a file, by each compiler, has the bits of the tile backend, and those of its calls
 /// but for the order of sums in fused kernels: a few roundings of results, here up to 16.
 template <class Model>
@@ -262,4 +318,48 @@ TEST_CASE("graph/aot: outputs that are arguments, parameters or one another; a g
 TEST_CASE("graph/aot: a convolutional net and a mixture of experts") {
   check_written(conv_net{}, al::randn<real>({2, 3, 8, 6}, 9));
   check_written(experts{}, al::randn<real>({5, 8}, 9));
+}
+
+TEST_CASE("graph/aot: a training step, which moves the parameters that it is given") {
+  const auto numbers = [](std::int32_t step, std::int32_t count) {
+    std::vector<std::int32_t> all;
+    for (std::int32_t i = 0; i < count; ++i) {
+      all.push_back((i * (step + 3) + step) % 7);
+    }
+    return all;
+  };
+  const auto tokens = [&](std::int32_t n) {
+    return al::from_values<trained::integers>({5, 2}, numbers(n, 10));
+  };
+  const auto targets = [&](std::int32_t n) {
+    return al::from_values<trained::integers>({5}, numbers(n + 1, 5));
+  };
+  const auto number = al::zeros<trained::whole>({});
+  for (const std::string& compiler : compilers()) {
+    CAPTURE(compiler);
+    const trained eager, filed, fresh;
+    const graph::written_source s =
+        graph::write_source(graph::freeze(graph::capture(filed, tokens(0), targets(0), number)));
+    CHECK(filed.state() == fresh.state());  // writing the file is no step
+    CHECK(s.parameters.size() == 12);       // however small: six, and their momenta
+    const loaded step(compiler, s);
+    for (std::int32_t n = 0; n < 4; ++n) {
+      float loss = 0;
+      CHECK(step({numbers(n, 10).data(), numbers(n + 1, 5).data(), nullptr}, {&loss}) == 0);
+      CHECK(loss == al::item(eager(tokens(n), targets(n), number)));
+    }
+    CHECK(filed.state() == eager.state());
+    CHECK(filed.state() != fresh.state());
+  }
+  // A number in a tensor is read on the host, and no launch says it.
+  trained other;
+  other.adam = true;
+  const auto before = other.state();
+  try {
+    static_cast<void>(graph::write_source(graph::capture(other, tokens(0), targets(0), number)));
+    FAIL("written");
+  } catch (const graph::source_error& e) {
+    CHECK(e.call == "adamw_step");
+  }
+  CHECK(other.state() == before);
 }

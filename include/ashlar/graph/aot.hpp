@@ -21,6 +21,7 @@
 #include "ashlar/chip/source/products.hpp"
 #include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/dtype.hpp"
+#include "ashlar/graph/detail/untouched.hpp"
 #include "ashlar/graph/fused.hpp"
 #include "ashlar/graph/graph.hpp"
 #include "ashlar/graph/tiles.hpp"
@@ -50,7 +51,7 @@ struct source_error final : error {
 struct aot_options {
   std::string name = "model";  ///< of the function; a C++ identifier
   /// Parameters and constants of up to so many bytes are in the file; larger ones are arguments of
-  /// the function.
+  /// the function, and so is what the graph writes to.
   std::size_t embed_bytes = std::size_t{1} << 20;
   fusion_options fusion{};
 };
@@ -64,7 +65,8 @@ struct aot_options {
 /// It returns 0, or 1 where a requirement of an operator does not hold: an index out of range. One
 /// call at a time.
 /// `in` and `out` are dense and in the graph's order; `arena` has `arena_bytes` bytes at a multiple
-/// of 64, and nothing in it is kept between calls.
+/// of 64, and nothing in it is kept between calls. What the graph writes to, parameters and state
+/// of an optimizer in a training step or arguments, the function writes to where it is given.
 struct written_source {
   std::string text;
   std::int64_t arena_bytes = 0;  ///< also the file's `extern "C" const long long model_arena_bytes`
@@ -159,6 +161,7 @@ class source_writer {
 
   /// Runs the graph once on zeros and takes down its launches.
   void run(const graph& g) {
+    const untouched outside(g);
     const chip::source::launch_log::listening on(log_);
     std::vector<tensor_handle> at(g.values.size());
     for (const node& n : g.nodes) {
@@ -176,7 +179,8 @@ class source_writer {
           note(n.data, {place::parameter, parameters_.size(), root.bytes});
           parameters_.push_back(n.data);
           names_.push_back(n.name);
-          constant_.push_back(n.kind == node_kind::constant);
+          written_.push_back(outside.has(root));
+          constant_.push_back(n.kind == node_kind::constant && !written_.back());
         }
         at[static_cast<std::size_t>(n.out[0])] = n.data;
         continue;
@@ -188,10 +192,14 @@ class source_writer {
       note(x, {place::output, outputs_++, 0});
       kept_.push_back(x);
     }
+    refuse_copies("");
+  }
+  /// Elements that went between host and chip without a launch.
+  void refuse_copies(std::string_view call) const {
     if (log_.copied) {
-      throw source_error("",
-                         "a call reads elements on the host or brings some to the chip; what it "
-                         "does may depend on them, and no launch says it");
+      throw source_error(call,
+                         "it reads elements on the host or brings some to the chip; what is done "
+                         "may depend on them, and no launch says it");
     }
   }
   void run(const node& n, std::vector<tensor_handle>& at) {
@@ -201,7 +209,13 @@ class source_writer {
     }
     std::vector<tensor_handle> out(n.out.size());
     const std::size_t before = log_.launches.size();
-    n.op->run(in, n.attributes, out);
+    try {
+      n.op->run(in, n.attributes, out);
+    } catch (const error&) {
+      refuse_copies(n.op->name);  // zeros, where it expects something else
+      throw;
+    }
+    refuse_copies(n.op->name);
     bool elements = n.op->writes != 0;
     for (std::size_t r = 0; r < out.size(); ++r) {
       elements = elements || out[r].size() > 0;
@@ -287,7 +301,7 @@ class source_writer {
     pack();
     given_.assign(parameters_.size(), -1);
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
-      if (parameters_[i].body()->root().bytes > options_.embed_bytes) {
+      if (written_[i] || parameters_[i].body()->root().bytes > options_.embed_bytes) {
         given_[i] = static_cast<std::int64_t>(made.parameters.size());
         made.parameters.push_back(stored(i));
         made.parameter_names.push_back(names_[i]);
@@ -457,7 +471,7 @@ class source_writer {
   chip::source::launch_log log_{};
   std::vector<tensor_handle> parameters_{}, kept_{};
   std::vector<std::string> names_{};
-  std::vector<bool> constant_{};         ///< of a parameter
+  std::vector<bool> constant_{}, written_{};  ///< of a parameter
   std::vector<tensor_handle> packed_{};  ///< a parameter in the order of its products; else empty
   std::vector<std::int64_t> given_{};    ///< place among the arguments; -1: in the file
   std::map<const std::byte*, region> regions_{};
@@ -471,7 +485,8 @@ class source_writer {
 /// one function that launches them, and the places of all intermediate values in one arena.
 ///
 /// The file includes standard headers alone; compile it with `chip::source::flags`. It is what the
-/// graph is for the captured shapes. Results have the bits of `tiles<chip::portable>` and of the
+/// graph is for the captured shapes. What the graph writes to outside of itself is the file's to
+/// write, and is left as it was here. Results have the bits of `tiles<chip::portable>` and of the
 /// host's strips, but for what `chip::source::emit` excepts.
 /// Throws: `source_error`; what `chip::source::emit` throws.
 /// Cost:   one run of the graph, with all its values in memory at once.
