@@ -4,10 +4,12 @@
 #include <benchmark/benchmark.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "ashlar/comm/collectives.hpp"
@@ -17,11 +19,13 @@ namespace {
 
 namespace comm = ashlar::comm;
 
-/// A core for each rank, as mpirun has it: else the first milliseconds pass on one core.
+/// A core for each rank, as mpirun has it: else the first milliseconds pass on one core. More ranks
+/// than cores take turns.
 void bind_to_core(int rank) {
+  static const unsigned available = std::max(1U, std::thread::hardware_concurrency());
   cpu_set_t cores;
   CPU_ZERO(&cores);
-  CPU_SET(static_cast<std::size_t>(rank), &cores);
+  CPU_SET(static_cast<unsigned>(rank) % available, &cores);
   sched_setaffinity(0, sizeof(cores), &cores);
 }
 
@@ -49,22 +53,26 @@ double measure(int ranks, std::size_t bytes, const Algorithm& how) {
 template <class Algorithm>
 void all_reduce(benchmark::State& state, const Algorithm& how) {
   const auto bytes = static_cast<std::size_t>(state.range(0));
+  const auto ranks = static_cast<int>(state.range(1));
   double total = 0;
   for (auto _ : state) {
-    const double seconds = measure(2, bytes, how);
+    const double seconds = measure(ranks, bytes, how);
     total += seconds;
     state.SetIterationTime(seconds);
   }
-  // Of two ranks, bus bandwidth is bytes over time.
-  state.counters["bus"] = benchmark::Counter(
-      static_cast<double>(bytes) * static_cast<double>(state.iterations()) / total,
-      benchmark::Counter::kDefaults, benchmark::Counter::kIs1000);
+  // What each rank must at least send, over time: of two ranks, bytes over time.
+  const double sent = 2.0 * static_cast<double>(bytes) * (ranks - 1) / ranks;
+  state.counters["bus"] =
+      benchmark::Counter(sent * static_cast<double>(state.iterations()) / total,
+                         benchmark::Counter::kDefaults, benchmark::Counter::kIs1000);
 }
 
 void sizes(benchmark::internal::Benchmark* b) {
-  b->UseManualTime()->Iterations(5)->Unit(benchmark::kMicrosecond)->ArgName("bytes");
-  for (int shift = 10; shift <= 26; shift += 2) {
-    b->Arg(std::int64_t{1} << shift);
+  b->UseManualTime()->Iterations(5)->Unit(benchmark::kMicrosecond)->ArgNames({"bytes", "ranks"});
+  for (const int ranks : {2, 4}) {
+    for (int shift = 10; shift <= 26; shift += 2) {
+      b->Args({std::int64_t{1} << shift, ranks});
+    }
   }
 }
 

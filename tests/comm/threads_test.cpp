@@ -244,6 +244,35 @@ TEST_CASE("comm/threads: a rank may send to itself while it receives") {
   CHECK(got == 5);
 }
 
+TEST_CASE("comm/threads: a sender puts its message in the receiver's place") {
+  comm::thread_group group(2, std::chrono::seconds(5));
+  auto a = group.endpoint(0);
+  auto b = group.endpoint(1);
+  const int sent = 7;
+  int got = 0;
+  auto received = b.irecv(0, in(got), 0);
+  auto message = a.isend(1, out(sent), 0);
+  REQUIRE(a.test(message));  // nobody else has done anything
+  CHECK(got == 7);
+  CHECK(b.test(received));
+  // Not in one of another size: the receiver says so, to both.
+  std::array<std::byte, 2> small{};
+  auto wrong = b.irecv(0, small, 0);
+  auto refused = a.isend(1, out(sent), 0);
+  CHECK_FALSE(a.test(refused));
+  CHECK_THROWS_AS(b.wait(wrong), comm::size_mismatch);
+  CHECK_THROWS_AS(a.wait(refused), comm::size_mismatch);
+  // Nor where there is no place, until the receiver has given it back.
+  auto borrowed = b.iborrow(0, sizeof(sent), 0);
+  auto lent = a.isend(1, out(sent), 0);
+  CHECK_FALSE(a.test(lent));
+  REQUIRE(b.test(borrowed));
+  CHECK_FALSE(a.test(lent));
+  CHECK(b.borrowed(borrowed).data() == out(sent).data());
+  b.give_back(borrowed);
+  CHECK(a.test(lent));
+}
+
 TEST_CASE("comm/threads: whom a withdrawn message had met meets the next one") {
   comm::thread_group group(2, std::chrono::seconds(5));
   auto a = group.endpoint(0);

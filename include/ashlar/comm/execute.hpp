@@ -153,7 +153,10 @@ class running {
 
   /// Returns: whether the schedule has ended.
   bool test() {
-    return advance([this](message& m) { return test(m); });
+    return advance([this](message& m) {
+      place_sends();
+      return test(m);
+    });
   }
 
   void wait() {
@@ -161,7 +164,14 @@ class running {
       transport_->awaits(planned_);
     }
     advance([this](message& m) {
-      wait(m);
+      for (int i = 0; i < looks && place_sends(); ++i) {
+        if (m.ended || test(m)) {
+          return true;
+        }
+      }
+      if (!m.ended) {
+        wait(m);
+      }
       return true;
     });
   }
@@ -170,6 +180,11 @@ class running {
   [[nodiscard]] int round() const { return round_; }
 
  private:
+  /// How often who waits for a message looks at what it sends as well, before it only waits.
+  static constexpr int looks = 256;
+  /// Whoever comes first moves a message shorter than this. [bytes]
+  static constexpr std::size_t short_message = 4096;
+
   struct buffer {
     std::unique_ptr<std::byte[]> bytes;
     std::size_t size = 0;
@@ -178,6 +193,7 @@ class running {
     std::size_t step;
     buffer staged;  // freed after the request that writes it
     typename Tr::request request;
+    bool ended = false;
   };
 
   /// Memory of a round that is over, or new memory.
@@ -197,12 +213,10 @@ class running {
       if constexpr (SteppedTransport<Tr>) {
         transport_->sends_of(round_);
       }
+      // Places first: who finds its message's place there can put it in.
       for (std::size_t i = 0; i < steps_.size(); ++i) {
         const step& s = steps_[i];
-        if (s.sends()) {
-          messages_.push_back(
-              {i, {}, transport_->isend(s.peer, {at_.read(s.from), at_.bytes(s)}, what_.tag)});
-        } else if (s.does == verb::receive) {
+        if (s.does == verb::receive) {
           messages_.push_back(
               {i, {}, transport_->irecv(s.peer, {at_.write(s.to), at_.bytes(s)}, what_.tag)});
         } else if (s.does == verb::receive_reduce) {
@@ -213,6 +227,13 @@ class running {
             const std::span<std::byte> in(staged.bytes.get(), at_.bytes(s));
             messages_.push_back({i, std::move(staged), transport_->irecv(s.peer, in, what_.tag)});
           }
+        }
+      }
+      for (std::size_t i = 0; i < steps_.size(); ++i) {
+        const step& s = steps_[i];
+        if (s.sends()) {
+          messages_.push_back(
+              {i, {}, transport_->isend(s.peer, {at_.read(s.from), at_.bytes(s)}, what_.tag)});
         }
       }
       if constexpr (SteppedTransport<Tr>) {
@@ -242,7 +263,7 @@ class running {
         }
         for (; sent_ < messages_.size(); ++sent_) {
           message& m = messages_[sent_];
-          if (steps_[m.step].sends() && !ended(m)) {
+          if (steps_[m.step].sends() && !m.ended && !ended(m)) {
             return false;
           }
         }
@@ -250,6 +271,22 @@ class running {
       }
       return true;
     });
+  }
+
+  /// Moves what this rank sends, while it is in this core's cache, where messages are moved by
+  /// whoever comes first. Returns: whether more is to be moved.
+  bool place_sends() {
+    bool more = false;
+    if constexpr (LendingTransport<Tr>) {
+      for (message& m : messages_) {
+        const step& s = steps_[m.step];
+        if (!m.ended && s.sends() && at_.bytes(s) >= short_message) {
+          m.ended = test(m);
+          more = more || !m.ended;
+        }
+      }
+    }
+    return more;
   }
 
   void arrived(message& m) {

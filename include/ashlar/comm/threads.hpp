@@ -30,8 +30,9 @@ class threads;
 
 /// The ranks of one process: one mailbox for every ordered pair of them.
 ///
-/// A message is copied once, by its receiver, straight from the sender's memory into its own; the
-/// sender waits for that. Who waits looks for a while, then sleeps.
+/// A message is copied once, straight from the sender's memory into the receiver's, by whichever of
+/// the two tests or waits first once both have begun it. A sender often has it in its cache, and
+/// what is sent to and fro then stays there. Who waits looks for a while, then sleeps.
 class thread_group {
  public:
   /// With a `timeout` other than 0, whoever waits longer gets `timed_out`.
@@ -302,10 +303,10 @@ class threads : public blocking<threads> {
         mine.now = state::done;
         throw size_mismatch(rank_, mine.peer, mine.tag, mine.out.size(), mine.size);
       }
-      return now == state::done;
+      return now == state::done || (now == state::met && mine.has_place && place(r));
     }
     if (now != state::met) {
-      return now != state::open;
+      return holds(mine, now);
     }
     posting* sender = nullptr;
     {
@@ -323,8 +324,8 @@ class threads : public blocking<threads> {
         r.bell_->ring();
         throw size_mismatch(mine.peer, rank_, mine.tag, sent, mine.size);
       }
-      sender->now.store(state::reading, std::memory_order_relaxed);
-      mine.now.store(state::reading, std::memory_order_relaxed);
+      sender->now.store(state::moving, std::memory_order_relaxed);
+      mine.now.store(state::moving, std::memory_order_relaxed);
     }
     if (!mine.borrows) {
       if (mine.size != 0) {
@@ -333,6 +334,34 @@ class threads : public blocking<threads> {
       finish(r);
     }
     return true;
+  }
+
+  /// Puts a message where its receiver wants it. Returns: whether it could.
+  bool place(request& r) {
+    posting& mine = *r.side_;
+    posting* receiver = nullptr;
+    {
+      const std::lock_guard lock(mine.box->lock);
+      if (mine.now != state::met || !mine.has_place) {
+        return false;  // the receiver was quicker, or has withdrawn
+      }
+      receiver = std::exchange(mine.partner, nullptr);
+      receiver->partner = nullptr;
+      receiver->now.store(state::moving, std::memory_order_relaxed);
+      mine.now.store(state::moving, std::memory_order_relaxed);
+    }
+    if (mine.out.size() != 0) {
+      std::memcpy(receiver->in, mine.out.data(), mine.out.size());
+    }
+    mine.now.store(state::done, std::memory_order_relaxed);
+    receiver->now = state::done;  // from here on it may be gone
+    r.bell_->ring();
+    return true;
+  }
+
+  /// Whether a receive has what it wants.
+  static bool holds(const posting& p, state now) {
+    return now == state::done || (now == state::moving && p.borrows);
   }
 
   static void finish(request& r) {
@@ -346,9 +375,12 @@ class threads : public blocking<threads> {
 
   /// Whether there is something for `test` to see.
   bool stirred(const request& r) const {
-    const state now = r.side_->now;
-    return (r.side_->sends ? now == state::done || now == state::refused : now != state::open) ||
-           group_->lost(r.side_->peer) >= 0;
+    const posting& mine = *r.side_;
+    const state now = mine.now;
+    return (mine.sends ? now == state::done || now == state::refused ||
+                             (now == state::met && mine.has_place)
+                       : now == state::met || holds(mine, now)) ||
+           group_->lost(mine.peer) >= 0;
   }
 
   thread_group* group_;
@@ -359,11 +391,11 @@ inline void threads::request::withdraw() noexcept {
   if (!side_ || side_->now == state::done || side_->now == state::refused) {
     return;
   }
-  if (!side_->sends && side_->now == state::reading) {
+  if (side_->borrows && side_->now == state::moving) {
     finish(*this);
     return;
   }
-  bool read = false;
+  bool moves = false;
   bool again = false;  // the other has met the next
   {
     const std::lock_guard lock(side_->box->lock);
@@ -375,14 +407,14 @@ inline void threads::request::withdraw() noexcept {
       left->now = state::open;
       again = side_->box->meet(left);
     } else {
-      read = true;
+      moves = true;
     }
   }
   if (again) {
     bell_->ring();
     own_->ring();
   }
-  while (read && side_->now == state::reading) {
+  while (moves && side_->now == state::moving) {
     std::this_thread::yield();
   }
 }

@@ -17,11 +17,19 @@ namespace ashlar::comm {
 /// of ranks: bit for bit what one rank gets that adds up the same parts one after the other.
 ///
 /// Every rank gets its part from all others directly. It sends as many bytes as `ring`, in as many
-/// messages, but needs memory for n (p - 1) / p elements, and a network where any two ranks meet.
+/// messages, but needs memory for n (p - 1) / p elements on more than two ranks, and a network
+/// where any two ranks meet.
 struct ordered {
   /// The rest of `data` keeps its values.
   [[nodiscard]] schedule reduce_scatter(const problem& q) const {
     const chunk own = q.parts.at(q.rank);
+    if (q.ranks == 2) {
+      return {1, 0, [=](int, round_steps& out) {
+                const int other = 1 - q.rank;
+                out.push_back(detail::send_to(other, q.parts.at(other)));
+                out.push_back(detail::reduce_from(other, own, other < q.rank));
+              }};
+    }
     const std::size_t n = own.size();
     const auto slot = [n, r = q.rank](int rank) {
       return region{place::scratch, n * static_cast<std::size_t>(rank < r ? rank : rank - 1)};

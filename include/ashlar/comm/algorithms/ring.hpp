@@ -65,7 +65,7 @@ struct ring {
 ///
 /// Cost: (k + 1) (p - 1) rounds for k pieces; the bytes of `ring`.
 struct segmented_ring {
-  std::size_t segment_bytes = std::size_t{1} << 18;  ///< of a piece, all ranks' parts together
+  std::size_t segment_bytes = std::size_t{1} << 19;  ///< of a piece, all ranks' parts together
 
   [[nodiscard]] schedule all_reduce(const problem& q) const {
     const std::size_t segment = detail::elements_in(segment_bytes, q);

@@ -52,9 +52,9 @@ struct mailbox;
 /// One side of a message.
 struct posting {
   enum class state : std::uint8_t {
-    open,     // nobody has met it
-    met,      // it has a partner
-    reading,  // the receiver reads the sender's memory
+    open,    // nobody has met it
+    met,     // it has a partner
+    moving,  // one of the two copies it, or the receiver reads the sender's memory
     done,
     refused  // the sizes differ
   };
@@ -62,7 +62,9 @@ struct posting {
   int peer = -1;
   int tag = 0;
   bool sends = false;
-  bool borrows = false;      // receives without a place
+  bool borrows = false;  // receives without a place
+  /// Of a send: whom it met has a place of its size. Only a hint where the lock is not held.
+  std::atomic<bool> has_place = false;
   std::uint64_t number = 0;  // in its box
   std::span<const std::byte> out;
   std::byte* in = nullptr;
@@ -90,6 +92,9 @@ struct alignas(apart) mailbox {
     open.erase(at);
     mine->partner = other;
     other->partner = mine;
+    const posting* const receiver = mine->sends ? other : mine;
+    posting* const sender = mine->sends ? mine : other;
+    sender->has_place = !receiver->borrows && receiver->size == sender->out.size();
     mine->now = posting::state::met;
     other->now = posting::state::met;
     return true;
