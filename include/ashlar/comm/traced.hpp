@@ -126,6 +126,7 @@ class traced : public blocking<traced<Inner>> {
     inner_->give_back(r.inner_);
   }
 
+  static constexpr bool enter_asks_all = RecordingTransport<Inner> && !SilentlyRecording<Inner>;
   std::size_t enter(const operation& o)
     requires RecordingTransport<Inner>
   {
