@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -41,6 +42,13 @@ class any_endpoint : public blocking<any_endpoint> {
       };
       awaits_ = [&t](std::size_t number) { t.awaits(number); };
     }
+    if constexpr (TimedTransport<Tr>) {
+      began_ = [&t] { return t.began(); };
+      ended_ = [&t](const operation& o, std::int64_t at) { t.ended(o, at); };
+    }
+    if constexpr (SteppedTransport<Tr>) {
+      sends_of_ = [&t](int step) { t.sends_of(step); };
+    }
     if constexpr (SilentlyRecording<Tr>) {
       enter_ = [&t](const operation& o) { return t.enter(o); };
       exit_ = [&t](const operation& o, std::size_t number) { t.exit(o, number); };
@@ -64,6 +72,18 @@ class any_endpoint : public blocking<any_endpoint> {
   void awaits(std::size_t number) {
     if (awaits_) {
       awaits_(number);
+    }
+  }
+  /// See `TimedTransport`, `SteppedTransport`: likewise.
+  [[nodiscard]] std::int64_t began() const { return began_ ? began_() : 0; }
+  void ended(const operation& o, std::int64_t at) {
+    if (ended_) {
+      ended_(o, at);
+    }
+  }
+  void sends_of(int step) {
+    if (sends_of_) {
+      sends_of_(step);
     }
   }
   /// See `SilentlyRecording`: for a transport that keeps records.
@@ -99,6 +119,9 @@ class any_endpoint : public blocking<any_endpoint> {
   std::function<void(void*)> wait_;
   std::function<std::size_t(const operation&, const schedule&, std::size_t)> plans_;
   std::function<void(std::size_t)> awaits_;
+  std::function<std::int64_t()> began_;
+  std::function<void(const operation&, std::int64_t)> ended_;
+  std::function<void(int)> sends_of_;
   std::function<std::size_t(const operation&)> enter_;
   std::function<void(const operation&, std::size_t)> exit_;
   std::function<void(const operation&, std::size_t, int)> compare_;
