@@ -85,6 +85,29 @@ if(NOT took GREATER 0 OR NOT said MATCHES "receive from 0")
   message(FATAL_ERROR "a measured run says ${said}")
 endif()
 
+# A real run has a timeline too, and the same bits: what each rank computes, and its collectives.
+function(trace_here)
+  expect_same(${ARGN} --timeline ${SCRATCH}/here.json)
+  file(READ ${SCRATCH}/here.json timeline)
+  foreach(wanted "here: a step takes" "[0-9]+ % hidden")
+    if(NOT out MATCHES "${wanted}")
+      message(FATAL_ERROR "${ARGN} does not say '${wanted}':\n${out}")
+    endif()
+  endforeach()
+  foreach(wanted "forward model.layers.1" "backward model.layers.0" "optimizer" "all_gather"
+          "rank 3 compute")
+    if(NOT timeline MATCHES "${wanted}")
+      message(FATAL_ERROR "${ARGN}: no '${wanted}' in\n${timeline}")
+    endif()
+  endforeach()
+endfunction()
+train(${four})
+set(expected "${result}")
+trace_here(${four})
+if(MPIRUN)
+  trace_here(${MPIRUN} 4 ${four} --transport mpi)
+endif()
+
 # Half of the steps in one layout, the others in another. Two replicas add up two micro-batches each.
 train(${TRAIN} ${small} --mesh data=2)
 set(expected "${result}")
@@ -130,7 +153,6 @@ expect_refusal("has 2147483648 nodes for 2 ranks" --transport simulated
 expect_refusal("2 values for 1 dimensions" --transport simulated --latency 1e-6,1e-6)
 expect_refusal("none may be below 0" --transport simulated --overhead nan)
 expect_refusal("--network is for --transport simulated" --network ring)
-expect_refusal("--timeline is for --transport simulated" --timeline ${SCRATCH}/step.json)
 # What cannot be written is told before the first step, with its path.
 function(expect_early_refusal sentence)
   expect_refusal("${sentence}" ${ARGN})
@@ -143,6 +165,6 @@ expect_early_refusal("parts.*has a checkpoint of 2 ranks" --mesh data=4 --micro-
                      --save ${SCRATCH}/parts)
 expect_early_refusal("cannot create '${SCRATCH}/nowhere/step.json" --transport simulated
                      --timeline ${SCRATCH}/nowhere/step.json)
-expect_early_refusal("cannot write '${SCRATCH}'" --transport simulated --timeline ${SCRATCH})
+expect_early_refusal("cannot write '${SCRATCH}'" --timeline ${SCRATCH})
 expect_refusal("no folder with a checkpoint" --resume ${SCRATCH}/nothing)
 expect_refusal("nothing is left to do before step 2" --stop 2 --resume ${SCRATCH}/parts)

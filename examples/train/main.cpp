@@ -2,6 +2,8 @@
 // Trains the demo's model on many ranks, divided as a mesh says.
 #include <CLI/CLI.hpp>
 #include <ashlar/comm/threads.hpp>
+#include <ashlar/comm/traced.hpp>
+#include <ashlar/io/file.hpp>
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
@@ -9,26 +11,50 @@
 
 #include "train/rank.hpp"
 #include "train/simulated.hpp"
+#include "train/timeline.hpp"
 #ifdef ASHLAR_TRAIN_MPI
 #include <ashlar/comm/mpi.hpp>
 #endif
 
 namespace {
 
-using ashlar::comm::any_endpoint;
+namespace comm = ashlar::comm;
+using comm::any_endpoint;
 
 void report(const train::outcome& r) {
   std::printf("loss %.4f, then %.4f; held-out loss %.4f; parameters %016llx\n", r.first_loss,
               r.last_loss, r.held_out, static_cast<unsigned long long>(r.fingerprint));
 }
 
+/// One rank over a transport that is there; with a file, its last step's timeline goes there.
+template <class Endpoint>
+train::outcome run_here(Endpoint& endpoint, const train::options& o, const demo::prepared& data,
+                        const std::string& file, comm::run_record::clock::time_point start) {
+  if (file.empty()) {
+    any_endpoint wires(endpoint);
+    return train::run_rank(wires, o, data);
+  }
+  comm::run_record record(endpoint.rank(), start);
+  comm::traced<Endpoint> noted(endpoint, record);
+  any_endpoint wires(noted);
+  auto result = train::run_rank(wires, o, data, {.timed = &record});
+  const auto all = comm::gather_timelines(endpoint, record.timeline());
+  if (endpoint.rank() == 0) {
+    train::report_steps("here", all, result.marks, endpoint.size(), file);
+  }
+  return result;
+}
+
 int run(const train::options& o, const train::network_options& network) {
   const auto layout = train::layout_of(o);
+  if (!network.timeline.empty()) {  // what cannot be written is told before anything runs
+    const ashlar::io::file_writer nothing(network.timeline);
+  }
   if (o.transport == "threads") {
     const auto data = demo::prepare(o.model);
-    const auto all = ashlar::comm::run(layout.size(), [&](ashlar::comm::threads& endpoint) {
-      any_endpoint wires(endpoint);
-      return train::run_rank(wires, o, data);
+    const auto start = comm::run_record::clock::now();
+    const auto all = comm::run(layout.size(), [&](comm::threads& endpoint) {
+      return run_here(endpoint, o, data, network.timeline, start);
     });
     report(all.front());
     return 0;
@@ -46,8 +72,10 @@ int run(const train::options& o, const train::network_options& network) {
                                " ranks, MPI has " + std::to_string(endpoint.size()) +
                                "; start it by mpirun -n " + std::to_string(layout.size()));
     }
-    any_endpoint wires(endpoint);
-    const auto result = train::run_rank(wires, o, demo::prepare(o.model));
+    const auto data = demo::prepare(o.model);
+    comm::barrier(endpoint);  // processes have a clock each: it begins where all are here
+    const auto result =
+        run_here(endpoint, o, data, network.timeline, comm::run_record::clock::now());
     if (endpoint.rank() == 0) {
       report(result);
     }
@@ -100,7 +128,7 @@ int main(int argc, char** argv) {
   app.add_option("--memory-bandwidth", network.memory_bandwidth, "simulated: likewise [bytes/s]")
       ->check(CLI::PositiveNumber);
   app.add_option("--timeline", network.timeline,
-                 "simulated: file for the last step, a picture (.svg, .html) or a Chrome trace");
+                 "file for the last step, a picture (.svg, .html) or a Chrome trace");
   app.add_option("--micro-batches", o.micro_batches, "per step and replica")
       ->check(CLI::Range(1, 1024));
   app.add_option("--save", o.save, "folder for a checkpoint at the end");

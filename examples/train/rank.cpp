@@ -127,6 +127,9 @@ struct trainer {
       notes.record->computes(what + (unit.empty() ? "the loss" : unit),
                              times * forward_seconds.at(unit));
     }
+    if (notes.timed != nullptr) {
+      notes.timed->computes(what + (unit.empty() ? "the loss" : unit));
+    }
   }
 
   /// What this rank has of the model.
@@ -244,7 +247,7 @@ struct trainer {
       return f(y...);
     };
     const parameter y = sharded ? sharded->run(sharded->unit(unit), noted, x...) : noted(x...);
-    if (notes.record != nullptr && al::requires_grad(y)) {
+    if ((notes.record != nullptr || notes.timed != nullptr) && al::requires_grad(y)) {
       // Behind the unit's own hook, which waits for its parameters.
       al::register_hook(y, [this, unit](const parameter&) { computes("backward ", unit, 2); });
     }
@@ -395,12 +398,19 @@ outcome run_rank(any_endpoint& wires, const options& o, const demo::prepared& da
     if (notes.record != nullptr) {
       notes.record->mark();
     }
+    if (notes.timed != nullptr) {
+      notes.timed->computes("");
+      result.marks.push_back(notes.timed->now());
+    }
   };
   note_step();
   for (; step < last; ++step) {
     const double sum = t.gradients(step);
     if (notes.record != nullptr) {  // reads and writes what it keeps and the parameters
       notes.record->computes("optimizer", 7 * 4 * held_elements / notes.chip.memory_bandwidth);
+    }
+    if (notes.timed != nullptr) {
+      notes.timed->computes("optimizer");
     }
     optimizer.step(rate(step));
     if (t.sharded) {

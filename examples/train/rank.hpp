@@ -2,10 +2,12 @@
 #pragma once
 #include <ashlar/comm/any_endpoint.hpp>
 #include <ashlar/comm/recorded.hpp>
+#include <ashlar/comm/traced.hpp>
 #include <ashlar/parallel/mesh.hpp>
 #include <ashlar/parallel/time_model.hpp>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "demo/data.hpp"
 
@@ -30,13 +32,16 @@ al::parallel::mesh layout_of(const options& o);
 struct outcome {
   double first_loss = 0, last_loss = 0;  ///< means over the global batch
   double held_out = 0;
-  std::uint64_t fingerprint = 0;  ///< of all parameters' bits
+  std::uint64_t fingerprint = 0;    ///< of all parameters' bits
+  std::vector<std::int64_t> marks;  ///< between steps, by the clock of who timed them
 };
 
-/// Who writes down what a rank does, or nobody, and the chip that it is to be timed on.
+/// Who writes down what a rank does, or nobody: for a simulated network, with the chip that it is
+/// to be timed on there, or with the times that it takes here.
 struct note_taker {
   al::comm::program_recorder* record = nullptr;
   al::parallel::device_rates chip = {};
+  al::comm::run_record* timed = nullptr;
 };
 
 /// One rank's part of the training; every rank of the mesh calls it.

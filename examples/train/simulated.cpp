@@ -7,9 +7,6 @@
 #include <ashlar/comm/recorded.hpp>
 #include <ashlar/comm/threads.hpp>
 #include <ashlar/comm/timeline.hpp>
-#include <ashlar/io/file.hpp>
-#include <ashlar/trace/chrome.hpp>
-#include <ashlar/trace/gantt.hpp>
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
@@ -18,12 +15,13 @@
 #include <stdexcept>
 #include <utility>
 
+#include "train/timeline.hpp"
+
 namespace train {
 
 namespace {
 
 namespace comm = ashlar::comm;
-namespace trace = ashlar::trace;
 
 /// This thread's own work, whoever else runs on its core [s].
 double thread_seconds() {
@@ -40,64 +38,15 @@ al::parallel::device_rates chip_of(const network_options& n) {
   return chip;
 }
 
-/// What happens from one time to another, counted from then [s].
-trace::timeline between(const trace::timeline& all, double from, double to) {
-  const std::int64_t first = comm::ticks_of(from, 1e9), last = comm::ticks_of(to, 1e9);
-  trace::timeline part;
-  part.ticks_per_microsecond = all.ticks_per_microsecond;
-  for (const auto& lane : all.lanes()) {
-    part.name_lane(lane.process, lane.lane, lane.name);
-  }
-  for (trace::event e : all.events()) {
-    const std::int64_t begin = std::max(e.start, first);
-    const std::int64_t end = std::min(e.end(), last);
-    if (begin < end) {
-      e.start = begin - first;
-      e.duration = end - begin;
-      part.add(std::move(e));
-    }
-  }
-  return part;
-}
-
-void write(const trace::timeline& t, const std::string& path) {
-  const auto ends = [&](const char* with) { return path.ends_with(with); };
-  al::io::file_writer file(path);
-  file.write(ends(".svg")    ? trace::to_svg(t)
-             : ends(".html") ? trace::to_gantt_page(t, "a training step")
-                             : trace::to_chrome_trace(t));
-  file.commit();
-}
-
 void report(const comm::program_outcome& ran, const network_options& n, int ranks) {
   if (!ran.complete()) {
     throw std::runtime_error("the ranks' messages do not meet");  // threads would not have ended
   }
-  // The first step has what only a first one does, where others follow it.
-  const std::size_t first = ran.marks.size() > 2 ? 1 : 0;
-  const double from = ran.marks[first], to = ran.marks.back();
-  const double steps = static_cast<double>(ran.marks.size() - 1 - first);
-  const auto part = between(ran.timeline, from, to);
-  const auto ms = [&](std::int64_t ns) { return static_cast<double>(ns) * 1e-6 / steps; };
-  int busiest = 0;
-  comm::overlap all, exposed;
-  for (int rank = 0; rank < ranks; ++rank) {
-    busiest = part.busy(rank, 0) > part.busy(busiest, 0) ? rank : busiest;
-    const auto own = comm::overlap_of(part, rank);
-    all.communication += own.communication;
-    all.hidden += own.hidden;
-    if (own.communication - own.hidden > exposed.communication - exposed.hidden) {
-      exposed = own;
-    }
+  std::vector<std::int64_t> marks;
+  for (const double at : ran.marks) {
+    marks.push_back(comm::ticks_of(at, 1e9));
   }
-  std::printf(
-      "simulated on %s: a step takes %.3f ms; rank %d computes for %.3f ms; collectives: "
-      "%.0f %% hidden, at most %.3f ms of a rank's exposed\n",
-      n.shape.c_str(), (to - from) * 1e3 / steps, busiest, ms(part.busy(busiest, 0)),
-      100 * all.share(), ms(exposed.communication - exposed.hidden));
-  if (!n.timeline.empty()) {
-    write(between(ran.timeline, ran.marks[ran.marks.size() - 2], to), n.timeline);
-  }
+  report_steps("simulated on " + n.shape, ran.timeline, marks, ranks, n.timeline);
 }
 
 }  // namespace
@@ -154,10 +103,7 @@ comm::network network_of(const network_options& o, int ranks) {
 outcome run_simulated(const options& o, const network_options& n) {
   const int ranks = layout_of(o).size();
   const comm::network net = network_of(n, ranks);
-  // What is no network is refused before anything runs, and so is a file that cannot be written.
-  if (!n.timeline.empty()) {
-    const al::io::file_writer nothing(n.timeline);
-  }
+  // What is no network is refused before anything runs.
   static_cast<void>(comm::simulate_programs(
       net, std::vector<comm::rank_program>(static_cast<std::size_t>(ranks))));
   const auto data = demo::prepare(o.model);

@@ -3,18 +3,27 @@
 
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <latch>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
+#include "ashlar/comm/any_endpoint.hpp"
+#include "ashlar/comm/checked.hpp"
 #include "ashlar/comm/threads.hpp"
 #include "laws/transport.hpp"
 
 namespace comm = ashlar::comm;
 
 static_assert(comm::LendingTransport<comm::group<comm::threads>>);
+static_assert(comm::SilentlyRecording<comm::group<comm::any_endpoint>>);
+// All ranks would have to enter, and only the group's do.
+static_assert(!comm::RecordingTransport<comm::group<comm::checked<comm::threads>>>);
 
 TEST_CASE("comm/group: the laws of a transport hold in every part of a split") {
   const auto broken = comm::run(6, [](comm::threads& t) {
@@ -66,4 +75,69 @@ TEST_CASE("comm/group: when tags run out a split is refused, and the groups go o
   std::byte got{};
   last.sendrecv(0, std::span(&sent, 1), 0, std::span(&got, 1), 32767);
   CHECK(got == sent);
+}
+
+TEST_CASE_TEMPLATE("comm/group: records are the transport's, with the ranks and tags of the group",
+                   Endpoint, comm::threads, comm::any_endpoint) {
+  std::latch all(5);  // who goes is a failure at once
+  const auto told = comm::run(
+      5,
+      [&](comm::threads& t) -> std::string {
+        Endpoint end = [&]() -> Endpoint {
+          if constexpr (std::is_same_v<Endpoint, comm::threads>) {
+            return std::move(t);
+          } else {
+            return Endpoint(t);
+          }
+        }();
+        comm::group world(end);
+        auto part = world.split(world.rank() % 2, -world.rank());  // 4 2 0 | 3 1
+        std::vector<float> data(8, 1.0F);
+        comm::all_reduce<comm::ring>(part, std::span(data));
+        std::string words;
+        try {
+          if (world.rank() % 2 == 1) {
+            world.rank() == 3 ? comm::all_reduce<comm::ring>(part, std::span(data), comm::max)
+                              : comm::all_reduce<comm::ring>(part, std::span(data), comm::sum);
+          } else if (world.rank() != 0) {  // rank 2 of its group does not come
+            comm::barrier(part);
+          }
+        } catch (const ashlar::error& e) {
+          words = e.what();
+        }
+        all.arrive_and_wait();
+        return words;
+      },
+      std::chrono::milliseconds(200));
+  const auto says = [&](std::size_t rank, const std::string& words) {
+    CAPTURE(told[rank]);
+    CHECK(told[rank].find(words) != std::string::npos);
+  };
+  says(1,
+       "rank 1 is in all_reduce(sum, 8 float32, tag 32000), rank 0 in all_reduce(max, 8 float32, "
+       "tag 32000)");
+  says(3,
+       "rank 0 is in all_reduce(max, 8 float32, tag 32000), rank 1 in all_reduce(sum, 8 float32, "
+       "tag 32000)");
+  for (const std::size_t rank : {2u, 4u}) {
+    says(rank, "waited in vain in barrier(");
+    says(rank, "rank 2 has not joined");
+  }
+}
+
+TEST_CASE("comm/group: over any transport without records a time-out stays what it is") {
+  std::latch both(2);
+  comm::run(
+      2,
+      [&](comm::threads& t) {
+        comm::logged log(t);
+        comm::any_endpoint any(log);
+        comm::group world(any);
+        if (t.rank() == 0) {
+          CHECK_THROWS_AS(comm::barrier(world), comm::timed_out);
+        }
+        both.arrive_and_wait();
+        return true;
+      },
+      std::chrono::milliseconds(100));
 }

@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -107,6 +108,56 @@ TEST_CASE("comm/traced: collectives of groups are noted, each group's in lanes o
     CHECK(trace::to_chrome_trace(record.timeline()).find(" collectives, group 1, channel 2\"") !=
           std::string::npos);
     CHECK(comm::overlap_of(record.timeline(), inner.rank()).share() == 0.0);
+  });
+}
+
+TEST_CASE(
+    "comm/traced: collectives of groups over any_endpoint are noted, and their steps logged") {
+  comm::run(3, [](comm::threads& inner) {
+    comm::logged<comm::threads> log(inner);
+    comm::run_record record(inner.rank());
+    comm::traced<comm::logged<comm::threads>> t(log, record);
+    comm::any_endpoint any(t);
+    comm::group world(any);
+    std::vector<float> data(30, 1.0F);
+    comm::all_reduce<comm::ring>(world, std::span(data));
+    std::vector<std::string> seen;
+    for (const trace::event& e : record.timeline().events()) {
+      if (e.category == comm::lanes::collective) {
+        seen.push_back(e.name);
+      }
+    }
+    CHECK(seen == std::vector<std::string>{"all_reduce(sum, 30 float32, tag 32000)"});
+    std::vector<int> steps;
+    for (const comm::message_record& m : log.messages()) {
+      steps.push_back(m.step);
+    }
+    CHECK(steps == std::vector{0, 1, 2, 3});
+  });
+}
+
+TEST_CASE("comm/traced: what a rank computes from here on is split where it waits") {
+  comm::run(2, [](comm::threads& inner) {
+    comm::run_record record(inner.rank());
+    traced_threads t(inner, record);
+    const int other = 1 - t.rank();
+    std::array<std::byte, 4> out{}, in{};
+    t.sendrecv(other, out, other, in, 1);
+    record.computes("a");
+    t.sendrecv(other, out, other, in, 2);  // waits twice
+    record.computes("b");
+    record.computes("");
+    t.sendrecv(other, out, other, in, 3);
+    std::string names;
+    std::int64_t last = 0;
+    for (const trace::event& e : record.timeline().events()) {
+      if (e.category == comm::lanes::compute) {
+        names += e.name;
+        CHECK(e.start >= last);
+        last = e.end();
+      }
+    }
+    CHECK(names == "aaab");
   });
 }
 

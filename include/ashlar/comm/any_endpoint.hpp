@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "ashlar/comm/execute.hpp"
 #include "ashlar/comm/operation.hpp"
@@ -40,6 +42,21 @@ class any_endpoint : public blocking<any_endpoint> {
       };
       awaits_ = [&t](std::size_t number) { t.awaits(number); };
     }
+    if constexpr (TimedTransport<Tr>) {
+      began_ = [&t] { return t.began(); };
+      ended_ = [&t](const operation& o, std::int64_t at) { t.ended(o, at); };
+    }
+    if constexpr (SteppedTransport<Tr>) {
+      sends_of_ = [&t](int step) { t.sends_of(step); };
+    }
+    if constexpr (SilentlyRecording<Tr>) {
+      enter_ = [&t](const operation& o) { return t.enter(o); };
+      exit_ = [&t](const operation& o, std::size_t number) { t.exit(o, number); };
+      compare_ = [&t](const operation& o, std::size_t number, int peer) {
+        t.compare(o, number, peer);
+      };
+      absent_ = [&t](const operation& o, std::size_t number) { return t.absent(o, number); };
+    }
   }
 
   [[nodiscard]] int rank() const { return rank_; }
@@ -57,6 +74,37 @@ class any_endpoint : public blocking<any_endpoint> {
       awaits_(number);
     }
   }
+  /// See `TimedTransport`, `SteppedTransport`: likewise.
+  [[nodiscard]] std::int64_t began() const { return began_ ? began_() : 0; }
+  void ended(const operation& o, std::int64_t at) {
+    if (ended_) {
+      ended_(o, at);
+    }
+  }
+  void sends_of(int step) {
+    if (sends_of_) {
+      sends_of_(step);
+    }
+  }
+  /// See `SilentlyRecording`: for a transport that keeps records.
+  std::size_t enter(const operation& o) { return enter_ ? enter_(o) : 0; }
+  void exit(const operation& o, std::size_t number) {
+    if (exit_) {
+      exit_(o, number);
+    }
+  }
+  void compare(const operation& o, std::size_t number, int peer) const {
+    if (compare_) {
+      compare_(o, number, peer);
+    }
+  }
+  /// Requires: a time-out is being handled, which is thrown again where there are no records.
+  [[nodiscard]] std::vector<rank_report> absent(const operation& o, std::size_t number) const {
+    if (!absent_) {
+      throw;
+    }
+    return absent_(o, number);
+  }
 
  private:
   template <class R>
@@ -71,6 +119,13 @@ class any_endpoint : public blocking<any_endpoint> {
   std::function<void(void*)> wait_;
   std::function<std::size_t(const operation&, const schedule&, std::size_t)> plans_;
   std::function<void(std::size_t)> awaits_;
+  std::function<std::int64_t()> began_;
+  std::function<void(const operation&, std::int64_t)> ended_;
+  std::function<void(int)> sends_of_;
+  std::function<std::size_t(const operation&)> enter_;
+  std::function<void(const operation&, std::size_t)> exit_;
+  std::function<void(const operation&, std::size_t, int)> compare_;
+  std::function<std::vector<rank_report>(const operation&, std::size_t)> absent_;
 };
 
 }  // namespace ashlar::comm

@@ -27,6 +27,7 @@ template <Transport Inner>
 class checked : public blocking<checked<Inner>> {
  public:
   using request = typename Inner::request;
+  static constexpr bool enter_asks_all = true;
 
   /// Requires: `inner` outlives this object.
   explicit checked(Inner& inner) : inner_(&inner) {}

@@ -30,6 +30,10 @@ concept RecordingTransport =
       { t.absent(o, number) } -> std::same_as<std::vector<rank_report>>;
     };
 
+/// One whose ranks need not all enter: `enter` asks nobody. See `checked` for one that does.
+template <class T>
+concept SilentlyRecording = RecordingTransport<T> && !requires { requires T::enter_asks_all; };
+
 /// A transport that notes down when collectives begin and end: see `traced`.
 template <class T>
 concept TimedTransport = Transport<T> && requires(T& t, const operation& o, std::int64_t at) {

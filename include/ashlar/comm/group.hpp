@@ -115,6 +115,45 @@ class group : public blocking<group<Inner>> {
     renumbered([&] { inner_->wait(r); });
   }
 
+  /// See `SilentlyRecording`: the transport's records, of the group's operations and members.
+  std::size_t enter(operation o)
+    requires SilentlyRecording<Inner>
+  {
+    o.tag = own(o.tag);
+    return inner_->enter(o);
+  }
+  void exit(operation o, std::size_t number)
+    requires SilentlyRecording<Inner>
+  {
+    o.tag = own(o.tag);
+    inner_->exit(o, number);
+  }
+  void compare(operation o, std::size_t number, int peer) const
+    requires SilentlyRecording<Inner>
+  {
+    o.tag = own(o.tag);
+    try {
+      inner_->compare(o, number, member(peer));
+    } catch (const collective_mismatch& e) {
+      operation joined = e.joined, other = e.other;
+      joined.tag -= own(0);
+      other.tag -= own(0);
+      throw collective_mismatch(rank_, joined, peer, other);
+    }
+  }
+  [[nodiscard]] std::vector<rank_report> absent(operation o, std::size_t number) const
+    requires SilentlyRecording<Inner>
+  {
+    o.tag = own(o.tag);
+    std::vector<rank_report> all = inner_->absent(o, number);
+    std::erase_if(all, [&](const rank_report& r) { return rank_of(r.rank) == size(); });
+    for (rank_report& r : all) {
+      r.rank = rank_of(r.rank);
+    }
+    std::ranges::sort(all, {}, &rank_report::rank);
+    return all;
+  }
+
   /// See `TimedTransport`: the transport learns by the tag which group's it is.
   [[nodiscard]] std::int64_t began() const
     requires TimedTransport<Inner>

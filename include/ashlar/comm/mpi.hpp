@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <exception>
 #include <source_location>
 #include <span>
 #include <string>
@@ -45,11 +46,17 @@ inline void expect_mpi(int code, const char* call) {
     throw mpi_error(code, call);
   }
 }
+/// A sender has gone in the middle of a message: this process must not call MPI any more, which
+/// might still write to where that message was to go.
+inline bool mpi_broke_off = false;
 }  // namespace detail
 
 /// MPI for as long as it lives; one per process, made before the first `mpi`.
 ///
-/// Where MPI is running already, whoever started it ends it.
+/// Where MPI is running already, whoever started it ends it. An exception that leaves its scope
+/// leaves MPI running: `MPI_Finalize` would wait for ranks that wait for this one, or are dead.
+/// `mpirun` sees a process that has gone so and ends the others, unless `--enable-recovery` tells
+/// it to leave them their time-outs.
 class mpi_session {
  public:
   mpi_session() {
@@ -63,15 +70,18 @@ class mpi_session {
     }
   }
   ~mpi_session() {
-    if (own_) {
+    if (own_ && !detail::mpi_broke_off && std::uncaught_exceptions() == exceptions_) {
       MPI_Finalize();
     }
   }
+  /// This process, too, will go without `MPI_Finalize`: for who has caught a failure and goes.
+  void abandon() noexcept { own_ = false; }
   mpi_session(const mpi_session&) = delete;
   mpi_session& operator=(const mpi_session&) = delete;
 
  private:
   bool own_ = false;
+  int exceptions_ = std::uncaught_exceptions();
 };
 
 /// One process of a communicator. Models `Transport`.
@@ -80,7 +90,9 @@ class mpi_session {
 /// while somebody is in `test` or `wait`.
 /// Throws: `argument_error` where a peer does not exist or a tag is out of MPI's range;
 ///         `size_mismatch` on the receiver's side, which has then taken the message away;
-///         `timed_out`; `mpi_error`. An MPI that loses a rank usually ends the others, too.
+///         `timed_out`; `mpi_error`; `peer_failed` from all calls of this process once a sender
+///         has gone in the middle of a message. An MPI that loses a rank usually ends the others,
+///         too: `mpirun --enable-recovery` of Open MPI does not.
 class mpi : public blocking<mpi> {
  public:
   /// Requires: a `mpi_session`; every rank of `of` calls this at the same place of its program.
@@ -100,7 +112,7 @@ class mpi : public blocking<mpi> {
   ~mpi() {
     int over = 0;
     MPI_Finalized(&over);
-    if (comm_ != MPI_COMM_NULL && over == 0) {
+    if (comm_ != MPI_COMM_NULL && over == 0 && !detail::mpi_broke_off) {
       MPI_Comm_free(&comm_);
     }
   }
@@ -118,7 +130,8 @@ class mpi : public blocking<mpi> {
   /// A message under way, in parts of 1 GiB: MPI counts in `int`.
   ///
   /// A receive that is withdrawn leaves its memory alone from then on; where a message had met it,
-  /// that is taken to its end first. MPI takes no send back: the memory of a withdrawn one stays
+  /// that is taken to its end first; where there is a time-out and that end does not come within
+  /// it, this process is done with MPI. MPI takes no send back: the memory of a withdrawn one stays
   /// MPI's until its receiver has the message, or for ever where none comes.
   class request {
    public:
@@ -136,14 +149,23 @@ class mpi : public blocking<mpi> {
     friend class mpi;
     void withdraw() noexcept {
       for (MPI_Request& part : parts_) {
-        if (part == MPI_REQUEST_NULL) {
+        if (part == MPI_REQUEST_NULL || detail::mpi_broke_off) {
           continue;
         }
         if (description_.sends) {
           MPI_Request_free(&part);
-        } else {
-          MPI_Cancel(&part);
-          MPI_Wait(&part, MPI_STATUS_IGNORE);  // until then MPI may write
+          continue;
+        }
+        MPI_Cancel(&part);  // until it has ended MPI may write
+        int ended = description_.patience.count() > 0 ? 0 : 1;
+        const auto began = std::chrono::steady_clock::now();
+        while (ended == 0 && !detail::mpi_broke_off) {
+          MPI_Test(&part, &ended, MPI_STATUS_IGNORE);
+          detail::mpi_broke_off =
+              ended == 0 && std::chrono::steady_clock::now() - began > description_.patience;
+        }
+        if (!detail::mpi_broke_off && part != MPI_REQUEST_NULL) {
+          MPI_Wait(&part, MPI_STATUS_IGNORE);
         }
       }
       parts_.clear();
@@ -154,6 +176,7 @@ class mpi : public blocking<mpi> {
       int tag = 0;
       bool sends = false;
       std::size_t size = 0;
+      std::chrono::duration<double> patience = {};
     } description_;
     std::vector<MPI_Request> parts_;
   };
@@ -172,6 +195,7 @@ class mpi : public blocking<mpi> {
   }
 
   bool test(request& r) {
+    expect_whole(r.description_.peer);
     for (MPI_Request& part : r.parts_) {
       int ended = 0;
       MPI_Status status{};
@@ -188,6 +212,7 @@ class mpi : public blocking<mpi> {
   }
 
   void wait(request& r) {
+    expect_whole(r.description_.peer);
     if (timeout_.count() > 0) {
       const auto began = std::chrono::steady_clock::now();
       while (!test(r)) {
@@ -216,8 +241,9 @@ class mpi : public blocking<mpi> {
   template <class Bytes, class F>
   request start(int peer, int tag, bool sends, Bytes bytes, const F& f) {
     check(peer, tag);
+    expect_whole(peer);
     request r;
-    r.description_ = {peer, tag, sends, bytes.size()};
+    r.description_ = {peer, tag, sends, bytes.size(), timeout_};
     do {
       const auto part = bytes.first(std::min(bytes.size(), most_at_once));
       bytes = bytes.subspan(part.size());
@@ -249,6 +275,11 @@ class mpi : public blocking<mpi> {
     }
   }
 
+  void expect_whole(int peer) const {
+    if (detail::mpi_broke_off) {
+      throw peer_failed(rank_, peer);
+    }
+  }
   void check(int peer, int tag) const {
     detail::check_rank("ashlar::comm::mpi", peer, size_);
     if (tag < 0 || tag > most_tag_) {

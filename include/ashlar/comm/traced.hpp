@@ -47,6 +47,26 @@ class run_record {
     }
     timeline_.add(std::move(e));
   }
+  /// The rank computes this from here on, but while it waits in a `traced` transport; an empty name
+  /// ends it. Other than `traced::compute` it is not split by who uses it, but by what it waits
+  /// for.
+  ///
+  /// Requires: of this, `pause` and `resume`, only the rank's own thread calls any.
+  void computes(std::string name) {
+    pause();
+    computing_ = std::move(name);
+    resume();
+  }
+  void pause() {
+    if (!computing_.empty()) {
+      add(computing_, lanes::compute, 0, lanes::compute, since_, 0);
+    }
+  }
+  void resume() {
+    if (!computing_.empty()) {
+      since_ = now();
+    }
+  }
   /// Requires: nobody adds to it.
   [[nodiscard]] const trace::timeline& timeline() const { return timeline_; }
 
@@ -55,6 +75,8 @@ class run_record {
   clock::time_point start_;
   std::mutex mutex_;
   trace::timeline timeline_;
+  std::string computing_;
+  std::int64_t since_ = 0;
 };
 
 /// A transport that also notes down when messages and collectives begin and end, and what its rank
@@ -105,7 +127,9 @@ class traced : public blocking<traced<Inner>> {
     return over;
   }
   void wait(request& r) {
+    record_->pause();
     inner_->wait(r.inner_);
+    record_->resume();
     note(r);
   }
 
@@ -126,6 +150,7 @@ class traced : public blocking<traced<Inner>> {
     inner_->give_back(r.inner_);
   }
 
+  static constexpr bool enter_asks_all = RecordingTransport<Inner> && !SilentlyRecording<Inner>;
   std::size_t enter(const operation& o)
     requires RecordingTransport<Inner>
   {
@@ -145,6 +170,13 @@ class traced : public blocking<traced<Inner>> {
     requires RecordingTransport<Inner>
   {
     return inner_->absent(o, number);
+  }
+
+  /// See `SteppedTransport`.
+  void sends_of(int step)
+    requires SteppedTransport<Inner>
+  {
+    inner_->sends_of(step);
   }
 
   /// See `TimedTransport`.
