@@ -122,27 +122,47 @@ bool close(T a, T b, double relative, double absolute) {
   }
 }
 
+/// A twin, whatever its type: what compares is compiled once for each element type.
+template <class T>
+struct twin_of {
+  const void* object;
+  T (*value)(const void*, std::int64_t);
+};
+inline void report(std::int64_t wrong) { CHECK(wrong == 0); }
+inline void report(const al::tensor_spec& s, std::int64_t i, double got, double want) {
+  CHECK_MESSAGE(false, "shape ", al::to_string(s.shape()), " element ", i, ": got ", got, ", want ",
+                want);
+}
+template <class T>
+void compare(const T* data, const al::tensor_spec& s, twin_of<T> twin, double relative,
+             double absolute) {
+  std::int64_t wrong = 0;
+  for (std::int64_t i = 0; i < s.size && wrong < 3; ++i) {
+    const T want = twin.value(twin.object, i);
+    const T got = data[place(s, s.shape(), i)];
+    if (!close<T>(got, want, relative, absolute)) {
+      ++wrong;
+      report(s, i, static_cast<double>(got), static_cast<double>(want));
+    }
+  }
+  report(wrong);
+}
 /// Compares with `twin(i)`, element by element.
 template <class X, class Twin>
 void check_elements(const X& x, const Twin& twin, double relative = 0.0, double absolute = 0.0) {
-  using T = typename X::value_type;
-  std::int64_t wrong = 0;
-  for (std::int64_t i = 0; i < x.size() && wrong < 3; ++i) {
-    const T want = static_cast<T>(twin(i));
-    if (!close<T>(at(x, i), want, relative, absolute)) {
-      ++wrong;
-      const auto got = static_cast<double>(at(x, i));
-      const auto expected = static_cast<double>(want);
-      CHECK_MESSAGE(false, "shape ", al::to_string(x.shape()), " element ", i, ": got ", got,
-                    ", want ", expected);
-    }
-  }
-  CHECK(wrong == 0);
+  using T = std::remove_const_t<typename X::value_type>;
+  const auto value = [](const void* object, std::int64_t i) {
+    return static_cast<T>((*static_cast<const Twin*>(object))(i));
+  };
+  compare<T>(x.data(), x.spec(), {&twin, value}, relative, absolute);
+}
+inline void require_same_shape(const al::tensor_spec& a, const al::tensor_spec& b) {
+  REQUIRE(al::same_shape(a, b));
 }
 /// Compares two tensors of one shape and type, bit for bit.
 template <class X>
 void check_same(const X& a, const X& b) {
-  REQUIRE(al::same_shape(a.spec(), b.spec()));
+  require_same_shape(a.spec(), b.spec());
   check_elements(a, [&](std::int64_t i) { return at(b, i); });
 }
 
@@ -151,12 +171,15 @@ template <class X>
 ghost<typename X::value_type> ghost_of(const X& x) {
   return al::to<al::chip::meta>(x);
 }
+inline void report(const void* data, const al::tensor_spec& got, const al::tensor_spec& want) {
+  CHECK(data == nullptr);
+  CHECK(want == got);
+}
 /// Whether a result on the meta chip has the geometry of the real one.
 template <class X, class G>
 void check_meta(const X& real, const G& g) {
   static_assert(std::is_same_v<typename X::value_type, typename G::value_type>);
-  CHECK(g.data() == nullptr);
-  CHECK(real.spec() == g.spec());
+  report(g.data(), g.spec(), real.spec());
 }
 
 /// The same arguments in other places or on the meta chip; attributes as they are.
@@ -254,11 +277,13 @@ void check_function_in_both(const F& f, const Twin& twin, bool positive = false)
   check_function<double>(f, twin, positive);
 }
 
+inline void report(const al::gradcheck_result& worst) {
+  CHECK_MESSAGE(static_cast<bool>(worst), worst.text());
+}
 /// Checks gradients by differences where there is something to differentiate.
 template <class F, class... X>
 void check_gradient(const F& f, const X&... inputs) {
-  const auto worst = al::gradcheck(f, inputs...);
-  CHECK_MESSAGE(static_cast<bool>(worst), worst.text());
+  report(al::gradcheck(f, inputs...));
 }
 inline int second_gradients_checked = 0;
 
@@ -266,8 +291,7 @@ inline int second_gradients_checked = 0;
 template <class F, class... X>
 void check_second_gradient(const F& f, const X&... inputs) {
   ++second_gradients_checked;
-  const auto worst = al::gradgradcheck(f, inputs...);
-  CHECK_MESSAGE(static_cast<bool>(worst), worst.text());
+  report(al::gradgradcheck(f, inputs...));
 }
 
 }  // namespace twins

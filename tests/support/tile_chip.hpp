@@ -59,7 +59,7 @@ constexpr tolerance exact{0, 0};
 /// Compares a result with the host's; NaN must meet NaN.
 template <class T>
 void check_close(const on_tiles<T>& got, const twins::plain<T>& want, const tolerance& allowed) {
-  REQUIRE(al::same_shape(got.spec(), want.spec()));
+  twins::require_same_shape(got.spec(), want.spec());
   if constexpr (!al::Floating<T>) {
     twins::check_elements(got, [&](std::int64_t i) { return twins::at(want, i); });
   } else {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -60,14 +61,97 @@ template <class X>
   }
   return w;
 }
-/// One result as a tuple of one.
-template <class Y>
-[[nodiscard]] auto tuple_of(Y y) {
-  if constexpr (Tensor<Y>) {
-    return std::tuple<Y>(std::move(y));
-  } else {
-    return y;
+/// A tensor whose elements are read and written without its type, so that what compares gradients
+/// is compiled once and not for each function that is checked.
+struct watched {
+  tensor_handle x;
+  bool counts;  ///< wants a gradient
+  double (*read)(const tensor_handle&, std::int64_t);
+  void (*write)(const tensor_handle&, std::int64_t, double);
+  start (*begin)(const tensor_handle&, std::size_t);  ///< of a pass, from this result's weights
+};
+template <class X>
+[[nodiscard]] watched watch(const X& x) {
+  return {
+      x, x && requires_grad(x),
+      [](const tensor_handle& y, std::int64_t i) {
+        return static_cast<double>(read_element(X(y), i));
+      },
+      [](const tensor_handle& y, std::int64_t i, double value) { write_element(X(y), i, value); },
+      [](const tensor_handle& y, std::size_t k) {
+        return start_at("gradcheck", X(y), weights_for(X(y), k));
+      }};
+}
+template <Tensor Y>
+[[nodiscard]] std::vector<watched> watch_results(const Y& y) {
+  return {watch(y)};
+}
+template <class... Y>
+[[nodiscard]] std::vector<watched> watch_results(const std::tuple<Y...>& y) {
+  return std::apply([](const Y&... one) { return std::vector<watched>{watch(one)...}; }, y);
+}
+
+/// Calls a function with its inputs, whatever their types.
+struct checked_call {
+  const void* f;
+  std::vector<watched> (*results)(const void* f);
+};
+using whole_pass = void (*)(std::span<start>, backward_options, std::span<const capture>);
+
+/// `nodes[k]` is the node of `inputs[k]`.
+[[nodiscard]] inline gradcheck_result compare_gradients(const checked_call& call,
+                                                        gradcheck_options options,
+                                                        std::span<const watched> inputs,
+                                                        std::span<node* const> nodes,
+                                                        whole_pass pass) {
+  const std::vector<watched> y = call.results(call.f);
+
+  // Gradients of all results together.
+  std::vector<start> starts;
+  for (std::size_t k = 0; k < y.size(); ++k) {
+    if (y[k].counts) {
+      starts.push_back(y[k].begin(y[k].x, k));
+    }
   }
+  std::vector<tensor_handle> found(inputs.size());
+  std::vector<capture> captures;
+  for (std::size_t k = 0; k < inputs.size(); ++k) {
+    captures.push_back({nodes[k], &found[k]});
+  }
+  pass(starts, {}, captures);
+
+  const auto loss = [&] {
+    const no_grad off;
+    double total = 0;
+    const std::vector<watched> now = call.results(call.f);
+    for (std::size_t k = 0; k < now.size(); ++k) {
+      for (std::int64_t i = 0; y[k].counts && i < now[k].x.size(); ++i) {
+        total += weight_of(k, i) * now[k].read(now[k].x, i);
+      }
+    }
+    return total;
+  };
+
+  gradcheck_result worst;
+  for (std::size_t input = 0; input < inputs.size(); ++input) {
+    const watched& at = inputs[input];
+    for (std::int64_t i = 0; i < at.x.size(); ++i) {
+      const double value = at.read(at.x, i);
+      at.write(at.x, i, value + options.step);
+      const double above = loss();
+      at.write(at.x, i, value - options.step);
+      const double below = loss();
+      at.write(at.x, i, value);
+      const double numeric = (above - below) / (2 * options.step);
+      const double got = found[input] ? at.read(found[input], i) : 0.0;
+      const double allowed = options.absolute + options.relative * std::abs(numeric);
+      const double distance = std::abs(got - numeric) / allowed;
+      if (!std::isnan(worst.worst) && !(distance <= worst.worst)) {  // nothing is worse than NaN
+        worst = {distance <= 1, distance, input, i, got, numeric};
+      }
+    }
+  }
+  return worst;
 }
 
 }  // namespace autograd::detail
@@ -82,70 +166,15 @@ template <class F, Recorded... In>
   requires(std::is_same_v<typename In::value_type, double> && ...)
 [[nodiscard]] gradcheck_result gradcheck(const F& f, gradcheck_options options,
                                          const In&... inputs) {
-  using autograd::detail::read_element;
-  using autograd::detail::write_element;
+  namespace parts = autograd::detail;
   (require_grad(inputs), ...);
-  const auto y = autograd::detail::tuple_of(f(inputs...));
-  constexpr std::size_t results = std::tuple_size_v<std::remove_const_t<decltype(y)>>;
-  std::array<bool, results> counts{};
-
-  // Gradients of all results together.
-  std::vector<autograd::start> starts;
-  std::array<tensor_handle, sizeof...(In)> found;
-  [&]<std::size_t... K>(std::index_sequence<K...>) {
-    const auto begin = [&](std::size_t k, const auto& one) {
-      counts[k] = one && requires_grad(one);
-      if (counts[k]) {
-        starts.push_back(
-            autograd::detail::start_at("gradcheck", one, autograd::detail::weights_for(one, k)));
-      }
-    };
-    (begin(K, std::get<K>(y)), ...);
-  }(std::make_index_sequence<results>{});
-  std::array<autograd::capture, sizeof...(In)> captures;
-  std::size_t place = 0;
-  ((captures[place] = {&autograd::node_of(inputs, "gradcheck"), &found[place]}, ++place), ...);
+  const auto evaluate = [&] { return parts::watch_results(f(inputs...)); };
+  const parts::checked_call call{
+      &evaluate, [](const void* at) { return (*static_cast<decltype(&evaluate)>(at))(); }};
+  const std::array all{parts::watch(inputs)...};
+  const std::array nodes{&autograd::node_of(inputs, "gradcheck")...};
   using keys = typename std::tuple_element_t<0, std::tuple<In...>>::keys;
-  autograd::detail::run_pass<keys>(starts, {}, captures);
-
-  const auto loss = [&] {
-    const no_grad off;
-    double total = 0;
-    const auto add = [&](std::size_t k, const auto& one) {
-      for (std::int64_t i = 0; counts[k] && i < one.size(); ++i) {
-        total += autograd::detail::weight_of(k, i) * read_element(one, i);
-      }
-    };
-    const auto now = autograd::detail::tuple_of(f(inputs...));
-    [&]<std::size_t... K>(std::index_sequence<K...>) {
-      (add(K, std::get<K>(now)), ...);
-    }(std::make_index_sequence<results>{});
-    return total;
-  };
-
-  gradcheck_result worst;
-  std::size_t input = 0;
-  const auto check = [&]<class X>(const X& x) {
-    const tensor_handle analytic = found[input];
-    for (std::int64_t i = 0; i < x.size(); ++i) {
-      const double value = read_element(x, i);
-      write_element(x, i, value + options.step);
-      const double above = loss();
-      write_element(x, i, value - options.step);
-      const double below = loss();
-      write_element(x, i, value);
-      const double numeric = (above - below) / (2 * options.step);
-      const double got = analytic ? read_element(X(analytic), i) : 0.0;
-      const double allowed = options.absolute + options.relative * std::abs(numeric);
-      const double distance = std::abs(got - numeric) / allowed;
-      if (!std::isnan(worst.worst) && !(distance <= worst.worst)) {  // nothing is worse than NaN
-        worst = {distance <= 1, distance, input, i, got, numeric};
-      }
-    }
-    ++input;
-  };
-  (check(inputs), ...);
-  return worst;
+  return parts::compare_gradients(call, options, all, nodes, &parts::run_pass<keys>);
 }
 template <class F, Recorded... In>
 [[nodiscard]] gradcheck_result gradcheck(const F& f, const In&... inputs) {
