@@ -231,13 +231,21 @@ inline constexpr std::string_view prelude = R"cpp(
   // --- functions
   // -----------------------------------------------------------------------------------
 
-  template <class T, int N>
+  // No loops and no branches: what calls these in a loop is to become vectors.
+  template <int I = 0, class T, int N>
   inline T polynomial(T x, const T (&c)[N]) {
-    T sum = c[N - 1];
-    for (int i = N - 2; i >= 0; --i) {
-      sum = madd(sum, x, c[i]);
+    if constexpr (I == N - 1) {
+      return c[I];
+    } else {
+      return madd(polynomial<I + 1>(x, c), x, c[I]);
     }
-    return sum;
+  }
+
+  template <class T>
+  inline T pick(bool which, T a, T b) {
+    using bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+    const bits mask = bits(0) - static_cast<bits>(which);
+    return as_bits<T>((as_bits<bits>(a) & mask) | (as_bits<bits>(b) & ~mask));
   }
 
   template <class T>
@@ -287,7 +295,7 @@ inline constexpr std::string_view prelude = R"cpp(
       near = madd(polynomial(z, p) / polynomial(z, q) * z, x, x);
     }
     const T far = std::copysign(T(1) - T(2) / (op_exp(size + size) + T(1)), x);
-    return size < T(0.625) ? near : far;
+    return pick(size < T(0.625), near, far);
   }
 
   [[maybe_unused]] inline float op_erf(float x) {
@@ -298,7 +306,7 @@ inline constexpr std::string_view prelude = R"cpp(
     const float a = std::fabs(x);
     const float small = madd(polynomial(x * x, q), x, x);
     const float large = 1.0f - op_exp(polynomial(op_min(a, 4.0f), c));
-    return a < 0.9f ? small : x < 0.0f ? -large : large;
+    return pick(a < 0.9f, small, pick(x < 0.0f, -large, large));
   }
   [[maybe_unused]] inline double op_erf(double x) { return std::erf(x); }
   template <class T>
