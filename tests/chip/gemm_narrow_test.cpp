@@ -168,6 +168,11 @@ void each_problem(const F& f) {
     CAPTURE(kind);
     f(problem<T>(37, kind == 7 ? 530 : 53, kind == 5 ? 2100 : 1030, kind));
   }
+  for (const int start : {0, 1, 8}) {  // one row, in pieces of columns and of whole rows of B
+    CAPTURE(start);
+    f(problem<T>(1, 4145, 21, start));
+    f(problem<T>(1, 160, 85, start));
+  }
 }
 
 }  // namespace

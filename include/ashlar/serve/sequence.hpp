@@ -57,11 +57,15 @@ struct sequence : scheduled_sequence<Cache> {
   }
 
   /// Begins with what the cache still knows of the tokens, where it is one that remembers. Who
-  /// wants log probabilities of the prompt computes all of it, until there is output.
+  /// wants log probabilities of the prompt computes all of it, until there is output. Behind a
+  /// window only that is kept which the next token sees: a beginning may fill the pool.
   void reuse() {
     if constexpr (remembers) {
       if (this->table.blocks().empty() && (!wish.prompt_logprobs || generated() > 0)) {
         this->computed = this->table.adopt(tokens, scope());
+        if constexpr (requires { this->table.slide(); }) {
+          this->table.slide();
+        }
       }
     }
   }

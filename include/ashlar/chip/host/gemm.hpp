@@ -18,6 +18,9 @@ namespace detail {
 // Multiply-adds that pay for waking a thread (a few microseconds).
 inline constexpr double gemm_thread_work = 512 * 1024;
 
+// Fewer rows take as long as these: their time is that of reading B.
+inline constexpr std::int64_t gemm_reading_rows = 8;
+
 /// Cuts C into a grid, one part per thread, in units of rows and columns: K is never cut.
 template <class T, class R, class F>
 [[gnu::noinline]] void gemm_threads(const gemm_args<T, R>& g, int threads, std::int64_t row_unit,
@@ -61,8 +64,8 @@ template <class T, class R, class F>
 template <class T, class R, class F>
 ASHLAR_INLINE void gemm_on_threads(const gemm_args<T, R>& g, std::int64_t row_unit,
                                    std::int64_t column_unit, const F& serial) {
-  const double work =
-      static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
+  const double work = static_cast<double>(std::max(g.m, gemm_reading_rows)) *
+                      static_cast<double>(g.n) * static_cast<double>(g.k);
   if (work >= 2 * gemm_thread_work) {
     const int threads = static_cast<int>(std::min<double>(host_threads(), work / gemm_thread_work));
     if (threads > 1) {
