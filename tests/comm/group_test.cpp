@@ -125,6 +125,32 @@ TEST_CASE_TEMPLATE("comm/group: records are the transport's, with the ranks and 
   }
 }
 
+TEST_CASE("comm/group: ranks that wait in collectives of different kinds are told so in time") {
+  std::latch both(2);
+  const auto told = comm::run(
+      2,
+      [&](comm::threads& t) {
+        comm::group world(t);
+        std::vector<float> data(8);
+        std::string words;
+        try {
+          t.rank() == 0 ? comm::barrier(world) : comm::broadcast(world, std::span(data), 0);
+        } catch (const comm::collective_timed_out& e) {
+          words = e.what();
+        }
+        both.arrive_and_wait();
+        return words;
+      },
+      std::chrono::milliseconds(100));
+  const auto says = [&](std::size_t rank, const std::string& own, const std::string& other) {
+    CAPTURE(told[rank]);
+    CHECK(told[rank].find("waited in vain in " + own) != std::string::npos);
+    CHECK(told[rank].find("has not joined but is in " + other) != std::string::npos);
+  };
+  says(0, "barrier(", "broadcast(8 float32, root 0");
+  says(1, "broadcast(8 float32, root 0", "barrier(");
+}
+
 TEST_CASE("comm/group: over any transport without records a time-out stays what it is") {
   std::latch both(2);
   comm::run(
