@@ -201,7 +201,7 @@ void add(const std::string& type, const problem& p, const char* impl, F run) {
 
 /// Registers every peer that computes in `T`.
 template <class T>
-void add_peers(const std::string& type, const problem& p) {
+void add_peers([[maybe_unused]] const std::string& type, [[maybe_unused]] const problem& p) {
 #ifdef ASHLAR_BENCH_OPENBLAS
   add(type, p, "openblas", with_openblas<T>);
 #endif

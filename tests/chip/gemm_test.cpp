@@ -182,6 +182,14 @@ TEST_CASE("chip/gemm: blocks of k, of columns and of rows do not change the bits
   }
 }
 
+TEST_CASE("chip/gemm: rows of a B stored by rows, larger than the caches near by") {
+  for (const std::int64_t m : {4, 5, 8, 9, 17, 31, 41, 257}) {
+    CAPTURE(m);
+    CHECK(agrees<float>(m, 523, 517, {false, 0}, {false, 0}, {false, 0}, start_mode::bias));
+    CHECK(agrees<float>(m, 1025, 257, {m < 9, 3}, {false, 5}, {false, 1}, start_mode::itself));
+  }
+}
+
 TEST_CASE("chip/gemm: few rows of a B stored by columns, larger than the caches near by") {
   for (const std::int64_t m : {1, 3, 8}) {
     CAPTURE(m);

@@ -36,7 +36,8 @@ struct gemm_block {
   std::int64_t c_row;
   std::int64_t b_last;     ///< column of B's last register
   std::int64_t last;       ///< column of C's last register
-  std::int64_t ahead = 0;  ///< from what is read of B to what is fetched for later
+  std::int64_t ahead = 0;  ///< from what is read of B first to what is fetched for later
+  std::int64_t slow = 0;   ///< one less than the steps of k for each row fetched, a power of two
   T* copy = nullptr;       ///< where the rows of B that are read go, packed, if at all
 };
 
@@ -62,7 +63,8 @@ template <class T, int Rows, int Regs, bool Copy = false>
   const std::int64_t a_col = block.a_col;
   const std::int64_t b_row = block.b_row;
   const std::int64_t b_last = block.b_last;
-  const std::int64_t ahead = block.ahead;
+  const T* later = b + block.ahead;
+  const std::int64_t slow = block.slow;
   [[maybe_unused]] T* copy = block.copy;
   for (std::int64_t k = block.k; k > 0; --k) {
     // The side with fewer registers stays; the other one passes through a single register.
@@ -71,7 +73,7 @@ template <class T, int Rows, int Regs, bool Copy = false>
       ASHLAR_DETAIL_UNROLL for (int v = 0; v < Regs; ++v) {
         x[v] = simd::reg_load(b + (v == Regs - 1 ? b_last : v * width));
         simd::reg_pin(x[v]);
-        __builtin_prefetch(b + ahead + v * width);
+        __builtin_prefetch(later + v * width);
         if constexpr (Copy) {
           simd::reg_store(copy + v * width, x[v]);
         }
@@ -92,7 +94,7 @@ template <class T, int Rows, int Regs, bool Copy = false>
         if constexpr (Rows > 1) {
           simd::reg_pin(x);
         }
-        __builtin_prefetch(b + ahead + v * width);
+        __builtin_prefetch(later + v * width);
         ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
           acc[r][v] = simd::reg_madd(y[r], x, acc[r][v]);
         }
@@ -100,6 +102,7 @@ template <class T, int Rows, int Regs, bool Copy = false>
     }
     a += a_col;
     b += b_row;
+    later += (k & slow) == 0 ? b_row : 0;
     if constexpr (Copy) {
       copy += Regs * width;
     }

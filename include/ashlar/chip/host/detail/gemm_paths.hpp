@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <tuple>
@@ -32,30 +33,32 @@ struct gemm_blocking {
   std::int64_t n;            ///< columns of a packed block of B
   std::int64_t m;            ///< rows of a packed block of A
   std::int64_t near;         ///< elements of B that the second-level cache holds
-  std::int64_t far;          ///< elements of B that the last-level cache holds
   std::int64_t direct_rows;  ///< rows of C up to which B is read where it lies, however large
   std::int64_t turned_rows;  ///< rows of C up to which a B stored by columns is not packed
+  std::int64_t fetch_k;      ///< depth of a block of B that is fetched ahead
+  std::int64_t fetch_rows;   ///< rows of C up to which no such B is packed that is half as deep
   std::int64_t few_rows;     ///< rows of C up to which no B stored by rows is packed
-  std::int64_t some_rows;    ///< the same for a B within `far`
 };
 
-// Measured in GFLOP/s on one core of Zen 5 (peak 263, L1 48 KiB, L2 1 MiB, L3 32 MiB), f32:
+// Measured in GFLOP/s on one core of Zen 5 (peak 265, L1 48 KiB, L2 1 MiB, L3 32 MiB), f32:
 //   k = 1024, n = 96: A's panel of 8 rows takes 32 KiB of the first-level cache, B's block 384 KiB
 //   of the second level: 2048^3 255, 1024^3 256. With 768 x 512, which is more than the second
 //   level: 234 and 250; 512 x 384: 233 and 254. What the next rows need of A and C fetched: 255,
-//   else 250. B of 2048 x 2048 times 16 rows: 206 fetched ahead, 163 packed, 152 read in place;
-//   times 4 rows: 86, 55 and 118.
+//   else 250.
+//   B of 2048 x 2048 times 16 rows: 253 fetched ahead by blocks of 512, 250 of 256, 224 of 1024;
+//   163 packed, 152 read in place. Times 256 rows: 259, 253 packed; but 512 x 4096 x 128 has 0.93
+//   of the packed one's speed, for what the next rows need of C is not fetched.
 template <class T>
 inline constexpr gemm_blocking default_gemm_blocking{
     .k = 4096 / static_cast<int>(sizeof(T)),
     .n = 384 / static_cast<int>(sizeof(T)),
     .m = 128,
     .near = (1 << 20) / static_cast<int>(sizeof(T)),
-    .far = (4 << 20) / static_cast<int>(sizeof(T)),
     .direct_rows = 4,
     .turned_rows = 8,
-    .few_rows = 32,
-    .some_rows = 64};
+    .fetch_k = 2048 / static_cast<int>(sizeof(T)),
+    .fetch_rows = 256,
+    .few_rows = 32};
 
 /// Part `i` of `parts` of `units`; the last part is the largest.
 inline std::int64_t gemm_cut(std::int64_t units, std::int64_t parts, std::int64_t i) {
@@ -90,6 +93,7 @@ ASHLAR_INLINE void gemm_rows(const gemm_args<T>& g, gemm_block<T> block, const T
     return;
   }
   const std::int64_t groups = ceil_div(g.m, most);
+  const std::int64_t fetched = block.k / (block.slow + 1) * block.b_row;
   for (std::int64_t i = 0; i < groups; ++i) {
     const std::int64_t row = gemm_cut(g.m, groups, i);
     const std::int64_t rows = gemm_cut(g.m, groups, i + 1) - row;
@@ -97,7 +101,7 @@ ASHLAR_INLINE void gemm_rows(const gemm_args<T>& g, gemm_block<T> block, const T
     now.a += row * block.a_row;
     now.c += row * block.c_row;
     now.start = block.start == nullptr ? nullptr : block.start + row * block.start_row;
-    now.ahead = i == 0 ? block.ahead : 0;
+    now.ahead = i <= block.slow ? block.ahead + i * fetched : 0;
     kernels[static_cast<std::size_t>(rows - 1)][column](now);
   }
 }
@@ -191,15 +195,18 @@ struct gemm_columns {
   }
 };
 
-/// As `gemm_direct` for a B that lies far away: the first rows of C that read a block of B fetch
-/// what lies further down.
+/// As `gemm_direct` for a B that lies far away: while one block of B is read, all rows of C
+/// together fetch the next one, each its share, so that memory is never asked for more than it can
+/// give.
 template <class T>
 void gemm_fetched(const gemm_args<T>& g) {
   constexpr std::int64_t width = simd::reg<T>::width;
   constexpr gemm_tiling tiling = default_gemm_tiling<T>;
-  constexpr std::int64_t depth = 256;
-  constexpr std::int64_t piece = 4 * tiling.regs;  // B's block stays in the caches for all rows
+  constexpr std::int64_t depth = default_gemm_blocking<T>.fetch_k;
+  constexpr std::int64_t piece = 8 * tiling.regs;  // C's block stays in the caches for all of k
   const auto columns = gemm_columns::of(g);
+  const std::int64_t groups = ceil_div(g.m, tiling.rows);
+  const auto fetchers = std::bit_floor(static_cast<std::uint64_t>(groups));
   std::int64_t end = 0;
   for (std::int64_t first = 0; first < columns.units; first = end) {
     end = columns.block_end(first, piece);
@@ -207,16 +214,21 @@ void gemm_fetched(const gemm_args<T>& g) {
     for (std::int64_t k = 0; k < g.k; k += depth) {
       now.k = std::min(depth, g.k - k);
       gemm_block<T> block = gemm_whole(now);
+      block.slow = static_cast<std::int64_t>(fetchers) - 1;
       int regs = 0;
       for (std::int64_t unit = first; unit < end; unit += regs) {
         regs = columns.strip(unit, end, tiling.regs);
         const std::int64_t column = unit * width;
+        const std::int64_t next = unit + regs;
         block.b = now.b + column;
         block.c = g.c + column;
         block.start = now.start == nullptr ? nullptr : now.start + column;
-        block.last = std::min((unit + regs) * width, g.n) - width - column;
+        block.last = std::min(next * width, g.n) - width - column;
         block.b_last = block.last;
-        block.ahead = 64 * g.b_row;  // 32: 0.97 of this speed, the next block: 0.93
+        // The next strip; or the first one further down; or that of the next columns.
+        block.ahead = next < end        ? regs * width
+                      : k + depth < g.k ? depth * g.b_row + (first - unit) * width
+                                        : regs * width - k * g.b_row;
         gemm_rows(now, block, gemm_kernels<T>, regs);
       }
       now.a += depth * g.a_col;
@@ -389,19 +401,15 @@ void gemm_fill(const gemm_args<T, R>& g) {
 template <class T>
 ASHLAR_INLINE void gemm_plain(const gemm_args<T>& g) {
   constexpr gemm_blocking blocking = default_gemm_blocking<T>;
-  const std::int64_t size = g.k * g.n;
-  if (g.b_col == 1) {
-    if (size <= blocking.near) {
-      gemm_direct(g);
-    } else if (g.m == 1) {
-      gemm_swept(g);
-    } else if (g.m <= blocking.direct_rows || (g.m <= blocking.some_rows && size <= blocking.far)) {
-      gemm_direct(g);
-    } else if (g.m <= blocking.few_rows) {
-      gemm_fetched(g);
-    } else {
-      gemm_blocked(g);
-    }
+  const bool far = g.k * g.n > blocking.near;
+  if (g.b_col == 1 && far && g.m == 1) {
+    gemm_swept(g);
+  } else if (g.b_col == 1 && (!far || g.m <= blocking.direct_rows)) {
+    gemm_direct(g);
+  } else if (g.b_col == 1 &&
+             (g.m <= blocking.few_rows ||
+              (g.m <= blocking.fetch_rows && g.k >= blocking.fetch_k / 2 && g.a_col == 1))) {
+    gemm_fetched(g);
   } else if (g.b_row == 1 && g.m <= blocking.turned_rows) {
     gemm_turned(g);
   } else {
