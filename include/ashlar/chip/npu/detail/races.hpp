@@ -58,7 +58,7 @@ class access_log {
     own.newest = now.at[static_cast<std::size_t>(unit)];
     for (access& a : own.accesses) {
       // A later access of the same engine to the same bytes stands for the earlier one.
-      if (a.bytes == f) {
+      if (a.bytes.base == f.base && a.bytes == f) {  // they begin apart, most of them
         a.clock = own.newest;
         a.instruction = instruction;
         return none;
