@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "ashlar/graph/capture.hpp"
+#include "ashlar/graph/passes/fold_constants.hpp"
+#include "ashlar/graph/passes/pack_weights.hpp"
 #include "ashlar/graph/tiles.hpp"
 #include "ashlar/graph/traffic.hpp"
 #include "ashlar/ops/activation.hpp"
@@ -194,6 +196,17 @@ void by_strips(benchmark::State& state, const F& f, const X&... x) {
   }
   report(state, graph::bytes_outside_products<al::chip::host>(g.source()));
 }
+/// With weights that stay as they are, packed where products read them.
+template <class F, class... X>
+void frozen(benchmark::State& state, const F& f, const X&... x) {
+  auto g = graph::tiles<al::chip::host>{}.compile(
+      graph::pack_weights<floats>(graph::freeze(graph::capture(f, x...))));
+  for (auto _ : state) {
+    auto y = g(x...);
+    benchmark::DoNotOptimize(y);
+  }
+  report(state, graph::bytes_outside_products<al::chip::host>(g.source()));
+}
 template <class F, class... X>
 void compiling(benchmark::State& state, const F& f, const X&... x) {
   const graph::graph g = graph::capture(f, x...);
@@ -227,6 +240,7 @@ void add(const std::string& name, const F* f, const X&... x) {
   };
   one("ashlar_eager", [=](benchmark::State& s) { eagerly(s, *f, x...); });
   one("ashlar_compiled", [=](benchmark::State& s) { compiled(s, *f, x...); });
+  one("ashlar_frozen", [=](benchmark::State& s) { frozen(s, *f, x...); });
   one("ashlar_strips", [=](benchmark::State& s) { by_strips(s, *f, x...); });
   one("ashlar_compile_time", [=](benchmark::State& s) { compiling(s, *f, x...); });
   one("libtorch_eager", [=](benchmark::State& s) { in_torch(s, *f, copy_of(x)...); });
