@@ -33,11 +33,13 @@ struct gemm_blocking {
   std::int64_t n;            ///< columns of a packed block of B
   std::int64_t m;            ///< rows of a packed block of A
   std::int64_t near;         ///< elements of B that the second-level cache holds
+  std::int64_t far;          ///< elements of B that the last-level cache holds
   std::int64_t direct_rows;  ///< rows of C up to which B is read where it lies, however large
   std::int64_t turned_rows;  ///< rows of C up to which a B stored by columns is not packed
   std::int64_t fetch_k;      ///< depth of a block of B that is fetched ahead
   std::int64_t fetch_rows;   ///< rows of C up to which no such B is packed that is half as deep
   std::int64_t few_rows;     ///< rows of C up to which no B stored by rows is packed
+  std::int64_t some_rows;    ///< the same for a B within `far`
 };
 
 // Measured in GFLOP/s on one core of Zen 5 (peak 265, L1 48 KiB, L2 1 MiB, L3 32 MiB), f32:
@@ -46,19 +48,22 @@ struct gemm_blocking {
 //   level: 234 and 250; 512 x 384: 233 and 254. What the next rows need of A and C fetched: 255,
 //   else 250.
 //   B of 2048 x 2048 times 16 rows: 253 fetched ahead by blocks of 512, 250 of 256, 224 of 1024;
-//   163 packed, 152 read in place. Times 256 rows: 259, 253 packed; but 512 x 4096 x 128 has 0.93
-//   of the packed one's speed, for what the next rows need of C is not fetched.
+//   163 packed, 152 read in place. Times 256 rows: 259, 253 packed; 300 x 11008 x 2048 254, 238
+//   packed; with 512 rows A's block is more than the second level: 2048^3 245. And 512 x 4096 x 128
+//   has 0.93 of the packed one's speed, for what the next rows need of C is not fetched.
 template <class T>
 inline constexpr gemm_blocking default_gemm_blocking{
     .k = 4096 / static_cast<int>(sizeof(T)),
     .n = 384 / static_cast<int>(sizeof(T)),
     .m = 128,
     .near = (1 << 20) / static_cast<int>(sizeof(T)),
+    .far = (4 << 20) / static_cast<int>(sizeof(T)),
     .direct_rows = 4,
     .turned_rows = 8,
     .fetch_k = 2048 / static_cast<int>(sizeof(T)),
-    .fetch_rows = 256,
-    .few_rows = 32};
+    .fetch_rows = 320,
+    .few_rows = 32,
+    .some_rows = 64};
 
 /// Part `i` of `parts` of `units`; the last part is the largest.
 inline std::int64_t gemm_cut(std::int64_t units, std::int64_t parts, std::int64_t i) {
@@ -202,7 +207,7 @@ template <class T>
 void gemm_fetched(const gemm_args<T>& g) {
   constexpr std::int64_t width = simd::reg<T>::width;
   constexpr gemm_tiling tiling = default_gemm_tiling<T>;
-  constexpr std::int64_t depth = default_gemm_blocking<T>.fetch_k;
+  const std::int64_t k_blocks = ceil_div(g.k, default_gemm_blocking<T>.fetch_k);
   constexpr std::int64_t piece = 8 * tiling.regs;  // C's block stays in the caches for all of k
   const auto columns = gemm_columns::of(g);
   const std::int64_t groups = ceil_div(g.m, tiling.rows);
@@ -210,9 +215,16 @@ void gemm_fetched(const gemm_args<T>& g) {
   std::int64_t end = 0;
   for (std::int64_t first = 0; first < columns.units; first = end) {
     end = columns.block_end(first, piece);
-    gemm_args<T> now = g;
-    for (std::int64_t k = 0; k < g.k; k += depth) {
-      now.k = std::min(depth, g.k - k);
+    for (std::int64_t kb = 0; kb < k_blocks; ++kb) {
+      const std::int64_t k = gemm_cut(g.k, k_blocks, kb);
+      gemm_args<T> now = g;
+      now.k = gemm_cut(g.k, k_blocks, kb + 1) - k;
+      now.a += k * g.a_col;
+      now.b += k * g.b_row;
+      if (kb > 0) {
+        now.start = g.c;
+        now.start_row = g.c_row;
+      }
       gemm_block<T> block = gemm_whole(now);
       block.slow = static_cast<std::int64_t>(fetchers) - 1;
       int regs = 0;
@@ -226,15 +238,11 @@ void gemm_fetched(const gemm_args<T>& g) {
         block.last = std::min(next * width, g.n) - width - column;
         block.b_last = block.last;
         // The next strip; or the first one further down; or that of the next columns.
-        block.ahead = next < end        ? regs * width
-                      : k + depth < g.k ? depth * g.b_row + (first - unit) * width
-                                        : regs * width - k * g.b_row;
+        block.ahead = next < end          ? regs * width
+                      : kb + 1 < k_blocks ? now.k * g.b_row + (first - unit) * width
+                                          : regs * width - k * g.b_row;
         gemm_rows(now, block, gemm_kernels<T>, regs);
       }
-      now.a += depth * g.a_col;
-      now.b += depth * g.b_row;
-      now.start = g.c;
-      now.start_row = g.c_row;
     }
   }
 }
@@ -401,7 +409,8 @@ void gemm_fill(const gemm_args<T, R>& g) {
 template <class T>
 ASHLAR_INLINE void gemm_plain(const gemm_args<T>& g) {
   constexpr gemm_blocking blocking = default_gemm_blocking<T>;
-  const bool far = g.k * g.n > blocking.near;
+  const std::int64_t size = g.k * g.n;
+  const bool far = size > blocking.near;
   if (g.b_col == 1 && far && g.m == 1) {
     gemm_swept(g);
   } else if (g.b_col == 1 && (!far || g.m <= blocking.direct_rows)) {
@@ -410,6 +419,8 @@ ASHLAR_INLINE void gemm_plain(const gemm_args<T>& g) {
              (g.m <= blocking.few_rows ||
               (g.m <= blocking.fetch_rows && g.k >= blocking.fetch_k / 2 && g.a_col == 1))) {
     gemm_fetched(g);
+  } else if (g.b_col == 1 && g.m <= blocking.some_rows && size <= blocking.far) {
+    gemm_direct(g);
   } else if (g.b_row == 1 && g.m <= blocking.turned_rows) {
     gemm_turned(g);
   } else {
