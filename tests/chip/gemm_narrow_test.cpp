@@ -172,6 +172,9 @@ void each_problem(const F& f) {
     CAPTURE(start);
     f(problem<T>(1, 4145, 21, start));
     f(problem<T>(1, 160, 85, start));
+    for (const std::int64_t rows : {2, 5, 8}) {
+      f(problem<T>(rows, 96, 85, start));
+    }
   }
 }
 

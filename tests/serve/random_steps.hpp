@@ -273,7 +273,7 @@ using appends_and_swaps =
     random_steps<kv::paged<4, kv::append_only, kv::swap_to_host, kv::prefix_cached<>>,
                  tested<true, serve::chunked_prefill<9>, serve::preempt_by_swap>>;
 using through_a_window =
-    random_steps<kv::paged<2, kv::sliding_window<5>>,
+    random_steps<kv::paged<2, kv::sliding_window<5>, kv::prefix_cached<>>,
                  tested<true, serve::chunked_prefill<7>, serve::shortest_remaining>>;
 using promised =
     random_steps<kv::paged<1>,

@@ -10,6 +10,7 @@
 #include "ashlar/chip/host/gemm_args.hpp"
 #include "ashlar/core/dtype.hpp"
 #include "ashlar/simd/memory.hpp"
+#include "ashlar/simd/reg.hpp"
 #include "ashlar/simd/vec.hpp"
 
 /// Products of narrow elements in float: blocks are widened and multiplied by the kernels for
@@ -133,6 +134,55 @@ void widened_sweep(const gemm_args<T, float>& g) {
   }
 }
 
+/// A few rows times a B stored by rows, widened in registers: two registers of columns at a time,
+/// down all rows. Requires: unit strides of B's and C's columns, N a multiple of those.
+template <int Rows, class T>
+void widened_rows(const gemm_args<T, float>& g) {
+  constexpr std::int64_t across = 2 * simd::lanes;
+  constexpr std::int64_t ahead = 64;  // rows
+  const wide_block a(g.a, g.a_row, g.a_col, Rows, g.k,
+                     gemm_scratch<float, narrow_wide>(Rows * g.k));
+  for (std::int64_t j = 0; j < g.n; j += across) {
+    simd::vec<float> sum[Rows][2];
+    const auto each = [&](const auto& f) {
+      ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
+        f(sum[r][0], g.c + r * g.c_row + j);
+        f(sum[r][1], g.c + r * g.c_row + j + simd::lanes);
+      }
+    };
+    each([&](auto& x, const float* c) {
+      x = g.start == nullptr ? simd::broadcast(0.0F) : simd::load(c);
+    });
+    const T* b = g.b + j;
+    for (std::int64_t k = 0; k < g.k; ++k, b += g.b_row) {
+      __builtin_prefetch(b + (k + ahead < g.k ? ahead * g.b_row : 0));
+      const simd::vec<float> left = simd::load_as<float>(b);
+      const simd::vec<float> right = simd::load_as<float>(b + simd::lanes);
+      ASHLAR_DETAIL_UNROLL for (int r = 0; r < Rows; ++r) {
+        const simd::vec<float> x = simd::broadcast(a.data[r * a.row + k * a.column]);
+        sum[r][0] = simd::madd(x, left, sum[r][0]);
+        sum[r][1] = simd::madd(x, right, sum[r][1]);
+      }
+    }
+    each([&](const auto& x, float* c) { simd::store(c, x); });
+  }
+}
+
+/// So many rows' sums fit into the registers.
+inline constexpr int widened_most_rows = simd::register_count >= 32 ? 8 : 2;
+
+/// The same with a number of rows of run time, from 2 on.
+template <int Rows = widened_most_rows, class T>
+void widened_few(const gemm_args<T, float>& g) {
+  if constexpr (Rows > 2) {
+    if (g.m < Rows) {
+      widened_few<Rows - 1>(g);
+      return;
+    }
+  }
+  widened_rows<Rows>(g);
+}
+
 /// On the calling thread. Floats: the chain of `gemm` over widened elements. int8: exact, since a
 /// block's sums stay below 2^24. Requires: `start` is null or C itself.
 template <class T, class R>
@@ -140,6 +190,12 @@ void widened_multiply(const gemm_args<T, R>& g) {
   if constexpr (!std::is_integral_v<T>) {
     if (g.m == 1 && g.b_col == 1 && g.c_col == 1) {
       widened_sweep(g);
+      return;
+    }
+    // Eight rows of a million weights and more on one core of Zen 5: 1.5 times as fast as blocks.
+    if (g.m > 1 && g.m <= widened_most_rows && g.b_col == 1 && g.c_col == 1 &&
+        g.n % (2 * simd::lanes) == 0) {
+      widened_few(g);
       return;
     }
   }
