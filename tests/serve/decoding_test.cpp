@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "ashlar/kv/paged.hpp"
+#include "ashlar/kv/policies.hpp"
 #include "ashlar/serve/beam.hpp"
 #include "ashlar/serve/engine.hpp"
 #include "ashlar/serve/generation.hpp"
@@ -551,4 +552,25 @@ TEST_CASE("serve/decoding: log probabilities are those of the model's own logits
     CHECK(same(told ? f.prompt_logprobs[i - 1] : f.logprobs[i - prompt.size()], expected));
   }
   CHECK(results.at(1).logprobs.empty());
+}
+
+TEST_CASE("serve/decoding: behind a window a beginning that fills the pool is found, and fits") {
+  fake_model model{.seen = 7};
+  using windowed =
+      serve::engine<fake_model, kv::paged<4, kv::sliding_window<8>, kv::prefix_cached<>>>;
+  const serve::engine_options options{.cache_tokens = 44};  // ten blocks and the null block
+  serve::request r{.tokens = tokens(40, 5), .max_tokens = 1};
+  windowed warm(model, options);
+  warm.submit(r);
+  warm.run();
+  r.tokens.push_back(6);
+  r.max_tokens = 30;
+  warm.submit(r);
+  windowed cold(model, {.cache_tokens = 400});
+  cold.submit(r);
+  const auto expected = cold.run().at(0).tokens;
+  CHECK(expected.size() == 30);
+  CHECK(warm.run().at(0).tokens == expected);
+  CHECK(warm.statistics().prefix_hit_rate == 40.0 / 81);  // of both prompts
+  CHECK(warm.statistics().blocks_used == 0);
 }

@@ -413,22 +413,6 @@ TEST_CASE("serve/engine: behind a window a request holds no more than the window
   CHECK(results.at(0).tokens == whole.run().at(0).tokens);
 }
 
-TEST_CASE("serve/engine: behind a window a beginning that fills the pool is found, and fits") {
-  fake_model model{.seen = 7};
-  serve::engine<fake_model, kv::paged<4, kv::sliding_window<8>, kv::prefix_cached<>>> engine(
-      model, {.cache_tokens = 44});  // ten blocks and the null block
-  serve::request r{.tokens = std::vector<token>(40, 5), .max_tokens = 1};
-  engine.submit(r);
-  CHECK(engine.run().at(0).tokens == naive(r, 0, 96, 8));
-  r.tokens.push_back(6);
-  r.max_tokens = 30;
-  engine.submit(r);
-  const auto results = engine.run();
-  CHECK(results.at(0).tokens == naive(r, 0, 96, 8));
-  CHECK(engine.statistics().prefix_hit_rate == 40.0 / 81);  // of both prompts
-  CHECK(engine.statistics().blocks_used == 0);
-}
-
 TEST_CASE("serve/engine: requests of different adapters or salts share nothing") {
   fake_model model;
   model.adapters = {"", "law"};
