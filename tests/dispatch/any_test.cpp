@@ -379,6 +379,11 @@ TEST_CASE("dispatch/any: whole numbers beside integers are exact") {
   const numbers small = al::from_values<typed<std::int32_t>>({1}, {5});  // modulo 2^32
   CHECK(al::to_vector((small + big).as<typed<std::int32_t>>()) == std::vector<std::int32_t>{6});
   CHECK(al::to_vector((small * 0.5).as<typed<float>>()) == std::vector<float>{2.5});
+  const std::int64_t wide = std::int64_t{5} << 32;  // 0 modulo 2^32, but not of a quotient
+  CHECK(al::to_vector((wide / small).as<typed<float>>()) == std::vector<float>{0x1p32F});
+  const numbers real = al::zeros<typed<float>>({1});
+  const std::uint64_t most = std::uint64_t{1} << 63;
+  CHECK(al::to_vector((real + most).as<typed<float>>()) == std::vector<float>{0x1p63F});
 }
 
 TEST_CASE("dispatch/any: a chip's own kernel, and its fallback for the rest") {

@@ -281,6 +281,9 @@ TEST_CASE("ops/operators: whole numbers beside integers are exact, modulo 2^bits
   const auto u = al::from_values<plain<std::uint8_t>>({2}, {1, 200});
   check_elements(u - 2, [&](whole i) { return static_cast<std::uint8_t>(at(u, i) - 2); });
   check_elements(1 - u, [&](whole i) { return static_cast<std::uint8_t>(1 - at(u, i)); });
+  // A quotient is floating, and so is the number, whole as it was given.
+  check_elements(s / 300, [&](whole i) { return static_cast<float>(at(s, i)) / 300.0F; });
+  check_elements(-1 / u, [&](whole i) { return -1.0F / static_cast<float>(at(u, i)); });
   // Rounded once: as a double first it would be a tie, and go down.
   const whole above_tie = (whole{1} << 54) + (whole{1} << 30) + 1;
   const auto zero = al::zeros<plain<float>>({1});

@@ -54,16 +54,20 @@ using integer_for = std::type_identity_t<number_handed_over<X, dtype::int64>>;
 struct loose_number {
   std::source_location at;
   dtype category;
+  bool is_unsigned;
   double floating;
   std::int64_t whole;
   template <PlainNumber S>
   loose_number(S number, std::source_location here = std::source_location::current())
       : at(here),
         category(promote_with_number<S>(dtype::boolean)),
+        is_unsigned(std::is_unsigned_v<S>),
         floating(static_cast<double>(number)),
         whole(std::is_integral_v<S> ? static_cast<std::int64_t>(number) : 0) {}
   [[nodiscard]] number_beside in(dtype type) const {
-    return is_floating(category) ? number_beside(floating, type) : number_beside(whole, type);
+    return is_floating(category) ? number_beside(floating, type)
+           : is_unsigned         ? number_beside(static_cast<std::uint64_t>(whole), type)
+                                 : number_beside(whole, type);
   }
 };
 template <class Stack>

@@ -20,18 +20,16 @@ class number_beside {
  public:
   template <class S>
     requires std::is_arithmetic_v<S>
-  constexpr number_beside(S number, dtype type) : type_(type) {
-    if (!is_floating(type)) {
-      whole_ = cut(static_cast<std::int64_t>(number), type);
-      value_ = static_cast<double>(whole_);
-    } else if (std::integral<S> && type != dtype::float64) {
-      value_ = static_cast<double>(static_cast<float>(number));
-    } else {
-      value_ = static_cast<double>(number);
-    }
-  }
+  constexpr number_beside(S number, dtype type)
+      : floating_(std::integral<S> && type != dtype::float64
+                      ? static_cast<double>(static_cast<float>(number))
+                      : static_cast<double>(number)),
+        whole_(is_floating(type) ? 0 : cut(static_cast<std::int64_t>(number), type)),
+        type_(type) {}
 
-  [[nodiscard]] constexpr double value() const { return value_; }
+  [[nodiscard]] constexpr double value() const {
+    return is_floating(type_) ? floating_ : static_cast<double>(whole_);
+  }
   /// Whether `value()` is the number.
   [[nodiscard]] constexpr bool is_value() const {
     constexpr std::int64_t most = std::int64_t{1} << 53;
@@ -40,15 +38,15 @@ class number_beside {
   /// `upper() + lower()` is the integer, whatever its size.
   [[nodiscard]] constexpr double upper() const { return static_cast<double>(whole_ & ~low); }
   [[nodiscard]] constexpr double lower() const { return static_cast<double>(whole_ & low); }
-  /// The same number beside floating elements: those of a quotient.
+  /// The same number beside floating elements, those of a quotient: of its whole size.
   [[nodiscard]] constexpr number_beside floating() const {
-    return is_floating(type_) ? *this : number_beside(whole_, default_floating);
+    return is_floating(type_) ? *this : number_beside(floating_, default_floating);
   }
   /// -1, be it that of unsigned elements.
   [[nodiscard]] constexpr number_beside minus_one() const { return {-1, type_}; }
   [[nodiscard]] constexpr number_beside operator-() const {
     if (is_floating(type_)) {
-      return {-value_, type_};
+      return {-floating_, type_};
     }
     return {static_cast<std::int64_t>(-static_cast<std::uint64_t>(whole_)), type_};
   }
@@ -71,8 +69,8 @@ class number_beside {
     }
   }
 
-  double value_ = 0.0;
-  std::int64_t whole_ = 0;
+  double floating_;
+  std::int64_t whole_;
   dtype type_;
 };
 
