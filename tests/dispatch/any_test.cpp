@@ -356,6 +356,10 @@ TEST_CASE("dispatch/any: out= of several results") {
         std::vector<std::int32_t>{1, 0});
   std::tuple<numbers, numbers> same{values, values};
   CHECK_THROWS_AS(al::topk.out(same, x, 1), al::overlap_error);
+  std::tuple<numbers, numbers> read{al::select(x, 0, 1), numbers{}};
+  constexpr al::op_function<al::ops::layer_norm_backward_weight> sums;
+  CHECK_THROWS_AS(sums.out(read, x, x, 1e-5), al::overlap_error);
+  CHECK(al::to_vector(x.as<typed<float>>()) == std::vector<float>{3, 1, -7, 5});
   CHECK(al::to_vector(values.as<typed<float>>()) == std::vector<float>{-1, 7});
 }
 

@@ -194,6 +194,19 @@ template <class Op>
 struct op_function;
 
 namespace detail {
+/// Throws: `overlap_error` where an output that is kept shares elements with one of `args`.
+template <bool SamePlace, class Out, class... A>
+void require_apart_from(std::string_view op, const Out& to, const tensor_spec& made,
+                        const A&... args) {
+  if (to && same_shape(to.spec(), made)) {
+    [[maybe_unused]] const auto check = [&]<class Y>(const Y& a) {
+      if constexpr (std::is_base_of_v<tensor_handle, Y>) {
+        require_no_overlap(op, to, a, "an argument", SamePlace);
+      }
+    };
+    (check(args), ...);
+  }
+}
 /// Takes a result of another element type, made of `args`, to where it should go. `SamePlace`:
 /// whether that may be one of them.
 template <form F, bool SamePlace, class Out, class X, class... A>
@@ -377,7 +390,13 @@ struct op_function : detail::writing_forms<op_function<Op>> {
     requires(sizeof...(Stack) > 1)
   std::tuple<any_tensor<Stack>...>& to_output(std::tuple<any_tensor<Stack>...>& output,
                                               const A&... args) const {
-    return detail::put<form::out>(Op::name, output, unlocated(args...), args...);
+    const auto value = unlocated(args...);
+    if constexpr (!Composite<Op>) {  // a kernel by type would read what it wrote
+      detail::each_result(output, value, [&](const auto& one, const auto& from) {
+        detail::require_apart_from<false>(Op::name, one, from.spec(), args...);
+      });
+    }
+    return detail::put<form::out>(Op::name, output, value, args...);
   }
   template <class Stack, class... A>
   any_tensor<Stack>& over_first(any_tensor<Stack>& self, const A&... args) const {
@@ -495,18 +514,6 @@ Out& put(std::string_view op, Out& to, const X& value, const A&... args) {
       op_function<ops::copy>{}.in_place(to, call<ops::clone>(value));
     }
     return to;
-  }
-}
-template <bool SamePlace, class Out, class... A>
-void require_apart_from(std::string_view op, const Out& to, const tensor_spec& made,
-                        const A&... args) {
-  if (to && same_shape(to.spec(), made)) {
-    [[maybe_unused]] const auto check = [&]<class Y>(const Y& a) {
-      if constexpr (std::is_base_of_v<tensor_handle, Y>) {
-        require_no_overlap(op, to, a, "an argument", SamePlace);
-      }
-    };
-    (check(args), ...);
   }
 }
 template <form F, bool SamePlace, class Out, class X, class... A>
