@@ -409,7 +409,7 @@ inline constexpr struct div_function : spelled_function<div_function> {
                                                   divisor),
                x.tag().keys() | y.tag().keys());
     });
-    if (is_floating(x.type())) {  // zeros for a gradient, where there is one
+    if (is_floating(x.type()) && quotient.template carries<keys::autograd>()) {  // zeros for it
       quotient = call<ops::add>(quotient, call<ops::fill>(call<ops::add>(x, y), 0.0));
     }
     return to.value("div", quotient);
