@@ -557,6 +557,11 @@ TEST_CASE("dispatch/any: the tape records calls at run time, for tensors that ca
   al::backward(y.as<recorded>(), al::ones<recorded>({2}));
   CHECK(al::to_vector(al::gradient(leaf)) == std::vector<float>{18, 32});  // 2 x * x
   const some bare = x.without<al::keys::autograd>();
+  constexpr al::op_function<al::ops::layer_norm_backward_weight> sums;
+  const some row = al::from_values<recorded>({1, 2}, {3, 4});
+  std::tuple<some, some> to{al::from_values<recorded>({2}, {5, 6}), leaf};
+  CHECK_THROWS_AS(sums.out(to, row, row, 1e-5), al::not_recordable);  // before any is written
+  CHECK(al::to_vector(std::get<0>(to).as<recorded>()) == std::vector<float>{5, 6});
   CHECK_FALSE(al::mul(bare, bare).carries<al::keys::autograd>());
   CHECK_FALSE(al::requires_grad(al::mul(bare, bare).as<recorded>()));
   const al::anomaly_mode watch;

@@ -46,6 +46,11 @@ struct autograd {
       from = ashlar::autograd::lineage::outside;
     }
   };
+
+  /// Throws: `not_recordable` where a write of `out=` from or to `x` would have to be recorded.
+  /// Defined in `record.hpp`.
+  template <class X>
+  static void require_unrecorded(std::string_view op, const X& x);
 };
 }  // namespace ashlar::keys
 

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -93,6 +94,9 @@ template <class Set, template <class...> class List, class... Part>
 consteval bool all_answered(List<Part...>*) {
   return (std::is_void_v<typename unanswered<Part, Set>::key> && ...);
 }
+[[noreturn]] inline void refuse_output(std::string_view op) {
+  throw not_recordable(op, "out= cannot be recorded; use the functional form");
+}
 template <class Op, class Set>
 consteval bool decomposes() {
   if constexpr (requires { typename decomposition<Op>::parts; }) {
@@ -102,6 +106,13 @@ consteval bool decomposes() {
 }
 
 }  // namespace autograd::detail
+
+template <class X>
+void keys::autograd::require_unrecorded(std::string_view op, const X& x) {
+  if (grad_enabled() && ashlar::autograd::detail::wants_gradient(x)) {
+    ashlar::autograd::detail::refuse_output(op);
+  }
+}
 
 template <Differentiable Op>
 struct kernel<Op, keys::autograd> {
@@ -124,7 +135,7 @@ struct kernel<Op, keys::autograd> {
         return next(args...);
       }
       if constexpr (Step::kind == form::out) {
-        throw not_recordable(Op::name, "out= cannot be recorded; use the functional form");
+        autograd::detail::refuse_output(Op::name);
         return next(args...);
       } else {
         return write(next, args...);

@@ -475,6 +475,25 @@ struct op_function : detail::writing_forms<op_function<Op>> {
 };
 
 namespace detail {
+/// Throws what keys throw that refuse to have `x` written or written to, by
+/// `Key::require_unrecorded(op, x)`.
+template <class X>
+void require_unrecorded(std::string_view op, const X& x) {
+  if constexpr (is_any<X>) {
+    if (x) {
+      x.visit([&](const auto& typed) { require_unrecorded(op, typed); });
+    }
+  } else {
+    [&]<class... K>(key_set<K...>) {
+      const auto ask = [&]<class Key>(std::type_identity<Key>) {
+        if constexpr (requires { Key::require_unrecorded(op, x); }) {
+          Key::require_unrecorded(op, x);
+        }
+      };
+      (ask(std::type_identity<K>{}), ...);
+    }(typename X::keys{});
+  }
+}
 template <form F, class Out, class X, class... A>
 Out& put(std::string_view op, Out& to, const X& value, const A&... args) {
   if constexpr (is_any<Out>) {
@@ -485,7 +504,9 @@ Out& put(std::string_view op, Out& to, const X& value, const A&... args) {
       if constexpr (is_any<Y>) {
         require_may_go_to(op, one, from);
       }
+      require_unrecorded(op, from);
       if (!is_missing<F>(op, one, from.spec(), args...)) {
+        require_unrecorded(op, one);
         std::apply(
             [&](const auto&... each) {
               (require_no_overlap(op, one, each, "an argument", false), ...);
