@@ -19,7 +19,6 @@
 /// Calls with `any_tensor`: keys, chip and element type are looked at, then one jump goes to the
 /// same kernels that calls by type reach.
 namespace ashlar {
-
 namespace detail {
 
 /// Whether a chip's kernel, or that of the chip on which it falls back, takes these elements.

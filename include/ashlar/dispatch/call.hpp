@@ -16,7 +16,8 @@
 #include "ashlar/fwd.hpp"
 
 /// A call picks its kernel at compile time, and from one definition of an operator follow its
-/// functional, `out=` and in-place forms.
+/// functional, `out=` and in-place forms. In one header, as these are made of each other: results
+/// go to an output by calls, and calls end in outputs.
 namespace ashlar {
 
 /// For messages: they name what a reader needs.
