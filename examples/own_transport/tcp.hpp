@@ -110,7 +110,8 @@ class tcp {
   using request = std::shared_ptr<ticket>;
 
   /// Throws: `timed_out` where a process does not come, or does not say who it is, within
-  ///         `patience_ms`; `argument_error` where it says what no rank would.
+  ///         `patience_ms`; `peer_failed` where it goes before; `argument_error` where it says what
+  ///         no rank would, or what another has said.
   tcp(int rank, const std::vector<door>& doors, int patience_ms = 30000)
       : rank_(rank), lines_(doors.size()) {
     for (std::size_t peer = 0; peer < doors.size(); ++peer) {
@@ -134,6 +135,9 @@ class tcp {
           throw ashlar::comm::peer_failed(rank_, missing());
         }
         said += static_cast<std::size_t>(n);
+      }
+      if (of(peer).in.get() >= 0) {
+        throw ashlar::argument_error("own::tcp", "rank " + std::to_string(peer) + " came twice");
       }
       of(peer).in = std::move(in);
     }

@@ -167,4 +167,10 @@ TEST_CASE(
   doors.emplace_back(3);
   come(std::as_bytes(std::span(&none, 1)));
   CHECK_THROWS_AS(own::tcp(0, doors, 1000), ashlar::argument_error);
+  doors.clear();
+  doors.emplace_back(3);
+  doors.emplace_back(3);
+  const int twice = 0;
+  come(std::as_bytes(std::span(&twice, 1)));  // as rank 0 says of itself
+  CHECK_THROWS_AS(own::tcp(0, doors, 1000), ashlar::argument_error);
 }

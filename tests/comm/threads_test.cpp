@@ -273,6 +273,36 @@ TEST_CASE("comm/threads: a sender puts its message in the receiver's place") {
   CHECK(a.test(lent));
 }
 
+TEST_CASE("comm/threads: a receive that is withdrawn while its sender writes ends after that") {
+  constexpr std::size_t bytes = 1 << 22;
+  comm::thread_group group(2);
+  std::atomic<bool> over = false;
+  std::thread sender([&] {
+    auto t = group.endpoint(0);
+    const std::vector<std::byte> sent(bytes, std::byte{1});
+    while (!over) {
+      auto message = t.isend(1, sent, 0);
+      while (!over && !t.test(message)) {
+      }
+    }
+  });
+  auto t = group.endpoint(1);
+  int torn = 0;
+  for (int i = 0; i < 40; ++i) {
+    std::vector<std::byte> place(bytes);  // outlives its receive, and no more
+    {
+      const auto receive = t.irecv(0, place, 0);
+      std::this_thread::sleep_for(std::chrono::microseconds(5 * i));
+    }
+    for (std::size_t at = 0; at < bytes; at += bytes / 8) {  // copies need not begin in front
+      torn += place[at + 1000] == place[1000] ? 0 : 1;
+    }
+  }
+  over = true;
+  sender.join();
+  CHECK(torn == 0);
+}
+
 TEST_CASE("comm/threads: whom a withdrawn message had met meets the next one") {
   comm::thread_group group(2, std::chrono::seconds(5));
   auto a = group.endpoint(0);

@@ -144,8 +144,12 @@ TEST_CASE("comm/traced: what a rank computes from here on is split where it wait
     std::array<std::byte, 4> out{}, in{};
     t.sendrecv(other, out, other, in, 1);
     record.computes("a");
-    t.sendrecv(other, out, other, in, 2);  // waits twice
+    std::thread([&] { t.sendrecv(other, out, other, in, 4); }).join();  // whose wait splits nothing
+    t.sendrecv(other, out, other, in, 2);                               // waits twice
     record.computes("b");
+    auto small = t.irecv(t.rank(), std::span(in).first(3), 5);
+    auto refused = t.isend(t.rank(), out, 5);
+    CHECK_THROWS_AS(t.wait(small), comm::size_mismatch);  // has waited, too
     record.computes("");
     t.sendrecv(other, out, other, in, 3);
     std::string names;
@@ -157,7 +161,7 @@ TEST_CASE("comm/traced: what a rank computes from here on is split where it wait
         last = e.end();
       }
     }
-    CHECK(names == "aaab");
+    CHECK(names == "aaabb");
   });
 }
 

@@ -79,7 +79,8 @@ TEST_CASE("parallel/product_times: an axis that does not rise and a time that is
     CHECK_THROWS_AS(static_cast<void>(table_of({bad, good, good}, one)), al::argument_error);
     CHECK_THROWS_AS(static_cast<void>(table_of({good, good, bad}, one)), al::argument_error);
   }
-  for (const double bad : {0.0, -1.0, std::numeric_limits<double>::quiet_NaN()}) {
+  for (const double bad : {0.0, -1.0, std::numeric_limits<double>::quiet_NaN(),
+                           std::numeric_limits<double>::infinity()}) {
     const auto wrong = [&](double, double, double) { return bad; };
     CHECK_THROWS_AS(static_cast<void>(table_of({good, good, good}, wrong)), al::argument_error);
   }

@@ -46,9 +46,9 @@ inline void expect_mpi(int code, const char* call) {
     throw mpi_error(code, call);
   }
 }
-/// A sender has gone in the middle of a message: this process must not call MPI any more, which
-/// might still write to where that message was to go.
-inline bool mpi_broke_off = false;
+/// Who has gone in the middle of sending a message, as its communicator counts, or -1: this process
+/// must not call MPI any more, which might still write to where that message was to go.
+inline int mpi_gone = -1;
 }  // namespace detail
 
 /// MPI for as long as it lives; one per process, made before the first `mpi`.
@@ -70,7 +70,7 @@ class mpi_session {
     }
   }
   ~mpi_session() {
-    if (own_ && !detail::mpi_broke_off && std::uncaught_exceptions() == exceptions_) {
+    if (own_ && detail::mpi_gone < 0 && std::uncaught_exceptions() == exceptions_) {
       MPI_Finalize();
     }
   }
@@ -90,19 +90,20 @@ class mpi_session {
 /// while somebody is in `test` or `wait`.
 /// Throws: `argument_error` where a peer does not exist or a tag is out of MPI's range;
 ///         `size_mismatch` on the receiver's side, which has then taken the message away;
-///         `timed_out`; `mpi_error`; `peer_failed` from all calls of this process once a sender
-///         has gone in the middle of a message. An MPI that loses a rank usually ends the others,
-///         too: `mpirun --enable-recovery` of Open MPI does not.
+///         `timed_out`; `mpi_error`; `peer_failed`, with that sender, from all calls of this
+///         process once one has gone in the middle of a message. An MPI that loses a rank usually
+///         ends the others, too: `mpirun --enable-recovery` of Open MPI does not.
 class mpi : public blocking<mpi> {
  public:
   /// Requires: a `mpi_session`; every rank of `of` calls this at the same place of its program.
   /// With a `timeout` other than 0, whoever waits longer gets `timed_out`.
   explicit mpi(MPI_Comm of = MPI_COMM_WORLD, std::chrono::duration<double> timeout = {})
       : timeout_(timeout) {
+    detail::expect_mpi(MPI_Comm_rank(of, &rank_), "MPI_Comm_rank");
+    expect_whole();
     detail::expect_mpi(MPI_Comm_dup(of, &comm_), "MPI_Comm_dup");
     detail::expect_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN),
                        "MPI_Comm_set_errhandler");
-    detail::expect_mpi(MPI_Comm_rank(comm_, &rank_), "MPI_Comm_rank");
     detail::expect_mpi(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
     void* most = nullptr;
     int known = 0;
@@ -112,7 +113,7 @@ class mpi : public blocking<mpi> {
   ~mpi() {
     int over = 0;
     MPI_Finalized(&over);
-    if (comm_ != MPI_COMM_NULL && over == 0 && !detail::mpi_broke_off) {
+    if (comm_ != MPI_COMM_NULL && over == 0 && detail::mpi_gone < 0) {
       MPI_Comm_free(&comm_);
     }
   }
@@ -149,7 +150,7 @@ class mpi : public blocking<mpi> {
     friend class mpi;
     void withdraw() noexcept {
       for (MPI_Request& part : parts_) {
-        if (part == MPI_REQUEST_NULL || detail::mpi_broke_off) {
+        if (part == MPI_REQUEST_NULL || detail::mpi_gone >= 0) {
           continue;
         }
         if (description_.sends) {
@@ -159,12 +160,13 @@ class mpi : public blocking<mpi> {
         MPI_Cancel(&part);  // until it has ended MPI may write
         int ended = description_.patience.count() > 0 ? 0 : 1;
         const auto began = std::chrono::steady_clock::now();
-        while (ended == 0 && !detail::mpi_broke_off) {
+        while (ended == 0 && detail::mpi_gone < 0) {
           MPI_Test(&part, &ended, MPI_STATUS_IGNORE);
-          detail::mpi_broke_off =
-              ended == 0 && std::chrono::steady_clock::now() - began > description_.patience;
+          if (ended == 0 && std::chrono::steady_clock::now() - began > description_.patience) {
+            detail::mpi_gone = description_.peer;
+          }
         }
-        if (!detail::mpi_broke_off && part != MPI_REQUEST_NULL) {
+        if (detail::mpi_gone < 0 && part != MPI_REQUEST_NULL) {
           MPI_Wait(&part, MPI_STATUS_IGNORE);
         }
       }
@@ -195,7 +197,7 @@ class mpi : public blocking<mpi> {
   }
 
   bool test(request& r) {
-    expect_whole(r.description_.peer);
+    expect_whole();
     for (MPI_Request& part : r.parts_) {
       int ended = 0;
       MPI_Status status{};
@@ -212,7 +214,7 @@ class mpi : public blocking<mpi> {
   }
 
   void wait(request& r) {
-    expect_whole(r.description_.peer);
+    expect_whole();
     if (timeout_.count() > 0) {
       const auto began = std::chrono::steady_clock::now();
       while (!test(r)) {
@@ -241,7 +243,7 @@ class mpi : public blocking<mpi> {
   template <class Bytes, class F>
   request start(int peer, int tag, bool sends, Bytes bytes, const F& f) {
     check(peer, tag);
-    expect_whole(peer);
+    expect_whole();
     request r;
     r.description_ = {peer, tag, sends, bytes.size(), timeout_};
     do {
@@ -275,9 +277,9 @@ class mpi : public blocking<mpi> {
     }
   }
 
-  void expect_whole(int peer) const {
-    if (detail::mpi_broke_off) {
-      throw peer_failed(rank_, peer);
+  void expect_whole() const {
+    if (detail::mpi_gone >= 0) {
+      throw peer_failed(rank_, detail::mpi_gone);
     }
   }
   void check(int peer, int tag) const {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -7,6 +8,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -51,19 +53,20 @@ class run_record {
   /// ends it. Other than `traced::compute` it is not split by who uses it, but by what it waits
   /// for.
   ///
-  /// Requires: of this, `pause` and `resume`, only the rank's own thread calls any.
+  /// Requires: one thread of the rank calls it. What others wait for splits nothing.
   void computes(std::string name) {
     pause();
     computing_ = std::move(name);
+    computer_ = std::this_thread::get_id();
     resume();
   }
   void pause() {
-    if (!computing_.empty()) {
+    if (computes_here()) {
       add(computing_, lanes::compute, 0, lanes::compute, since_, 0);
     }
   }
   void resume() {
-    if (!computing_.empty()) {
+    if (computes_here()) {
       since_ = now();
     }
   }
@@ -71,11 +74,16 @@ class run_record {
   [[nodiscard]] const trace::timeline& timeline() const { return timeline_; }
 
  private:
+  [[nodiscard]] bool computes_here() const {
+    return computer_.load() == std::this_thread::get_id() && !computing_.empty();
+  }
+
   int rank_;
   clock::time_point start_;
   std::mutex mutex_;
   trace::timeline timeline_;
-  std::string computing_;
+  std::atomic<std::thread::id> computer_ = {};
+  std::string computing_;  // of that thread, as is the next
   std::int64_t since_ = 0;
 };
 
@@ -128,7 +136,12 @@ class traced : public blocking<traced<Inner>> {
   }
   void wait(request& r) {
     record_->pause();
-    inner_->wait(r.inner_);
+    try {
+      inner_->wait(r.inner_);
+    } catch (...) {
+      record_->resume();
+      throw;
+    }
     record_->resume();
     note(r);
   }

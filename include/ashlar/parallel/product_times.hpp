@@ -31,7 +31,7 @@ class product_times {
   /// Calls `seconds(m, n, k)` for every triple.
   ///
   /// Throws: `argument_error` for an axis that is empty, does not rise or begins below 1, and for a
-  ///         time that is not positive.
+  ///         time that is not positive and finite.
   template <class F>
     requires std::invocable<F&, std::int64_t, std::int64_t, std::int64_t>
   [[nodiscard]] static product_times measured(const sizes& of, F&& seconds) {
@@ -49,7 +49,7 @@ class product_times {
       for (const std::int64_t n : of.n) {
         for (const std::int64_t k : of.k) {
           const auto took = static_cast<double>(seconds(m, n, k));
-          if (!(took > 0)) {  // nor NaN
+          if (!(took > 0) || std::isinf(took)) {  // nor NaN
             throw argument_error("ashlar::parallel::product_times",
                                  "a product of " + std::to_string(m) + " x " + std::to_string(n) +
                                      " x " + std::to_string(k) + " took " + std::to_string(took) +
