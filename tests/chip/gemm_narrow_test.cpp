@@ -174,6 +174,7 @@ void each_problem(const F& f) {
     f(problem<T>(1, 160, 85, start));
     for (const std::int64_t rows : {2, 5, 8}) {
       f(problem<T>(rows, 96, 85, start));
+      f(problem<T>(rows, 101, 85, start));
     }
   }
 }
