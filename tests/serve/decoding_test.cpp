@@ -557,7 +557,8 @@ TEST_CASE("serve/decoding: log probabilities are those of the model's own logits
 TEST_CASE("serve/decoding: behind a window a beginning that fills the pool is found, and fits") {
   fake_model model{.seen = 7};
   using windowed =
-      serve::engine<fake_model, kv::paged<4, kv::sliding_window<8>, kv::prefix_cached<>>>;
+      serve::engine<fake_model,
+                    kv::paged<4, kv::append_only, kv::sliding_window<8>, kv::prefix_cached<>>>;
   const serve::engine_options options{.cache_tokens = 44};  // ten blocks and the null block
   serve::request r{.tokens = tokens(40, 5), .max_tokens = 1};
   windowed warm(model, options);
@@ -573,4 +574,12 @@ TEST_CASE("serve/decoding: behind a window a beginning that fills the pool is fo
   CHECK(warm.run().at(0).tokens == expected);
   CHECK(warm.statistics().prefix_hit_rate == 40.0 / 81);  // of both prompts
   CHECK(warm.statistics().blocks_used == 0);
+  // What branches of a request have in common is such a beginning, too.
+  serve::request both{.tokens = tokens(40, 5), .max_tokens = 8, .n = 2};
+  windowed small(model, options);
+  small.submit(both);
+  cold.submit(both);
+  const auto branches = cold.run();
+  CHECK(small.run().at(0).tokens == branches.at(0).tokens);
+  CHECK(branches.at(0).tokens.size() == 8);
 }

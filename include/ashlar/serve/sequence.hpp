@@ -43,6 +43,7 @@ struct sequence : scheduled_sequence<Cache> {
 
   /// A second sequence with the same tokens, of one scheduler's request: in the same blocks. Where
   /// tables only grow, in those full blocks that the cache knows, and computes the others again.
+  /// As in `reuse`, what stands before a window is given back at once.
   [[nodiscard]] sequence fork() const
     requires(shares || remembers)
   {
@@ -51,6 +52,7 @@ struct sequence : scheduled_sequence<Cache> {
     } else {
       scheduled_sequence<Cache> other(*this, this->table.again(tokens, scope()));
       other.computed = other.table.tokens();
+      give_back(other.table);
       other.lookahead = this->lookahead;
       return sequence(*this, std::move(other));
     }
@@ -63,9 +65,7 @@ struct sequence : scheduled_sequence<Cache> {
     if constexpr (remembers) {
       if (this->table.blocks().empty() && (!wish.prompt_logprobs || generated() > 0)) {
         this->computed = this->table.adopt(tokens, scope());
-        if constexpr (requires { this->table.slide(); }) {
-          this->table.slide();
-        }
+        give_back(this->table);
       }
     }
   }
@@ -89,6 +89,11 @@ struct sequence : scheduled_sequence<Cache> {
   generation output{};
 
  private:
+  static void give_back(auto& table) {
+    if constexpr (requires { table.slide(); }) {
+      table.slide();
+    }
+  }
   sequence(const sequence& other, scheduled_sequence<Cache>&& twin)
       : scheduled_sequence<Cache>(std::move(twin)),
         wish(other.wish),
