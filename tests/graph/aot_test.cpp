@@ -313,6 +313,25 @@ TEST_CASE("graph/aot: outputs that are arguments, parameters or one another; a g
   CHECK(empty.launches == 0);
   const loaded nothing(compilers().at(0), empty);
   CHECK(nothing({nullptr}, {nullptr}) == 0);
+
+  // An argument that is written to.
+  const auto turns = [](auto e) {
+    al::neg.in_place(e);
+    return al::relu(e);
+  };
+  const loaded turned(compilers().at(0), graph::write_source(graph::capture(turns, x)));
+  CHECK(turned({in.data()}, {a.data()}) == 0);
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(in[i] == -c[i]);
+    CHECK(a[i] == std::max(in[i], 0.0f));
+  }
+
+  for (const char* name : {"", "my model", "2nd", "a-b", "na\xc3\xafve", "double", "main"}) {
+    CAPTURE(name);
+    CHECK_THROWS_AS(static_cast<void>(graph::write_source(graph::capture(f, x), {.name = name})),
+                    graph::source_error);
+  }
+  CHECK(graph::write_source(graph::capture(f, x), {.name = "_2nd_double"}).launches == s.launches);
 }
 
 TEST_CASE("graph/aot: a convolutional net and a mixture of experts") {

@@ -21,6 +21,7 @@
 #include "ashlar/chip/source/products.hpp"
 #include "ashlar/core/ceil_div.hpp"
 #include "ashlar/core/dtype.hpp"
+#include "ashlar/graph/detail/identifier.hpp"
 #include "ashlar/graph/detail/untouched.hpp"
 #include "ashlar/graph/fused.hpp"
 #include "ashlar/graph/graph.hpp"
@@ -63,16 +64,15 @@ struct aot_options {
 ///                      void* arena);
 /// ```
 /// It returns 0, or 1 where a requirement of an operator does not hold: an index out of range. One
-/// call at a time.
-/// `in` and `out` are dense and in the graph's order; `arena` has `arena_bytes` bytes at a multiple
-/// of 64, and nothing in it is kept between calls. What the graph writes to, parameters and state
-/// of an optimizer in a training step or arguments, the function writes to where it is given.
+/// call at a time. `in` and `out` are dense and in the graph's order; `arena` has `arena_bytes`
+/// bytes at a multiple of 64, and nothing in it is kept between calls. What the graph writes to,
+/// parameters, an optimizer's state or arguments, the function writes to where it is given.
 struct written_source {
   std::string text;
   std::int64_t arena_bytes = 0;  ///< also the file's `extern "C" const long long model_arena_bytes`
   plan::arena arena{};           ///< of the intermediate values, with the bound and the ratio
   std::vector<plan::lifetime> lifetimes{};  ///< of each value in the arena, in launches
-  /// To be given, in this order; of constants that products alone read, copies in their order.
+  /// To be given, where each one's storage begins; constants of products alone in their order.
   std::vector<tensor_handle> parameters{};
   std::vector<std::string> parameter_names{};  ///< as the graph calls them
   std::size_t launches = 0, kernels = 0;
@@ -114,6 +114,9 @@ class never_again final : public memory::resource {
 class source_writer {
  public:
   source_writer(const graph& g, aot_options options) : options_(std::move(options)) {
+    if (!is_identifier(options_.name)) {
+      throw source_error("", "'" + options_.name + "' cannot be a function's name in C++");
+    }
     const context<chip::portable>::use_allocator here(memory_);
     const auto compiled = tiles<chip::portable>{options_.fusion}.compile(g);
     run(compiled.source());
@@ -488,7 +491,7 @@ class source_writer {
 /// graph is for the captured shapes. What the graph writes to outside of itself is the file's to
 /// write, and is left as it was here. Results have the bits of `tiles<chip::portable>` and of the
 /// host's strips, but for what `chip::source::emit` excepts.
-/// Throws: `source_error`; what `chip::source::emit` throws.
+/// Throws: `source_error`, for a name too; what `chip::source::emit` throws.
 /// Cost:   one run of the graph, with all its values in memory at once.
 [[nodiscard]] inline written_source write_source(const graph& g, aot_options options = {}) {
   return detail::source_writer(g, std::move(options)).write();
