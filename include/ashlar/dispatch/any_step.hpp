@@ -84,11 +84,13 @@ class lent {
  public:
   lent(any_tensor<Stack>& x, key_bits keys)
       : now(std::move(static_cast<tensor_handle&>(x))), from_(x), keys_(x.tag().keys() | keys) {}
-  ~lent() { from_.take_back(std::move(now), keys_); }
+  ~lent() { from_.take_back(std::move(now), keys_); }  // which leaves nothing to destroy
   lent(const lent&) = delete;
   lent& operator=(const lent&) = delete;
 
-  X now;
+  union {
+    X now;
+  };
 
  private:
   any_tensor<Stack>& from_;

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -247,11 +248,11 @@ class any_tensor : public tensor_handle {
   template <class S, class X>
   friend class detail::lent;
 
-  /// What a call wrote to, back in its handle.
+  /// What a call wrote to, back in its handle, which is empty: there is nothing to let go of.
   template <class T, class K>
   void take_back(tensor<T, K>&& x, key_bits keys) {
     tag_ = x ? tag_of<T, K>(keys) : detail::any_tag{};
-    tensor_handle::operator=(std::move(x));
+    std::construct_at(static_cast<tensor_handle*>(this), std::move(x));
   }
   template <class K>
   using full = typename lists::template keys_on<chip_of<K>>;
