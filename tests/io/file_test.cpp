@@ -2,6 +2,7 @@
 #include "ashlar/io/file.hpp"
 
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -81,4 +82,24 @@ TEST_CASE("io/file: a writer shows nothing before commit and leaves nothing with
 TEST_CASE("io/file: a writer into a folder that does not exist is a typed error") {
   const scratch folder;
   CHECK_THROWS_AS(io::file_writer(folder / "no/such/folder"), io::file_error);
+}
+
+TEST_CASE("io/file: a writer puts no file in the place of what is none") {
+  const scratch folder;
+  const auto reason = [](const std::filesystem::path& path) {
+    try {
+      const io::file_writer file(path);
+    } catch (const io::file_error& e) {
+      CHECK(e.path == path.string());
+      return e.code.value();
+    }
+    return 0;
+  };
+  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
+  CHECK(reason(folder / "pipe") == EINVAL);
+  CHECK(std::filesystem::is_fifo(folder / "pipe"));
+  std::filesystem::create_directory(folder / "inside");
+  CHECK(reason(folder / "inside") == EISDIR);
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()),
+                      std::filesystem::directory_iterator()) == 2);
 }

@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "ashlar/io/error.hpp"
@@ -106,15 +107,10 @@ class mapped_file {
 /// Readers see the old file or the whole new one. Without `commit` nothing is left behind.
 class file_writer {
  public:
-  /// Throws: `file_error`, also where a folder is in the file's place.
+  /// Throws: `file_error`, also where something else than a file is in its place: a folder, a
+  /// device.
   explicit file_writer(std::filesystem::path path)
-      : path_(std::move(path)), temporary_(beside(path_)), file_(create(temporary_)) {
-    std::error_code unknown;
-    if (std::filesystem::is_directory(path_, unknown)) {
-      ::unlink(temporary_.c_str());
-      throw file_error(path_.string(), "write", EISDIR);
-    }
-  }
+      : path_(std::move(path)), temporary_(beside(path_)), file_(create(temporary_)) {}
   file_writer(const file_writer&) = delete;
   file_writer& operator=(const file_writer&) = delete;
   ~file_writer() {
@@ -150,6 +146,12 @@ class file_writer {
 
  private:
   static std::filesystem::path beside(const std::filesystem::path& target) {
+    std::error_code unknown;
+    const auto there = std::filesystem::status(target, unknown);
+    if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
+      throw file_error(target.string(), "write",
+                       std::filesystem::is_directory(there) ? EISDIR : EINVAL);
+    }
     static std::atomic<unsigned> counter{0};
     return target.string() + ".tmp." + std::to_string(::getpid()) + "." +
            std::to_string(counter.fetch_add(1));
